@@ -1,0 +1,120 @@
+"""Class-aware attention: how well a sample fits its own class."""
+
+import torch
+import torch.nn.functional as F
+
+_RESCALE = ("best_class", "max", "mean", "none")
+
+
+class ClassAwareAttention(torch.nn.Module):
+    r"""Attention of a sample by the classifier's class vectors.
+
+    With f_i the embedding of sample i, y_i its class and c_k the vector of
+    class k, all of unit length,
+
+        a_i = exp(s f_i . c_{y_i}) / sum_k exp(s f_i . c_k)
+
+    the softmax over classes taken at the sample's own class (Wang et al.,
+    AAAI 2019, arXiv 1811.01459; Li, Mak and Meng, ICASSP 2023,
+    arXiv 2210.16622). A hard or mislabelled sample lies closer to another
+    class's vector, so its a_i is small, and with it every pair
+    A_ij = min(a_i, a_j) that ``SupConMarginLoss`` weighs.
+
+    Over many classes a_i is near 1/C for every sample of an untrained model,
+    and all pairs would fade together, so a_i is rescaled:
+
+    - ``best_class``: divided by the softmax at the best other-or-own class,
+      a_i = exp(s (f_i . c_{y_i} - max_k f_i . c_k)). It is 1 for every sample
+      that lies closest to its own class, and does not depend on the batch.
+    - ``max``: divided by the largest of the batch.
+    - ``mean``: divided by the mean of the batch, then cut at 1.
+    - ``none``: as it is.
+
+    Arguments
+    ---------
+    scale : float
+        s > 0, the inverse temperature of the softmax over classes.
+    rescale : str
+        ``best_class``, ``max``, ``mean`` or ``none``.
+    detach : bool
+        Whether the attention is a constant to the gradient. If not, the
+        contrastive loss can lower itself by lowering the attention.
+
+    Raises
+    ------
+    ValueError
+        An option outside its range.
+
+    Example
+    -------
+    >>> attention = ClassAwareAttention(scale=10.0)
+    >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    >>> labels = torch.tensor([0, 1])  # the second one is mislabelled
+    >>> attention(embeddings, labels, torch.eye(2))
+    tensor([1.0000e+00, 4.5400e-05])
+    """
+
+    def __init__(self, scale=30.0, rescale="best_class", detach=True):
+        super().__init__()
+        if not 0 < scale < float("inf"):
+            raise ValueError(f"scale={scale}: it must be above 0")
+        if rescale not in _RESCALE:
+            raise ValueError(
+                f"rescale={rescale!r}: choose one of {list(_RESCALE)}"
+            )
+        self.scale = float(scale)
+        self.rescale = rescale
+        self.detach = detach
+
+    def forward(self, embeddings, labels, class_weights):
+        """The attention of each sample.
+
+        Arguments
+        ---------
+        embeddings : torch.Tensor
+            [N, D] or [N, 1, D], any scale.
+        labels : torch.Tensor
+            Integer classes below C, [N] or [N, 1].
+        class_weights : torch.Tensor
+            The class vectors [C, D], any scale; usually the classifier's
+            own weight, so that the attention adds no parameter.
+
+        Returns
+        -------
+        torch.Tensor
+            a_i in (0, 1], [N], float32 (float64 for float64 embeddings).
+        """
+        embeddings = embeddings.flatten(1)
+        labels = labels.flatten()
+        if self.detach:
+            embeddings, class_weights = (
+                embeddings.detach(),
+                class_weights.detach(),
+            )
+        with torch.autocast(embeddings.device.type, enabled=False):
+            if embeddings.dtype != torch.float64:
+                embeddings = embeddings.float()
+            log_fit = F.log_softmax(
+                self.scale
+                * F.linear(
+                    F.normalize(embeddings),
+                    F.normalize(class_weights.to(embeddings.dtype)),
+                ),
+                dim=1,
+            )
+            log_a = log_fit.gather(1, labels[:, None]).squeeze(1)
+            if self.rescale == "best_class":
+                log_a = log_a - log_fit.amax(1)
+            elif self.rescale == "max":
+                log_a = log_a - log_a.max()
+            elif self.rescale == "mean":
+                log_mean = log_a.logsumexp(0) - torch.tensor(len(log_a)).log()
+                log_a = (log_a - log_mean).clamp_max(0.0)
+            # In (0, 1]: a pair is never lost altogether.
+            return log_a.exp().clamp_min(torch.finfo(log_a.dtype).tiny)
+
+    def extra_repr(self):
+        """The options, as ``print(module)`` shows them."""
+        return (
+            f"scale={self.scale}, rescale={self.rescale}, detach={self.detach}"
+        )

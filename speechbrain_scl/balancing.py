@@ -1,0 +1,235 @@
+"""Weights that balance several objectives by their gradients."""
+
+import torch
+
+from speechbrain_scl.distributed import all_reduce_sum, world_size
+
+_NORMALIZE = ("none", "l2", "loss")
+
+
+class FixedBalancer(torch.nn.Module):
+    """Constant weights: the baseline of every balancing method.
+
+    Arguments
+    ---------
+    weights : list of float
+        One non-negative weight per objective; they are divided by their sum.
+
+    Raises
+    ------
+    ValueError
+        A negative weight, or none above zero.
+
+    Example
+    -------
+    >>> balancer = FixedBalancer([3.0, 1.0])
+    >>> z = torch.ones(2, requires_grad=True)
+    >>> balancer([z.sum(), (z**2).sum()], shared=z)
+    tensor([0.7500, 0.2500])
+    """
+
+    def __init__(self, weights=(0.5, 0.5)):
+        super().__init__()
+        weights = torch.as_tensor(weights, dtype=torch.float32)
+        if not (weights >= 0).all() or not 0 < weights.sum() < float("inf"):
+            raise ValueError(
+                f"weights={weights.tolist()}: they must be finite, not "
+                "negative, and at least one above 0"
+            )
+        self.register_buffer(
+            "constant", weights / weights.sum(), persistent=False
+        )
+
+    def forward(self, losses, shared=None):
+        """The constant weights, on the device of the losses.
+
+        Arguments
+        ---------
+        losses : list of torch.Tensor
+            K 0-dim losses.
+        shared : torch.Tensor
+            Not needed; there for the balancers that look at gradients.
+
+        Returns
+        -------
+        torch.Tensor
+            [K], sum 1.
+        """
+        if len(losses) != len(self.constant):
+            raise ValueError(
+                f"{len(losses)} losses, but {len(self.constant)} weights"
+            )
+        return self.constant.to(losses[0].device)
+
+
+class MinNormBalancer(torch.nn.Module):
+    r"""Minimum-norm (MGDA) weights of two objectives.
+
+    With g_k the gradient of objective k with respect to what the objectives
+    share, the weights are those of the shortest vector between g_1 and g_2,
+
+        alpha = clip((g_2 - g_1) . g_2 / |g_1 - g_2|^2, 0, 1)
+        weights = [alpha, 1 - alpha]
+
+    (Sener and Koltun, NeurIPS 2018, arXiv 1810.04650, Eq. 4 and its
+    two-objective solution). Minus that vector lowers both objectives, or is
+    zero where no direction does. Taken at the embedding (their MGDA-UB) it
+    costs two short backward passes and none through the encoder; taken at the
+    encoder's parameters it is exact MGDA.
+
+    The shorter gradient gets the larger weight, so an objective with the far
+    larger gradient is all but switched off. ``normalize`` finds the shortest
+    vector between g_k / n_k instead, with n_k = |g_k| (``l2``) or n_k the
+    value of the loss (``loss``), and gives the weights that make the weighted
+    sum of the *raw* gradients point along it: alpha_k / n_k over their sum.
+    So it stays a direction in which no objective rises.
+
+    Only three dot products matter. Under distributed training they are summed
+    over the processes, so that every process finds the same weights.
+
+    Where exactly one gradient is zero (a batch without a positive pair), the
+    shortest vector is zero and would stop the training of the other objective
+    too: that one gets all the weight. Where both are zero, or something is
+    not finite, both get the same.
+
+    Arguments
+    ---------
+    normalize : str
+        ``none``, ``l2`` or ``loss``.
+
+    Raises
+    ------
+    ValueError
+        An unknown ``normalize``.
+
+    Example
+    -------
+    >>> balancer = MinNormBalancer()
+    >>> balancer.weights([torch.tensor([2.0, 0.0]), torch.tensor([0.0, 1.0])])
+    tensor([0.2000, 0.8000])
+    >>> z = torch.ones(2, requires_grad=True)
+    >>> balancer([z.sum(), (z**2).sum()], shared=z)
+    tensor([1., 0.])
+    """
+
+    def __init__(self, normalize="none"):
+        super().__init__()
+        if normalize not in _NORMALIZE:
+            raise ValueError(
+                f"normalize={normalize!r}: choose one of {list(_NORMALIZE)}"
+            )
+        self.normalize = normalize
+        self.gram = None
+
+    def forward(self, losses, shared):
+        """The weights of losses that were computed from ``shared``.
+
+        Arguments
+        ---------
+        losses : list of torch.Tensor
+            Two 0-dim losses with a graph. The graph is kept.
+        shared : torch.Tensor or list of torch.Tensor
+            What they share: the embeddings [N, D] (each process its own rows),
+            or the encoder's parameters (the same on every process).
+
+        Returns
+        -------
+        torch.Tensor
+            [2], sum 1, not negative, no gradient.
+        """
+        at_parameters = not isinstance(shared, torch.Tensor)
+        inputs = list(shared) if at_parameters else [shared]
+        gradients = []
+        for loss in losses:
+            # An objective may be constant (no positive pair in the batch).
+            parts = (
+                torch.autograd.grad(
+                    loss, inputs, retain_graph=True, allow_unused=True
+                )
+                if loss.requires_grad
+                else [None] * len(inputs)
+            )
+            parts = [
+                (torch.zeros_like(x) if g is None else g).flatten()
+                for g, x in zip(parts, inputs)
+            ]
+            gradient = torch.cat(parts)
+            if at_parameters:
+                # The processes' gradients add up before they are compared.
+                gradient = all_reduce_sum(gradient)
+            gradients.append(gradient)
+        losses = [loss.detach() for loss in losses]
+        gram = _gram(gradients)
+        if not at_parameters:
+            # Each process holds its own rows of one long gradient.
+            gram = all_reduce_sum(gram)
+        if self.normalize == "loss":
+            losses = list(all_reduce_sum(torch.stack(losses)) / world_size())
+        return self._solve(gram, losses)
+
+    def weights(self, gradients, losses=None):
+        """The weights of given gradients.
+
+        Arguments
+        ---------
+        gradients : list of torch.Tensor
+            Two tensors of one shape.
+        losses : list of torch.Tensor or float
+            The losses' values; only ``normalize="loss"`` reads them.
+
+        Returns
+        -------
+        torch.Tensor
+            [2], sum 1, not negative.
+
+        Raises
+        ------
+        ValueError
+            Not two gradients, or no losses where they are needed.
+        """
+        if self.normalize == "loss" and losses is None:
+            raise ValueError('normalize="loss" needs the losses')
+        return self._solve(_gram(gradients), losses)
+
+    def _solve(self, gram, losses):
+        # For the log: |g_1|^2, g_1 . g_2 and |g_2|^2.
+        self.gram = gram
+        # In float64, gradients from 1e-10 to 1e10 have exact enough products;
+        # dividing by the lengths before the products of tiny and huge ones.
+        norm = gram.diagonal().sqrt()
+        cosine = gram[0, 1] / (norm[0] * norm[1])
+        if self.normalize == "l2":
+            unit = norm
+        elif self.normalize == "loss":
+            unit = torch.stack([torch.as_tensor(x) for x in losses]).to(norm)
+        else:
+            unit = torch.ones_like(norm)
+        length = norm / unit
+        length = length / length.max()
+        dot = cosine * length[0] * length[1]
+        distance = (length.square().sum() - 2 * dot).clamp_min(0.0)
+        alpha = (length[1].square() - dot) / distance
+        alpha = torch.where(distance > 0, alpha, 0.5).clamp(0.0, 1.0)
+        weights = torch.stack([alpha, 1 - alpha]) / unit
+        weights = weights / weights.sum()
+
+        # A zero gradient has no say; nothing to compare: no preference.
+        alone = (norm.flip(0) == 0) & (norm > 0)
+        weights = torch.where(alone.any(), alone.to(norm), weights)
+        usable = gram.isfinite().all() & weights.isfinite().all()
+        weights = torch.where(usable, weights, 0.5)
+        return weights.to(torch.get_default_dtype())
+
+    def extra_repr(self):
+        """The options, as ``print(module)`` shows them."""
+        return f"normalize={self.normalize}"
+
+
+def _gram(gradients):
+    if len(gradients) != 2:
+        raise ValueError(
+            f"{len(gradients)} objectives: the closed form is for two. For "
+            "more, take an aggregator of TorchJD (see the README)"
+        )
+    rows = torch.stack([g.detach().flatten() for g in gradients])
+    return rows.double() @ rows.double().T

@@ -1,0 +1,110 @@
+"""Gathering a batch across processes, with its gradient.
+
+``torch.distributed`` alone gives a gather without a gradient, and expects the
+same number of rows from every process. Contrastive pairs need neither.
+"""
+
+import torch
+import torch.distributed as dist
+
+
+def world_size():
+    """The number of processes of the default group; 1 where there is none.
+
+    Returns
+    -------
+    int
+
+    Example
+    -------
+    >>> world_size()
+    1
+    """
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def all_reduce_sum(tensor):
+    """Sums a tensor over all processes; no gradient flows through.
+
+    Arguments
+    ---------
+    tensor : torch.Tensor
+        Any shape, the same on every process.
+
+    Returns
+    -------
+    torch.Tensor
+        The sum, on every process; the tensor itself where there is only one.
+
+    Example
+    -------
+    >>> all_reduce_sum(torch.ones(2))
+    tensor([1., 1.])
+    """
+    if world_size() == 1:
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def gather_rows(*tensors):
+    """Joins the rows of every process, in the order of the ranks.
+
+    The processes may hold different numbers of rows. The gradient with respect
+    to the local rows is the sum of the gradients that all processes send back:
+
+        rank 0: [x0]  --.                .--> d(loss_0 + loss_1) / d x0
+                        +--> [x0; x1] ---+
+        rank 1: [x1]  --'                '--> d(loss_0 + loss_1) / d x1
+
+    Arguments
+    ---------
+    *tensors : torch.Tensor
+        Each [n, ...] with the same local n; trailing shapes are equal on all
+        processes.
+
+    Returns
+    -------
+    list of torch.Tensor
+        Each [sum of n, ...].
+    slice
+        Where the local rows lie in them.
+
+    Example
+    -------
+    >>> (rows,), local = gather_rows(torch.arange(3))
+    >>> rows, local
+    (tensor([0, 1, 2]), slice(0, 3, None))
+    """
+    n_local = tensors[0].shape[0]
+    if world_size() == 1:
+        return list(tensors), slice(0, n_local)
+    size = torch.tensor([n_local], device=tensors[0].device)
+    sizes = [torch.zeros_like(size) for _ in range(world_size())]
+    dist.all_gather(sizes, size)
+    sizes = [int(n) for n in sizes]
+    first = sum(sizes[: dist.get_rank()])
+    rows = [_GatherRows.apply(tensor, sizes) for tensor in tensors]
+    return rows, slice(first, first + n_local)
+
+
+class _GatherRows(torch.autograd.Function):
+    """All-gather forward, sum over processes and local slice backward."""
+
+    @staticmethod
+    def forward(ctx, tensor, sizes):
+        ctx.sizes = sizes
+        # Every process sends the same shape: pad to the largest, cut after.
+        padded = tensor.new_zeros(max(sizes), *tensor.shape[1:])
+        padded[: tensor.shape[0]] = tensor
+        received = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(received, padded)
+        return torch.cat([rows[:n] for rows, n in zip(received, sizes)])
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        first = sum(ctx.sizes[: dist.get_rank()])
+        return grad[first : first + ctx.sizes[dist.get_rank()]], None
