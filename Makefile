@@ -1,0 +1,39 @@
+# One command each, from a fresh clone, with nothing but Python and make:
+#   make demo   installs, synthesises a small corpus, trains, verifies, reports
+#   make test   installs and runs every test and linter
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m speechbrain_scl.corpora.mini data/mini
+	$(BIN)/python benchmarks/ladder.py --output results/demo \
+	    --data-folder data/mini --only aam balancing --seeds 1986 \
+	    --trials data/mini/trials-same-language.txt \
+	             data/mini/trials-cross-language.txt
+
+test: $(VENV)/.test lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/yamllint .
+	$(BIN)/codespell --toml pyproject.toml
+
+$(VENV)/.demo: setup.py | $(VENV)
+	$(PIP) install -e '.[demo]'
+	touch $@
+
+$(VENV)/.test: setup.py | $(VENV)
+	$(PIP) install -e '.[test]'
+	touch $@
+
+$(VENV):
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) data results build *.egg-info

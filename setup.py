@@ -1,0 +1,61 @@
+"""Installs speechbrain_scl; the linters' settings are in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+here = pathlib.Path(__file__).parent
+version = re.search(
+    r'__version__ = "(.+)"',
+    (here / "speechbrain_scl" / "__init__.py").read_text(encoding="utf-8"),
+).group(1)
+
+# The mini corpus speaks with espeak-ng, whose library is GPL: an extra, never
+# imported by the package proper.
+demo = ["espeakng-loader>=0.2,<0.3"]
+test = demo + [
+    "pytest>=8,<10",
+    "hypothesis>=6.100",
+    "pytorch-metric-learning>=2.5,<3",
+    "torchjd>=0.8",
+    "scikit-learn>=1.4",
+    "ruff==0.12.4",
+    "yamllint==1.35.1",
+    "codespell==2.3.0",
+]
+
+setup(
+    name="speechbrain_scl",
+    version=version,
+    description="Margin-contrastive speaker embeddings for SpeechBrain",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["speechbrain_scl", "speechbrain_scl.*"]),
+    python_requires=">=3.10,<3.13",
+    install_requires=[
+        # torchaudio's last release is 2.11 and binds to torch 2.11.
+        "torch>=2.11,<2.12",
+        "torchaudio>=2.11,<2.12",
+        # 1.1.0 and 1.1.1 install a top-level recipes package; 1.0 does not
+        # load with torchaudio 2.11.
+        "speechbrain>=1.1.2,<1.2",
+        "hyperpyyaml>=1.2,<2",
+        "ruamel.yaml<0.19",  # HyperPyYAML uses what 0.19 removed
+        "sentencepiece>=0.1.91",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "soundfile>=0.12.1",
+        "matplotlib>=3.8",
+        "tqdm>=4.42",
+    ],
+    extras_require={"demo": demo, "test": test},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+    ],
+)

@@ -1,0 +1,116 @@
+"""What the recipe scripts share: reading an experiment, and its errors."""
+
+import contextlib
+import os
+import sys
+
+import torch
+import yaml
+from hyperpyyaml import load_hyperpyyaml
+
+import speechbrain as sb
+from speechbrain_scl.errors import UserError
+
+
+@contextlib.contextmanager
+def user_errors_in_one_line():
+    """Ends the program with status 1 and one line where the user is at fault.
+
+    Example
+    -------
+    >>> with user_errors_in_one_line():
+    ...     raise UserError("trials.txt, line 3: ...")
+    Traceback (most recent call last):
+    SystemExit: error: trials.txt, line 3: ...
+    """
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def read_experiment(arguments, default_file=None):
+    """Reads the hyperparameter file that a command line names.
+
+    Arguments
+    ---------
+    arguments : list of str
+        ``[FILE.yaml] [--key=value ...]``: SpeechBrain's run options and
+        overrides of the file's keys. A value may hold "=" (as URLs do).
+    default_file : str or None
+        The file where none is named.
+
+    Returns
+    -------
+    hparams : dict
+        What HyperPyYAML made of the file.
+    run_opts : speechbrain.utils.run_opts.RunOptions
+        The run options; the device is the GPU where there is one and none was
+        named.
+    hparams_file : str
+        The file.
+    overrides : str
+        The overrides as YAML.
+
+    Raises
+    ------
+    UserError
+        A missing file, an override of a key that the file lacks, or a value
+        that cannot be used.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "tiny.yaml"
+    >>> _ = path.write_text("list_url: none\\nscale: 30")
+    >>> arguments = [str(path), "--list_url=https://a.b/?list=1"]
+    >>> read_experiment(arguments)[0]
+    {'list_url': 'https://a.b/?list=1', 'scale': 30}
+    """
+    arguments = list(arguments)
+    if default_file and (not arguments or arguments[0].startswith("-")):
+        arguments.insert(0, default_file)
+    # SpeechBrain splits the overrides at every "="; only the first separates.
+    hidden = "\x00"
+    arguments = [
+        "=".join([key, value.replace("=", hidden)]) if separator else key
+        for key, separator, value in (a.partition("=") for a in arguments)
+    ]
+    hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
+    overrides = overrides.replace(hidden, "=")
+    if not os.path.isfile(hparams_file):
+        raise UserError(f"{hparams_file}: there is no such file")
+    _check_overrides(hparams_file, overrides)
+    try:
+        with open(hparams_file, encoding="utf-8") as file:
+            hparams = load_hyperpyyaml(file, overrides)
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(f"{hparams_file}: {error}") from error
+    if run_opts.device is None and torch.cuda.is_available():
+        run_opts.device = "cuda"
+        run_opts.overridden_args.add("device")
+    return hparams, run_opts, hparams_file, overrides
+
+
+def _check_overrides(hparams_file, overrides):
+    """Every override names a key of the file."""
+    with open(hparams_file, encoding="utf-8") as file:
+        keys = _top_level_keys(file.read(), hparams_file)
+    for key in _top_level_keys(overrides, "the command line"):
+        if key not in keys:
+            raise UserError(
+                f"--{key}: neither a key of {hparams_file} nor an option of "
+                f"SpeechBrain; the file's keys are {', '.join(sorted(keys))}"
+            )
+
+
+def _top_level_keys(text, source):
+    """The keys of a HyperPyYAML mapping, without making its objects."""
+    try:
+        node = yaml.compose(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{source}: not YAML: {error}") from error
+    if node is None:
+        return []
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{source}: not a list of `key: value`: {text!r}")
+    return [key.value for key, _ in node.value]

@@ -1,0 +1,90 @@
+"""Leaves a trained encoder as a folder that SpeechBrain's inference loads."""
+
+import os
+import shutil
+import tempfile
+
+import ruamel.yaml
+import torch
+from hyperpyyaml.core import resolve_references
+
+# What EncoderClassifier and SpeakerRecognition need, in the training file's
+# own words.
+_KEPT = ("compute_features", "mean_var_norm", "embedding_model", "classifier")
+
+_LOADING = """
+# Loaded from the folder (or hub repository) that holds this file.
+mean_var_norm_emb: !new:speechbrain.processing.features.InputNormalization
+    norm_type: global
+    std_norm: False
+
+label_encoder: !new:speechbrain.dataio.encoder.CategoricalEncoder
+
+modules:
+    compute_features: !ref <compute_features>
+    mean_var_norm: !ref <mean_var_norm>
+    embedding_model: !ref <embedding_model>
+    mean_var_norm_emb: !ref <mean_var_norm_emb>
+    classifier: !ref <classifier>
+
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+    loadables:
+        embedding_model: !ref <embedding_model>
+        classifier: !ref <classifier>
+        label_encoder: !ref <label_encoder>
+"""
+
+
+def save_inference_folder(
+    folder, hparams_file, overrides, modules, label_encoder
+):
+    """Writes what ``speechbrain.inference`` needs to use a trained encoder.
+
+    ``SpeakerRecognition.from_hparams(source=folder)`` and
+    ``EncoderClassifier.from_hparams(source=folder)`` load it as it is; no code
+    of this package is needed for that.
+
+    Arguments
+    ---------
+    folder : str
+        Where to write: hyperparams.yaml, embedding_model.ckpt,
+        classifier.ckpt and label_encoder.ckpt. Replaced as a whole.
+    hparams_file : str
+        The training's hyperparameter file. Its compute_features,
+        mean_var_norm, embedding_model and classifier are taken over.
+    overrides : str
+        The overrides the training was started with.
+    modules : dict
+        The trained ``embedding_model`` and ``classifier``.
+    label_encoder : speechbrain.dataio.encoder.CategoricalEncoder
+        The classes' speakers.
+    """
+    with open(hparams_file, encoding="utf-8") as file:
+        resolved = resolve_references(file, overrides)
+    round_trip = ruamel.yaml.YAML()
+    resolved.seek(0)
+    tree = round_trip.load(resolved)
+    kept = {"sample_rate": tree.get("sample_rate", 16000)}
+    kept.update((key, tree[key]) for key in _KEPT)
+
+    parent = os.path.dirname(os.path.abspath(folder))
+    os.makedirs(parent, exist_ok=True)
+    aside = tempfile.mkdtemp(dir=parent, prefix=".inference-")
+    try:
+        with open(
+            os.path.join(aside, "hyperparams.yaml"), "w", encoding="utf-8"
+        ) as file:
+            file.write("# A speaker encoder, trained with speechbrain_scl.\n")
+            round_trip.dump(kept, file)
+            file.write(_LOADING)
+        for name in ("embedding_model", "classifier"):
+            state = {k: v.cpu() for k, v in modules[name].state_dict().items()}
+            torch.save(state, os.path.join(aside, f"{name}.ckpt"))
+        label_encoder.save(os.path.join(aside, "label_encoder.ckpt"))
+        os.chmod(aside, 0o755)
+        if os.path.isdir(folder):
+            shutil.rmtree(folder)
+        os.replace(aside, folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
