@@ -179,9 +179,22 @@ class SupConSpeakerBrain(sb.core.Brain):
     def on_fit_batch_start(self, batch, should_step):
         """Steps a per-batch learning rate once per optimiser step."""
         self.batch_ids = getattr(batch, "id", [])
+        self.buffers_before = [b.clone() for b in self.modules.buffers()]
         annealing = getattr(self.hparams, "lr_annealing", None)
         if should_step and hasattr(annealing, "on_batch_end"):
             annealing.on_batch_end(self.optimizer)
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Undoes what a batch without a finite loss left in the buffers.
+
+        ``skip_nonfinite_grads`` keeps it out of the parameters; the running
+        statistics of batch normalisation would keep it for good.
+        """
+        if not torch.isfinite(loss):
+            for buffer, before in zip(
+                self.modules.buffers(), self.buffers_before
+            ):
+                buffer.copy_(before)
 
     def check_loss_isfinite(self, loss):
         """Names the utterances of a batch whose loss is not finite."""

@@ -1,0 +1,335 @@
+"""The Brain against the stock recipe's Brain, and against its own promises."""
+
+import copy
+import functools
+import logging
+
+import pytest
+import torch
+
+import speechbrain as sb
+from speechbrain.augment.augmenter import Augmenter
+from speechbrain.augment.time_domain import DropChunk, DropFreq
+from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.lobes.features import Fbank
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, Classifier
+from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
+from speechbrain.nnet.schedulers import CyclicLRScheduler
+from speechbrain.processing.features import InputNormalization
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain.utils.seed import seed_everything
+from speechbrain.utils.train_logger import FileTrainLogger
+from speechbrain_scl.attention import ClassAwareAttention
+from speechbrain_scl.balancing import FixedBalancer, MinNormBalancer
+from speechbrain_scl.brain import SupConSpeakerBrain
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.metrics import eer
+from speechbrain_scl.losses import SupConMarginLoss
+from speechbrain_scl.samplers import SpeakerBatchSampler
+
+N_SPEAKERS, N_UTTERANCES = 4, 6
+
+
+def utterance(index):
+    """A tone per speaker in noise; the same for the same index."""
+    generator = torch.Generator().manual_seed(index)
+    time = torch.arange(8000) / 16000
+    tone = torch.sin(2 * torch.pi * (300 + 200 * (index % N_SPEAKERS)) * time)
+    return 0.3 * tone + 0.05 * torch.randn(8000, generator=generator)
+
+
+def item(index):
+    """One row of a training batch."""
+    return {
+        "id": f"utt{index}",
+        "sig": utterance(index),
+        "spk_id": f"spk{index % N_SPEAKERS}",
+        "spk_id_encoded": torch.tensor([index % N_SPEAKERS]),
+    }
+
+
+def dataset():
+    """All utterances as the recipe's scripts would give them."""
+    rows = {f"utt{i}": {"i": i} for i in range(N_SPEAKERS * N_UTTERANCES)}
+    data = DynamicItemDataset(rows)
+    for key in ("sig", "spk_id", "spk_id_encoded"):
+        data.add_dynamic_item(
+            lambda i, key=key: item(i)[key], takes="i", provides=key
+        )
+    data.set_output_keys(["id", "sig", "spk_id", "spk_id_encoded"])
+    return data
+
+
+def experiment(folder=None, **changes):
+    """Modules and hparams of a small experiment, equal for an equal seed."""
+    seed_everything(1)
+    modules = {
+        "compute_features": Fbank(n_mels=20),
+        "mean_var_norm": InputNormalization(
+            norm_type="sentence", std_norm=False
+        ),
+        "embedding_model": ECAPA_TDNN(
+            20,
+            channels=[16, 16, 16, 16, 48],
+            attention_channels=8,
+            se_channels=8,
+            lin_neurons=12,
+        ),
+        "classifier": Classifier(12, out_neurons=N_SPEAKERS),
+    }
+    hparams = {
+        "compute_cost": LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30)),
+        "contrastive_loss": SupConMarginLoss(),
+        "attention": ClassAwareAttention(),
+        "balancer": MinNormBalancer("l2"),
+        "wav_augment": Augmenter(
+            concat_original=True,
+            min_augmentations=1,
+            max_augmentations=1,
+            shuffle_augmentations=True,
+            augmentations=[DropFreq(), DropChunk(100, 200)],
+        ),
+        "lr_annealing": CyclicLRScheduler(1e-8, 1e-2, 3),
+        "verification_error": eer,
+    }
+    checkpointer = None
+    if folder is not None:
+        counter = EpochCounter(2)
+        hparams["epoch_counter"] = counter
+        hparams["train_logger"] = FileTrainLogger(str(folder / "log.txt"))
+        checkpointer = Checkpointer(
+            folder,
+            {
+                "embedding_model": modules["embedding_model"],
+                "classifier": modules["classifier"],
+                "counter": counter,
+                "lr_annealing": hparams["lr_annealing"],
+            },
+        )
+    hparams.update(changes)
+    return {
+        "modules": modules,
+        "hparams": hparams,
+        "opt_class": functools.partial(torch.optim.Adam, lr=1e-3),
+        "checkpointer": checkpointer,
+    }
+
+
+def started(brain):
+    """A Brain that is ready for fit_batch."""
+    brain.on_fit_start()
+    brain.on_stage_start(sb.Stage.TRAIN, 1)
+    brain.modules.train()
+    brain.nonfinite_count = 0
+    return brain
+
+
+class StockBrain(sb.core.Brain):
+    """What SpeechBrain's VoxCeleb recipe trains with, restated."""
+
+    def compute_forward(self, batch, stage):
+        wavs, lens = batch.to(self.device).sig
+        wavs, lens = self.hparams.wav_augment(wavs, lens)
+        feats = self.modules.compute_features(wavs)
+        feats = self.modules.mean_var_norm(feats, lens)
+        embeddings = self.modules.embedding_model(feats)
+        return self.modules.classifier(embeddings), lens
+
+    def compute_objectives(self, predictions, batch, stage):
+        outputs, lens = predictions
+        labels = self.hparams.wav_augment.replicate_labels(
+            batch.spk_id_encoded[0]
+        )
+        loss = self.hparams.compute_cost(outputs, labels, lens)
+        self.hparams.lr_annealing.on_batch_end(self.optimizer)
+        return loss
+
+
+def test_without_contrast_it_is_the_stock_brain():
+    batches = list(SpeakerBatchSampler([i % 4 for i in range(24)], 4, 2, 0))
+    losses, weights = [], []
+    for brain_class, changes in (
+        (StockBrain, {}),
+        (SupConSpeakerBrain, {"contrastive_loss": None}),
+    ):
+        brain = brain_class(**experiment(**changes))
+        brain.on_fit_start()
+        brain.on_stage_start(sb.Stage.TRAIN, 1)
+        brain.modules.train()
+        seed_everything(7)
+        losses.append([])
+        for _ in range(2):
+            for indices in batches:
+                brain.step += 1
+                batch = PaddedBatch([item(i) for i in indices])
+                losses[-1].append(brain.fit_batch(batch).item())
+        weights.append(torch.cat([p.flatten() for p in brain.modules.parameters()]))
+    assert losses[0] == losses[1]
+    assert torch.equal(*weights)
+    assert len(set(losses[0])) == len(losses[0])  # it trained
+
+
+def test_the_gradient_is_the_weighted_sum_of_one_encoder_pass():
+    """Against each objective's own gradient, found with its own pass."""
+    made = experiment(wav_augment=None)
+    del made["hparams"]["wav_augment"]
+    brain = started(SupConSpeakerBrain(**made, run_opts={"max_grad_norm": 1e9}))
+    batch = PaddedBatch([item(i) for i in range(8)])
+    labels = batch.spk_id_encoded[0]
+    modules = copy.deepcopy(brain.modules)
+
+    def losses():
+        feats = modules.mean_var_norm(
+            modules.compute_features(batch.sig[0]), batch.sig[1]
+        )
+        embeddings = modules.embedding_model(feats)
+        attention = made["hparams"]["attention"](
+            embeddings, labels, modules.classifier.weight
+        )
+        return embeddings, [
+            made["hparams"]["compute_cost"](
+                modules.classifier(embeddings), labels
+            ),
+            made["hparams"]["contrastive_loss"](embeddings, labels, attention),
+        ]
+
+    embeddings, pair = losses()
+    weights = made["hparams"]["balancer"](pair, embeddings)
+    (weights[0] * pair[0] + weights[1] * pair[1]).backward()
+
+    passes = {"forward": 0, "backward": 0}
+    encoder = brain.modules.embedding_model
+    encoder.register_forward_hook(
+        lambda *_: passes.update(forward=passes["forward"] + 1)
+    )
+    encoder.fc.register_full_backward_hook(
+        lambda *_: passes.update(backward=passes["backward"] + 1)
+    )
+    gradients = []
+    brain.optimizers_step = lambda: gradients.extend(
+        p.grad.clone() for p in brain.modules.parameters()
+    )
+    brain.fit_batch(batch)
+    assert passes == {"forward": 1, "backward": 1}
+    for found, wanted in zip(gradients, modules.parameters()):
+        torch.testing.assert_close(found, wanted.grad)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"balance_at": "parameters"},
+        {"attention": None, "balancer": FixedBalancer()},
+        {"balancer": MinNormBalancer("loss")},
+    ],
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_variants_train(changes, precision):
+    made = experiment(**changes)
+    run_opts = {"precision": precision, "grad_accumulation_factor": 2}
+    brain = started(SupConSpeakerBrain(**made, run_opts=run_opts))
+    before = copy.deepcopy(brain.modules.state_dict())
+    steps = []
+    brain.step = 1
+    assert brain.fit_batch(PaddedBatch([item(i) for i in range(8)])).isfinite()
+    steps.append(brain.optimizer_step)
+    brain.step = 2
+    assert brain.fit_batch(PaddedBatch([item(i) for i in range(8)])).isfinite()
+    steps.append(brain.optimizer_step)
+    assert steps == [0, 1]
+    # A per-batch learning rate moves with the optimiser, not the micro-batch.
+    assert brain.hparams.lr_annealing.clr_iterations == 1
+    after = brain.modules.state_dict()
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+
+
+def test_a_non_finite_loss_never_reaches_the_weights(caplog):
+    made = experiment()
+    run_opts = {"skip_nonfinite_grads": True, "nonfinite_patience": 1}
+    brain = started(SupConSpeakerBrain(**made, run_opts=run_opts))
+    before = copy.deepcopy(brain.modules.state_dict())
+    rows = [item(i) for i in range(8)]
+    rows[3]["sig"] = torch.full((8000,), float("nan"))
+    with caplog.at_level(logging.WARNING):
+        brain.fit_batch(PaddedBatch(rows))
+    assert "utt3" in caplog.text
+    for name, value in brain.modules.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    with pytest.raises(ValueError, match="not finite"):
+        brain.fit_batch(PaddedBatch(rows))
+
+
+def test_a_batch_without_a_pair_trains_the_classifier():
+    made = experiment()
+    del made["hparams"]["wav_augment"]
+    brain = started(SupConSpeakerBrain(**made))
+    loss = brain.fit_batch(PaddedBatch([item(i) for i in range(4)]))
+    assert loss > 0
+    assert brain.objective_sums["contrastive"] == 0
+    assert brain.objective_sums["weight_classification"] == 1
+
+
+def fit(folder, run_opts=None):
+    """Trains as the recipe does, two epochs in the folder."""
+    made = experiment(folder)
+    brain = SupConSpeakerBrain(**made, run_opts=run_opts)
+    speakers = [i % N_SPEAKERS for i in range(N_SPEAKERS * N_UTTERANCES)]
+    brain.fit(
+        made["hparams"]["epoch_counter"],
+        dataset(),
+        dataset(),
+        progressbar=False,
+        train_loader_kwargs={
+            "batch_sampler": SpeakerBatchSampler(speakers, 2, 2, seed=3)
+        },
+        valid_loader_kwargs={"batch_size": 7},
+    )
+    return brain
+
+
+def test_the_log_holds_the_objectives_curves(tmp_path):
+    brain = fit(tmp_path)
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert len(lines) == 2
+    for name in (
+        "classification",
+        "contrastive",
+        "weight_classification",
+        "weight_contrastive",
+        "attention",
+        "grad_norm_classification",
+        "grad_norm_contrastive",
+        "positive_pairs",
+        "valid EER",
+    ):
+        assert f"{name}: " in lines[0]
+    # 2 speakers x 2 utterances x 2 views: 2 x (4 choose 2) pairs
+    assert brain.train_stats["positive_pairs"] == 12
+    weights = [brain.train_stats[f"weight_{n}"] for n in ("classification", "contrastive")]
+    assert sum(weights) == pytest.approx(1)
+    (checkpoint,) = brain.checkpointer.list_checkpoints()
+    assert 0 <= checkpoint.meta["EER"] <= 1
+
+
+def test_each_epoch_has_its_own_batches(tmp_path):
+    seen = []
+    brain = fit(tmp_path)
+    sampler = brain.train_sampler
+    assert isinstance(sampler, SpeakerBatchSampler)
+    assert sampler.epoch == 2
+    for epoch in (1, 2):
+        sampler.set_epoch(epoch)
+        seen.append(list(sampler))
+    assert seen[0] != seen[1]
+
+
+def test_validation_without_both_kinds_of_pairs_is_refused(tmp_path):
+    brain = started(SupConSpeakerBrain(**experiment(tmp_path)))
+    brain.on_stage_start(sb.Stage.VALID, 1)
+    rows = [item(i) for i in range(N_SPEAKERS)]
+    brain.evaluate_batch(PaddedBatch(rows), sb.Stage.VALID)
+    with pytest.raises(UserError, match="valid_speakers"):
+        brain.on_stage_end(sb.Stage.VALID, 0.0, 1)
