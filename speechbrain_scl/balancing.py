@@ -137,32 +137,8 @@ class MinNormBalancer(torch.nn.Module):
         torch.Tensor
             [2], sum 1, not negative, no gradient.
         """
-        at_parameters = not isinstance(shared, torch.Tensor)
-        inputs = list(shared) if at_parameters else [shared]
-        gradients = []
-        for loss in losses:
-            # An objective may be constant (no positive pair in the batch).
-            parts = (
-                torch.autograd.grad(
-                    loss, inputs, retain_graph=True, allow_unused=True
-                )
-                if loss.requires_grad
-                else [None] * len(inputs)
-            )
-            parts = [
-                (torch.zeros_like(x) if g is None else g).flatten()
-                for g, x in zip(parts, inputs)
-            ]
-            gradient = torch.cat(parts)
-            if at_parameters:
-                # The processes' gradients add up before they are compared.
-                gradient = all_reduce_sum(gradient)
-            gradients.append(gradient)
+        gram = _shared_gram(losses, shared)
         losses = [loss.detach() for loss in losses]
-        gram = _gram(gradients)
-        if not at_parameters:
-            # Each process holds its own rows of one long gradient.
-            gram = all_reduce_sum(gram)
         if self.normalize == "loss":
             losses = list(all_reduce_sum(torch.stack(losses)) / world_size())
         return self._solve(gram, losses)
@@ -192,6 +168,11 @@ class MinNormBalancer(torch.nn.Module):
         return self._solve(_gram(gradients), losses)
 
     def _solve(self, gram, losses):
+        if len(gram) != 2:
+            raise ValueError(
+                f"{len(gram)} objectives: the closed form is for two. For "
+                "more, take a weighting of TorchJD (TorchJDBalancer)"
+            )
         # For the log: |g_1|^2, g_1 . g_2 and |g_2|^2.
         self.gram = gram
         # In float64, gradients from 1e-10 to 1e10 have exact enough products;
@@ -225,11 +206,79 @@ class MinNormBalancer(torch.nn.Module):
         return f"normalize={self.normalize}"
 
 
-def _gram(gradients):
-    if len(gradients) != 2:
-        raise ValueError(
-            f"{len(gradients)} objectives: the closed form is for two. For "
-            "more, take an aggregator of TorchJD (see the README)"
+class TorchJDBalancer(torch.nn.Module):
+    """Any other way to balance, from TorchJD.
+
+    TorchJD separates a weighting (dot products of the gradients -> weights)
+    from its use, so that each of its weightings fits here, for any number of
+    objectives (https://torchjd.org; not needed otherwise).
+
+    Arguments
+    ---------
+    weighting : Callable
+        [K, K] dot products of the gradients -> [K] weights, e.g.
+        ``torchjd.aggregation.UPGradWeighting()``.
+
+    Example
+    -------
+    >>> balancer = TorchJDBalancer(lambda gram: 1 / gram.diagonal().sqrt())
+    >>> z = torch.ones(4, requires_grad=True)
+    >>> balancer([z.sum(), 2 * z.sum()], shared=z)
+    tensor([0.5000, 0.2500])
+    """
+
+    def __init__(self, weighting):
+        super().__init__()
+        self.weighting = weighting
+        self.gram = None
+
+    def forward(self, losses, shared):
+        """The weights of losses that were computed from ``shared``.
+
+        Arguments
+        ---------
+        losses : list of torch.Tensor
+            K 0-dim losses with a graph. The graph is kept.
+        shared : torch.Tensor or list of torch.Tensor
+            As for ``MinNormBalancer``.
+
+        Returns
+        -------
+        torch.Tensor
+            [K], as the weighting gives them, no gradient.
+        """
+        self.gram = _shared_gram(losses, shared)
+        return self.weighting(self.gram).to(torch.get_default_dtype())
+
+
+def _shared_gram(losses, shared):
+    """[K, K] dot products of the losses' gradients, over all processes."""
+    at_parameters = not isinstance(shared, torch.Tensor)
+    inputs = list(shared) if at_parameters else [shared]
+    gradients = []
+    for loss in losses:
+        # An objective may be constant (no positive pair in the batch).
+        parts = (
+            torch.autograd.grad(
+                loss, inputs, retain_graph=True, allow_unused=True
+            )
+            if loss.requires_grad
+            else [None] * len(inputs)
         )
+        parts = [
+            (torch.zeros_like(x) if g is None else g).flatten()
+            for g, x in zip(parts, inputs)
+        ]
+        gradient = torch.cat(parts)
+        if at_parameters:
+            # The processes' gradients add up before they are compared.
+            gradient = all_reduce_sum(gradient)
+        gradients.append(gradient)
+    gram = _gram(gradients)
+    # At the embedding each process holds its own rows of one long gradient.
+    return gram if at_parameters else all_reduce_sum(gram)
+
+
+def _gram(gradients):
     rows = torch.stack([g.detach().flatten() for g in gradients])
     return rows.double() @ rows.double().T

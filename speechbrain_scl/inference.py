@@ -75,7 +75,7 @@ def save_inference_folder(
             os.path.join(aside, "hyperparams.yaml"), "w", encoding="utf-8"
         ) as file:
             file.write("# A speaker encoder, trained with speechbrain_scl.\n")
-            round_trip.dump(kept, file)
+            round_trip.dump(kept, file, transform=_without_comments)
             file.write(_LOADING)
         for name in ("embedding_model", "classifier"):
             state = {k: v.cpu() for k, v in modules[name].state_dict().items()}
@@ -88,3 +88,9 @@ def save_inference_folder(
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def _without_comments(text):
+    """The training file's comments stand beside other keys than these."""
+    lines = text.splitlines(keepends=True)
+    return "".join(x for x in lines if not x.lstrip().startswith("#"))

@@ -4,7 +4,12 @@ import math
 
 import pytest
 import torch
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import (
+    assume,
+    given,
+    settings,
+    strategies as st,
+)
 
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.losses import SupConMarginLoss

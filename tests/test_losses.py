@@ -5,7 +5,11 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 
 from speechbrain_scl.losses import SupConMarginLoss
 
@@ -112,7 +116,7 @@ def test_value_and_gradient_equal_the_double_loop(options, attention):
         wanted = [z, weights] if attention == "learnt" else [z]
         gradients = torch.autograd.grad(value, wanted)
         expected = torch.autograd.grad(expected, wanted)
-        for ours, theirs in zip(gradients, expected):
+        for ours, theirs in zip(gradients, expected, strict=False):
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
@@ -394,7 +398,7 @@ def test_the_chunk_size_changes_nothing(options):
         value.backward()
         results.append((value.detach(), leaf.grad, weights.grad))
     for result in results[1:]:
-        for chunked, whole in zip(result, results[0]):
+        for chunked, whole in zip(result, results[0], strict=False):
             torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=1e-5)
 
 

@@ -42,6 +42,8 @@ def dataio_prep(hparams):
         ones.
     label_encoder : CategoricalEncoder
         The training speakers' classes.
+    speakers : list of str
+        The speaker of each training utterance.
     """
     train_data = sb.dataio.dataset.DynamicItemDataset.from_csv(
         hparams["train_annotation"]
@@ -76,16 +78,22 @@ def dataio_prep(hparams):
         return label_encoder.encode_sequence_torch([spk_id])
 
     train_data.add_dynamic_item(label_pipeline)
+    label_file = os.path.join(hparams["save_folder"], "label_encoder.txt")
     label_encoder.load_or_create(
-        path=os.path.join(hparams["save_folder"], "label_encoder.txt"),
-        from_didatasets=[train_data],
-        output_key="spk_id",
+        path=label_file, from_didatasets=[train_data], output_key="spk_id"
     )
-    label_encoder.expect_len(len(label_encoder))
+    with train_data.output_keys_as(["spk_id"]):
+        speakers = [item["spk_id"] for item in train_data]
+    if set(speakers) != set(label_encoder.lab2ind):
+        raise UserError(
+            f"{hparams['train_annotation']} has other speakers than "
+            f"{label_file}, where this output folder's classes are: choose "
+            "another output_folder, or delete it to train anew"
+        )
 
     train_data.set_output_keys(["id", "sig", "spk_id_encoded"])
     valid_data.set_output_keys(["id", "sig", "spk_id"])
-    return train_data, valid_data, label_encoder
+    return train_data, valid_data, label_encoder, speakers
 
 
 def main(arguments):
@@ -121,7 +129,7 @@ def main(arguments):
     run_on_main(hparams["prepare_noise_data"])
     run_on_main(hparams["prepare_rir_data"])
 
-    train_data, valid_data, label_encoder = dataio_prep(hparams)
+    train_data, valid_data, label_encoder, speakers = dataio_prep(hparams)
     n_speakers, n_classes = len(label_encoder), hparams["out_n_neurons"]
     if n_classes < n_speakers:
         raise UserError(
@@ -130,8 +138,6 @@ def main(arguments):
             f"out_n_neurons to {n_speakers}"
         )
 
-    with train_data.output_keys_as(["spk_id"]):
-        speakers = [item["spk_id"] for item in train_data]
     sampler = SpeakerBatchSampler(
         speakers,
         hparams["speakers_per_batch"],
