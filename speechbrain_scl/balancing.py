@@ -189,9 +189,11 @@ class MinNormBalancer(torch.nn.Module):
         length = length / length.max()
         dot = cosine * length[0] * length[1]
         distance = (length.square().sum() - 2 * dot).clamp_min(0.0)
-        alpha = (length[1].square() - dot) / distance
-        alpha = torch.where(distance > 0, alpha, 0.5).clamp(0.0, 1.0)
-        weights = torch.stack([alpha, 1 - alpha]) / unit
+        # [alpha, 1 - alpha], each from its own numerator: where one gradient
+        # is 1e10 times the other, the difference to 1 would be rounded away.
+        weights = (length.flip(0).square() - dot) / distance
+        weights = torch.where(distance > 0, weights, 0.5).clamp(0.0, 1.0)
+        weights = weights / unit
         weights = weights / weights.sum()
 
         # A zero gradient has no say; nothing to compare: no preference.
@@ -217,7 +219,7 @@ class TorchJDBalancer(torch.nn.Module):
     ---------
     weighting : Callable
         [K, K] dot products of the gradients -> [K] weights, e.g.
-        ``torchjd.aggregation.UPGradWeighting()``.
+        ``torchjd.aggregation.IMTLGWeighting()``.
 
     Example
     -------
@@ -267,7 +269,7 @@ def _shared_gram(losses, shared):
         )
         parts = [
             (torch.zeros_like(x) if g is None else g).flatten()
-            for g, x in zip(parts, inputs)
+            for g, x in zip(parts, inputs, strict=True)
         ]
         gradient = torch.cat(parts)
         if at_parameters:

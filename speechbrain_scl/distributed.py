@@ -100,7 +100,9 @@ class _GatherRows(torch.autograd.Function):
         padded[: tensor.shape[0]] = tensor
         received = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(received, padded)
-        return torch.cat([rows[:n] for rows, n in zip(received, sizes)])
+        return torch.cat(
+            [rows[:n] for rows, n in zip(received, sizes, strict=True)]
+        )
 
     @staticmethod
     def backward(ctx, grad):
