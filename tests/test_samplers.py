@@ -1,0 +1,162 @@
+"""Batches of speakers x utterances, over random corpora."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
+from speechbrain.dataio.dataloader import SaveableDataLoader
+from speechbrain.utils.checkpoints import Checkpointer
+
+from speechbrain_scl.samplers import SpeakerBatchSampler
+
+many = settings(max_examples=150, deadline=None)
+
+
+@st.composite
+def corpora(draw):
+    """Speakers of each utterance (from 1 to 12 of each), and P and K."""
+    counts = draw(st.lists(st.integers(1, 12), min_size=2, max_size=15))
+    speakers = [f"s{i}" for i, n in enumerate(counts) for _ in range(n)]
+    order = np.random.default_rng(draw(st.integers(0, 99))).permutation(
+        len(speakers)
+    )
+    p = draw(st.integers(2, len(counts)))
+    k = draw(st.integers(1, 5))
+    return [speakers[i] for i in order], p, k
+
+
+@given(corpora(), st.integers(0, 2**31), st.integers(0, 1000))
+@many
+def test_every_batch_and_every_epoch(corpus, seed, epoch):
+    speakers, p, k = corpus
+    sampler = SpeakerBatchSampler(speakers, p, k, seed, epoch)
+    batches = list(sampler)
+    assert len(batches) == len(sampler)
+    for batch in batches:
+        assert len(batch) == p * k
+        of_batch = Counter(speakers[i] for i in batch)
+        assert len(of_batch) == p
+        assert set(of_batch.values()) == {k}
+    # Every utterance is reached.
+    assert {i for batch in batches for i in batch} == set(range(len(speakers)))
+
+
+@given(corpora(), st.integers(0, 2**31))
+@many
+def test_an_utterance_is_repeated_only_where_its_speaker_has_too_few(
+    corpus, seed
+):
+    speakers, p, k = corpus
+    count = Counter(speakers)
+    for batch in SpeakerBatchSampler(speakers, p, k, seed):
+        for i in range(0, len(batch), k):
+            group = batch[i : i + k]
+            available = count[speakers[group[0]]]
+            assert len(set(group)) == min(k, available)
+
+
+@given(corpora(), st.integers(0, 2**31))
+@many
+def test_an_epoch_is_as_short_as_it_can_be(corpus, seed):
+    speakers, p, k = corpus
+    groups = [-(-n // k) for n in Counter(speakers).values()]
+    shortest = max(-(-sum(groups) // p), max(groups))
+    assert len(SpeakerBatchSampler(speakers, p, k, seed)) == shortest
+
+
+@given(corpora(), st.integers(0, 2**31))
+@many
+def test_reproducible_from_the_seed_and_the_epoch_alone(corpus, seed):
+    speakers, p, k = corpus
+    first = SpeakerBatchSampler(speakers, p, k, seed)
+    second = SpeakerBatchSampler(speakers, p, k, seed)
+    list(second)  # an earlier pass leaves no trace
+    torch.rand(1), np.random.rand()  # nor does anybody else's randomness
+    assert list(first) == list(second)
+    first.set_epoch(3)
+    assert list(first) == list(SpeakerBatchSampler(speakers, p, k, seed, 3))
+
+
+def corpus(n_speakers=20, n_utterances=7):
+    return np.repeat(np.arange(n_speakers), n_utterances).tolist()
+
+
+def test_epochs_and_seeds_differ():
+    sampler = SpeakerBatchSampler(corpus(), 4, 2, seed=1)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    assert list(SpeakerBatchSampler(corpus(), 4, 2, seed=2)) != first
+
+
+def test_the_companions_of_a_speaker_change():
+    """Not always the same negatives."""
+    companions = set()
+    sampler = SpeakerBatchSampler(corpus(), 4, 2, seed=1)
+    for epoch in range(30):
+        sampler.set_epoch(epoch)
+        for batch in sampler:
+            of_batch = {i // 7 for i in batch}
+            companions |= of_batch if 0 in of_batch else set()
+    assert len(companions) == 20
+
+
+def test_without_a_seed_it_takes_speechbrains(monkeypatch):
+    monkeypatch.setenv("SB_GLOBAL_SEED", "77")
+    ours = SpeakerBatchSampler(corpus(), 4, 2)
+    assert list(ours) == list(SpeakerBatchSampler(corpus(), 4, 2, seed=77))
+
+
+@pytest.mark.parametrize(
+    "speakers, p, k, message",
+    [
+        (corpus(), 1, 2, "speakers_per_batch=1"),
+        (corpus(), 4, 0, "utterances_per_speaker=0"),
+        (corpus(3), 4, 2, "lower it to 3"),
+        ([], 2, 2, "0 speaker"),
+    ],
+)
+def test_what_cannot_be_batched_is_refused(speakers, p, k, message):
+    with pytest.raises(ValueError, match=message):
+        SpeakerBatchSampler(speakers, p, k)
+
+
+# ---- in SpeechBrain's data loader ------------------------------------------
+
+
+def loader(epoch=0, num_workers=0):
+    sampler = SpeakerBatchSampler(corpus(), 4, 2, seed=5, epoch=epoch)
+    return SaveableDataLoader(
+        torch.arange(140), batch_sampler=sampler, num_workers=num_workers
+    )
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_number_of_workers_does_not_matter(num_workers):
+    alone = [batch.tolist() for batch in loader()]
+    assert [batch.tolist() for batch in loader(0, num_workers)] == alone
+
+
+def test_an_interrupted_epoch_goes_on_where_it_stopped(tmp_path):
+    whole = [batch.tolist() for batch in loader(epoch=2)]
+
+    interrupted = loader(epoch=2)
+    checkpointer = Checkpointer(tmp_path, {"loader": interrupted})
+    done = []
+    for batch in interrupted:
+        done.append(batch.tolist())
+        if len(done) == 5:
+            checkpointer.save_checkpoint(end_of_epoch=False)
+            break
+
+    resumed = loader(epoch=2)
+    checkpointer = Checkpointer(tmp_path, {"loader": resumed})
+    checkpointer.recover_if_possible()
+    done += [batch.tolist() for batch in resumed]
+    assert done == whole
