@@ -72,7 +72,9 @@ class SupConSpeakerBrain(sb.core.Brain):
     ...     },
     ...     opt_class=lambda params: torch.optim.SGD(params, lr=0.1),
     ...     hparams={
-    ...         "compute_cost": LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30)),
+    ...         "compute_cost": LogSoftmaxWrapper(
+    ...             AdditiveAngularMargin(0.2, 30)
+    ...         ),
     ...         "contrastive_loss": SupConMarginLoss(),
     ...         "attention": ClassAwareAttention(),
     ...         "balancer": MinNormBalancer(),

@@ -47,7 +47,9 @@ def read_crop(wav, start, stop, length, draw=None):
     """
     start, stop = int(start), int(stop)
     spare = max(stop - start - length, 0)
-    offset = spare // 2 if draw is None else random.Random(draw).randint(0, spare)
+    offset = (
+        spare // 2 if draw is None else random.Random(draw).randint(0, spare)
+    )
     try:
         signal, _ = audio_io.load(
             wav,

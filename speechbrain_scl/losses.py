@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from speechbrain_scl.distributed import gather_rows, world_size
@@ -146,27 +147,32 @@ class SupConMarginLoss(torch.nn.Module):
         device = embeddings.device.type
         with torch.autocast(device_type=device, enabled=False):
             z = _unit(embeddings)
-            weights = _check_weights(sample_weights, z)
-            local = slice(0, len(labels))
+            weights = sample_weights
+            if weights is not None:
+                weights = _check_weights(weights, z)
+            local = None
             if self.gather:
-                (z, labels, weights), local = gather_rows(z, labels, weights)
+                rows = [z, labels] + ([] if weights is None else [weights])
+                (z, labels, *weights), local = gather_rows(*rows)
+                weights = weights[0] if weights else None
 
             # Sorted by speaker, the positives of an anchor are neighbours: no
             # B x B mask is ever needed.
             labels, order = labels.sort(stable=True)
-            _, count = labels.unique_consecutive(return_counts=True)
-            size = count.repeat_interleave(count)
-            start = (count.cumsum(0) - count).repeat_interleave(count)
-            has_positive = size > 1
-            is_local = (order >= local.start) & (order < local.stop)
-            anchors = (has_positive & is_local).nonzero().squeeze(1)
-            n_anchors = int(has_positive.sum())
+            start = torch.searchsorted(labels, labels)
+            size = torch.searchsorted(labels, labels, right=True) - start
+            anchors = (size > 1).nonzero().squeeze(1)
+            n_anchors = len(anchors)
             if n_anchors == 0:
                 return (z * 0.0).sum()
+            if local is not None:
+                origin = order[anchors]
+                is_local = (origin >= local.start) & (origin < local.stop)
+                anchors = anchors[is_local]
 
             value = _MarginContrast.apply(
                 z[order],
-                weights[order] if sample_weights is not None else None,
+                None if weights is None else weights[order],
                 anchors,
                 start,
                 size,
@@ -208,9 +214,8 @@ class _MarginContrast(torch.autograd.Function):
             # is never its own pair.
             columns = start[rows, None] + width
             columns = columns.where(width < size[rows, None], rows[:, None])
-            is_pair = columns != rows[:, None]
             value, slopes = _block_loss(
-                z, weights, rows, columns, is_pair, options, wants_weights
+                z, weights, rows, columns, options, wants_weights
             )
             total += value
             if wants_z:
@@ -245,7 +250,7 @@ class _MarginContrast(torch.autograd.Function):
         )
 
 
-def _block_loss(z, weights, rows, columns, is_pair, options, wants_weights):
+def _block_loss(z, weights, rows, columns, options, wants_weights):
     """Loss of a block of anchors and its slope in each cosine and pair weight.
 
     Shapes: logits and the slopes [rows, B]; what concerns the anchor's own
@@ -253,6 +258,8 @@ def _block_loss(z, weights, rows, columns, is_pair, options, wants_weights):
     place; everything else happens on the small ones, in the log domain.
     """
     tau = options.temperature
+    no_pair = columns == rows[:, None]
+    n_pairs = columns.shape[1] - no_pair.sum(1, keepdim=True)
     on_logits = weights is not None and options.attention_on == "logits"
     logits = (z[rows] / tau) @ z.T
     cos = (logits.gather(1, columns) * tau).clamp(-1.0, 1.0)
@@ -278,22 +285,21 @@ def _block_loss(z, weights, rows, columns, is_pair, options, wants_weights):
     negatives = shares.sum(1, keepdim=True).log() + top
 
     # Positives, and the slopes of sum_p (log D_ip - margined_ip) / |P(i)|.
-    plain = plain.masked_fill(~is_pair, -math.inf)
-    n_pairs = is_pair.sum(1, keepdim=True)
+    plain = plain.masked_fill(no_pair, -math.inf)
     if options.margin_in_denominator == "positive":
         others = _logsumexp_of_others(plain)
-        margined_in = margined.masked_fill(~is_pair, -math.inf)
+        margined_in = margined.masked_fill(no_pair, -math.inf)
         log_d = negatives.logaddexp(others).logaddexp(margined_in)
-        inverse_d = -log_d.masked_fill(~is_pair, math.inf)
+        inverse_d = -log_d.masked_fill(no_pair, math.inf)
         grad_margined = (margined_in - log_d).exp() / n_pairs
         grad_plain = (plain + _logsumexp_of_others(inverse_d)).exp() / n_pairs
         log_share = inverse_d.logsumexp(1, keepdim=True) - n_pairs.log()
-        log_d = log_d.masked_fill(~is_pair, 0.0).sum(1, keepdim=True) / n_pairs
+        log_d = log_d.masked_fill(no_pair, 0.0).sum(1, keepdim=True) / n_pairs
     else:
         if options.margin_in_denominator == "none":
             inside = plain
         else:
-            inside = margined.masked_fill(~is_pair, -math.inf)
+            inside = margined.masked_fill(no_pair, -math.inf)
         log_d = negatives.logaddexp(inside.logsumexp(1, keepdim=True))
         grad_inside = (inside - log_d).exp()
         log_share = -log_d
@@ -301,14 +307,14 @@ def _block_loss(z, weights, rows, columns, is_pair, options, wants_weights):
         grad_plain, grad_margined = (
             (grad_inside, zeros) if inside is plain else (zeros, grad_inside)
         )
-    mean_margined = margined.masked_fill(~is_pair, 0.0).sum(1, True) / n_pairs
+    mean_margined = margined.masked_fill(no_pair, 0.0).sum(1, True) / n_pairs
     value = (log_d - mean_margined).sum()
 
     grad_margined = grad_margined - 1.0 / n_pairs
     grad_own = (grad_plain + grad_margined * slope_margin) / tau
     if on_logits:
         grad_own = grad_own * own_weight
-    grad_own = grad_own.masked_fill(~is_pair, 0.0)
+    grad_own = grad_own.masked_fill(no_pair, 0.0)
 
     # d value / d logit of each negative, then d value / d cosine.
     slopes = shares.mul_((top + log_share).exp())
@@ -317,7 +323,7 @@ def _block_loss(z, weights, rows, columns, is_pair, options, wants_weights):
         if on_logits:
             grad_pairs = slopes * raw_logits
             own = (grad_plain * cos + grad_margined * cos_margin) / tau
-            own = own.masked_fill(~is_pair, 0.0)
+            own = own.masked_fill(no_pair, 0.0)
         else:
             grad_pairs = slopes / torch.minimum(weights[rows, None], weights)
             own = torch.zeros_like(cos)
@@ -362,15 +368,14 @@ def _unit(embeddings):
     """Rows of length one in at least float32; a zero row stays zero.
 
     A row is first divided by its largest entry, so that no scale overflows or
-    vanishes in the square, and a zero row by one, so that its gradient is
-    finite.
+    vanishes in the square and every length is one at least, but for the zero
+    row's.
     """
     if embeddings.dtype != torch.float64:
         embeddings = embeddings.float()
     largest = embeddings.detach().abs().amax(1, keepdim=True)
     embeddings = embeddings / largest.where(largest != 0, 1.0)
-    norm = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
-    return embeddings / norm.where(largest != 0, 1.0)
+    return F.normalize(embeddings, eps=0.5)
 
 
 def _block_rows(z):
@@ -404,8 +409,6 @@ def _check_batch(embeddings, labels):
 
 
 def _check_weights(sample_weights, z):
-    if sample_weights is None:
-        return z.new_ones(z.shape[0])
     if sample_weights.shape != z.shape[:1]:
         raise ValueError(
             f"sample_weights must be [N] = [{z.shape[0]}], "

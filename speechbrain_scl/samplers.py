@@ -158,7 +158,9 @@ class SpeakerBatchSampler(Sampler):
         rest = own[: max(len(own) - (k - n_missing), 0)]
         fill = rng.permutation(rest)[:n_missing]
         while len(fill) < n_missing:
-            fill = np.append(fill, rng.permutation(own)[: n_missing - len(fill)])
+            fill = np.append(
+                fill, rng.permutation(own)[: n_missing - len(fill)]
+            )
         return [
             group.tolist() for group in np.append(own, fill).reshape(-1, k)
         ][::-1]

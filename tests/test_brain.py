@@ -165,7 +165,9 @@ def test_without_contrast_it_is_the_stock_brain():
                 brain.step += 1
                 batch = PaddedBatch([item(i) for i in indices])
                 losses[-1].append(brain.fit_batch(batch).item())
-        weights.append(torch.cat([p.flatten() for p in brain.modules.parameters()]))
+        weights.append(
+            torch.cat([p.flatten() for p in brain.modules.parameters()])
+        )
     assert losses[0] == losses[1]
     assert torch.equal(*weights)
     assert len(set(losses[0])) == len(losses[0])  # it trained
@@ -308,7 +310,10 @@ def test_the_log_holds_the_objectives_curves(tmp_path):
         assert f"{name}: " in lines[0]
     # 2 speakers x 2 utterances x 2 views: 2 x (4 choose 2) pairs
     assert brain.train_stats["positive_pairs"] == 12
-    weights = [brain.train_stats[f"weight_{n}"] for n in ("classification", "contrastive")]
+    weights = [
+        brain.train_stats[f"weight_{n}"]
+        for n in ("classification", "contrastive")
+    ]
     assert sum(weights) == pytest.approx(1)
     (checkpoint,) = brain.checkpointer.list_checkpoints()
     assert 0 <= checkpoint.meta["EER"] <= 1

@@ -58,9 +58,7 @@ def test_speechbrain_loads_the_folder_with_the_same_scores(tmp_path):
     torch.testing.assert_close(found, wanted)
     assert encoder.classify_batch(wavs)[3][0] in {"ann", "bob", "cleo", "dan"}
 
-    verification = SpeakerRecognition.from_hparams(
-        str(folder), savedir=savedir
-    )
+    verification = SpeakerRecognition.from_hparams(str(folder), savedir=savedir)
     score, _ = verification.verify_batch(wavs[:1], wavs[1:])
     torch.testing.assert_close(
         score.squeeze(), torch.cosine_similarity(wanted[0], wanted[1], dim=0)

@@ -1,0 +1,240 @@
+"""Finding audio files, and judging each before training starts."""
+
+import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from speechbrain_scl.errors import UserError
+
+READABLE = (".wav", ".flac")
+# Known speech formats that soundfile does not read.
+TO_CONVERT = (".m4a", ".aac", ".mp4", ".wma", ".amr")
+# Below this peak (-60 dB of full scale) a file holds no speech.
+SILENCE_PEAK = 1e-3
+CHECKS = ("headers", "full")
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioFile:
+    """An accepted file.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    samples : int
+        Its length.
+    sample_rate : int
+        In Hz.
+    """
+
+    path: str
+    samples: int
+    sample_rate: int
+
+    @property
+    def duration(self):
+        """Length in seconds."""
+        return self.samples / self.sample_rate
+
+
+@dataclasses.dataclass(frozen=True)
+class Excluded:
+    """A file that was left out.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    reason : str
+        A short, countable reason.
+    value : str
+        What was found, and what to do about it.
+    """
+
+    path: str
+    reason: str
+    value: str = ""
+
+
+def find_audio(folder):
+    """All audio files below a folder, sorted; links to folders are followed
+    once each.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where to look.
+
+    Returns
+    -------
+    list of str
+        Readable files and those of a format to convert.
+
+    Raises
+    ------
+    UserError
+        The folder, or one below it, does not exist or cannot be listed.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / "b.flac").touch()
+    ... (folder / "a.wav").touch()
+    >>> [os.path.basename(path) for path in find_audio(folder)]
+    ['a.wav', 'b.flac']
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: there is no such folder")
+
+    def refuse(error):
+        raise UserError(
+            f"{error.filename}: cannot be listed ({error.strerror}); mend its "
+            "permissions or move it away"
+        )
+
+    found, seen = [], set()
+    for place, folders, files in os.walk(
+        folder, onerror=refuse, followlinks=True
+    ):
+        # A link back up the tree would never end.
+        folders[:] = [f for f in folders if _first_visit(place, f, seen)]
+        found.extend(
+            os.path.join(place, name)
+            for name in files
+            if name.lower().endswith(READABLE + TO_CONVERT)
+        )
+    return sorted(found)
+
+
+def _first_visit(place, folder, seen):
+    real = os.path.realpath(os.path.join(place, folder))
+    new = real not in seen
+    seen.add(real)
+    return new
+
+
+def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
+    """Judges one file by its header, or by all its samples.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    sample_rate : int
+        The only rate accepted, Hz.
+    min_duration : float
+        Seconds; shorter files are left out.
+    check : str
+        ``headers`` reads the header, the last samples (a truncated file
+        fails there) and, of formats that can hold them, looks for NaN.
+        ``full`` decodes everything and also finds silence.
+
+    Returns
+    -------
+    AudioFile or Excluded
+
+    Example
+    -------
+    >>> path = str(getfixture("tmp_path") / "a.wav")
+    >>> soundfile.write(path, np.zeros(8000), 8000)
+    >>> check_audio(path).reason
+    'sample rate'
+    """
+    if path.lower().endswith(TO_CONVERT):
+        target = Path(path).with_suffix(".wav")
+        return Excluded(
+            path,
+            "format",
+            f"convert it: ffmpeg -i {path} -ac 1 -ar {sample_rate} {target}",
+        )
+    if os.path.getsize(path) == 0:
+        return Excluded(path, "empty", "zero bytes")
+    try:
+        with soundfile.SoundFile(path) as file:
+            return _judge(file, path, sample_rate, min_duration, check)
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        return Excluded(path, "unreadable", str(error))
+
+
+def _judge(file, path, sample_rate, min_duration, check):
+    if file.samplerate != sample_rate:
+        return Excluded(
+            path,
+            "sample rate",
+            f"{file.samplerate} Hz instead of {sample_rate}: sox IN -r "
+            f"{sample_rate} OUT",
+        )
+    if file.channels != 1:
+        return Excluded(
+            path, "channels", f"{file.channels}: sox IN OUT remix -"
+        )
+    if file.frames == 0:
+        return Excluded(path, "empty", "no samples")
+    if file.frames < min_duration * sample_rate:
+        seconds = file.frames / sample_rate
+        return Excluded(path, "too short", f"{seconds:.2f} s")
+    samples = file.frames
+    # Only floating-point formats can hold NaN.
+    full = check == "full" or file.subtype in ("FLOAT", "DOUBLE")
+    file.seek(0 if full else max(samples - 1600, 0))
+    wanted = samples - file.tell()
+    signal = file.read(dtype="float32")
+    if len(signal) < wanted:
+        return Excluded(
+            path, "truncated", f"{wanted - len(signal)} samples are missing"
+        )
+    if not np.isfinite(signal).all():
+        bad = int((~np.isfinite(signal)).sum())
+        return Excluded(path, "not finite", f"{bad} samples are NaN or inf")
+    if full and np.abs(signal).max() < SILENCE_PEAK:
+        peak = float(np.abs(signal).max())
+        return Excluded(path, "silent", f"peak {peak:.1e} of full scale")
+    return AudioFile(path, samples, sample_rate)
+
+
+def check_all(paths, n_threads=None, **options):
+    """Judges many files in parallel, with a progress bar.
+
+    Arguments
+    ---------
+    paths : list of str
+        The files.
+    n_threads : int or None
+        None takes one per core.
+    **options : dict
+        Those of ``check_audio``.
+
+    Returns
+    -------
+    accepted : list of AudioFile
+        In the order of the paths.
+    excluded : list of Excluded
+        Likewise.
+
+    Raises
+    ------
+    UserError
+        An unknown ``check``.
+    """
+    check = options.get("check", "headers")
+    if check not in CHECKS:
+        raise UserError(f"check_audio={check!r}: choose one of {list(CHECKS)}")
+    # Decoding and file access release the interpreter's lock.
+    with ThreadPoolExecutor(n_threads or os.cpu_count()) as pool:
+        results = list(
+            tqdm(
+                pool.map(lambda path: check_audio(path, **options), paths),
+                total=len(paths),
+                desc="Checking audio",
+                dynamic_ncols=True,
+            )
+        )
+    accepted = [r for r in results if isinstance(r, AudioFile)]
+    excluded = [r for r in results if isinstance(r, Excluded)]
+    return accepted, excluded

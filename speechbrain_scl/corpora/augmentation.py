@@ -1,0 +1,66 @@
+"""Noise and room impulse responses for SpeechBrain's augmenters."""
+
+import os
+
+from speechbrain_scl.corpora.audio import check_all, find_audio
+from speechbrain_scl.corpora.download import fetch_archive
+from speechbrain_scl.corpora.manifest import write_csv
+from speechbrain_scl.errors import UserError
+
+
+def prepare_augmentation_folder(folder, csv_file, url=None, sample_rate=16000):
+    """Lists a folder of recordings as ``AddNoise`` and ``AddReverb`` read it.
+
+    Arguments
+    ---------
+    folder : str
+        Holds wav or flac files at any depth; they are not touched.
+    csv_file : str
+        The list to write: ID, duration, wav, wav_format, wav_opts.
+    url : str or None
+        A zip archive that is unpacked to the folder where it does not exist.
+    sample_rate : int
+        Of the files, Hz.
+
+    Raises
+    ------
+    UserError
+        No folder and no URL, a failed download, or no file that can be used.
+
+    Example
+    -------
+    >>> import numpy, soundfile
+    >>> folder = getfixture("tmp_path")
+    >>> soundfile.write(folder / "hum.wav", numpy.full(1600, 0.1), 16000)
+    >>> prepare_augmentation_folder(str(folder), str(folder / "noise.csv"))
+    >>> print((folder / "noise.csv").read_text().splitlines()[0])
+    ID,duration,wav,wav_format,wav_opts
+    """
+    if not os.path.isdir(folder):
+        if not url:
+            raise UserError(
+                f"{folder}: there is no such folder of recordings to augment "
+                "with; name one, or take that augmentation out of the yaml"
+            )
+        fetch_archive(url, folder)
+    paths = find_audio(folder)
+    accepted, excluded = check_all(paths, sample_rate=sample_rate)
+    if not accepted:
+        why = "".join(
+            f"; {e.path}: {e.reason}, {e.value}" for e in excluded[:1]
+        )
+        raise UserError(
+            f"{folder}: none of {len(paths)} audio files can be used{why}"
+        )
+    write_csv(
+        csv_file,
+        ["ID", "duration", "wav", "wav_format", "wav_opts"],
+        (
+            [i, f.duration, os.path.abspath(f.path), _extension(f.path), ""]
+            for i, f in enumerate(accepted)
+        ),
+    )
+
+
+def _extension(path):
+    return os.path.splitext(path)[1][1:].lower()

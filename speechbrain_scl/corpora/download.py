@@ -1,0 +1,128 @@
+"""Lists and archives by URL: checked, and complete or not there at all."""
+
+import os
+import shutil
+import tempfile
+import urllib.request
+import zipfile
+
+from tqdm import tqdm
+
+from speechbrain_scl.errors import UserError
+
+_TIMEOUT = 30  # seconds without an answer
+
+
+def is_url(source):
+    """Whether a source is to be downloaded."""
+    return str(source).startswith(("http://", "https://"))
+
+
+def fetch_file(source, destination):
+    """A local file as it is, or a URL downloaded once.
+
+    Arguments
+    ---------
+    source : str
+        Path or http(s) URL.
+    destination : str
+        Where a download is put; kept for the next time.
+
+    Returns
+    -------
+    str
+        The path to read.
+
+    Raises
+    ------
+    UserError
+        No such file, or the download failed; nothing of it is left behind.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "trials.txt"
+    >>> _ = path.write_text("1 a b")
+    >>> fetch_file(str(path), "not needed") == str(path)
+    True
+    """
+    if not is_url(source):
+        if not os.path.isfile(source):
+            raise UserError(f"{source}: there is no such file")
+        return str(source)
+    if os.path.isfile(destination):
+        return destination
+    folder = os.path.dirname(os.path.abspath(destination))
+    os.makedirs(folder, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=folder, prefix=".download-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            _download(source, file)
+        os.replace(aside, destination)
+    except BaseException as error:
+        os.unlink(aside)
+        if isinstance(error, OSError):
+            raise UserError(
+                f"{source}: the download failed ({error}); fetch it by hand "
+                "and name the local path instead"
+            ) from error
+        raise
+    return destination
+
+
+def _download(url, file):
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+        size = int(answer.headers.get("Content-Length") or 0)
+        if answer.headers.get_content_type() == "text/html":
+            raise OSError("the server sent a web page")
+        with tqdm(
+            total=size or None,
+            unit="B",
+            unit_scale=True,
+            desc=f"Downloading {os.path.basename(url.split('?')[0])}",
+            dynamic_ncols=True,
+        ) as progress:
+            received = 0
+            while block := answer.read(2**18):
+                file.write(block)
+                received += len(block)
+                progress.update(len(block))
+    if received == 0 or (size and received != size):
+        raise OSError(f"{received} of {size or 'unknown'} bytes arrived")
+
+
+def fetch_archive(url, folder):
+    """Downloads a zip archive and unpacks it into a new folder.
+
+    Arguments
+    ---------
+    url : str
+        http(s) URL of a zip archive.
+    folder : str
+        It must not exist, and exists only when all of the archive is in it.
+
+    Raises
+    ------
+    UserError
+        The download failed, or the archive is broken or writes outside the
+        folder.
+    """
+    parent = os.path.dirname(os.path.abspath(folder))
+    os.makedirs(parent, exist_ok=True)
+    aside = tempfile.mkdtemp(dir=parent, prefix=".unpack-")
+    try:
+        path = fetch_file(url, os.path.join(aside, "archive.zip"))
+        try:
+            with zipfile.ZipFile(path) as archive:
+                _refuse_escapes(url, archive)
+                archive.extractall(os.path.join(aside, "files"))
+        except zipfile.BadZipFile as error:
+            raise UserError(f"{url}: not a complete zip file") from error
+        os.replace(os.path.join(aside, "files"), folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _refuse_escapes(url, archive):
+    for name in archive.namelist():
+        if os.path.isabs(name) or ".." in name.split("/"):
+            raise UserError(f"{url}: {name!r} would lie outside its folder")

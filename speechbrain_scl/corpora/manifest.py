@@ -1,0 +1,216 @@
+"""Manifests: the CSV files that training and evaluation read."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import os
+import tempfile
+from collections import Counter
+
+from speechbrain_scl.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Utterance:
+    """One row of a manifest; SpeechBrain's VoxCeleb columns.
+
+    Arguments
+    ---------
+    ID : str
+        Unique in the manifest.
+    duration : float
+        Seconds.
+    wav : str
+        The file.
+    start, stop : int
+        The utterance within the file, in samples.
+    spk_id : str
+        The speaker.
+    """
+
+    ID: str
+    duration: float
+    wav: str
+    start: int
+    stop: int
+    spk_id: str
+
+
+COLUMNS = [field.name for field in dataclasses.fields(Utterance)]
+
+
+@contextlib.contextmanager
+def written_aside(path):
+    """A text file that appears under its name only when it is complete.
+
+    Arguments
+    ---------
+    path : str
+        The final name; its folder is made.
+
+    Yields
+    ------
+    file
+        Open for writing.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "sub" / "a.txt"
+    >>> with written_aside(path) as file:
+    ...     _ = file.write("done")
+    >>> path.read_text()
+    'done'
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=folder, prefix=".aside-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            yield file
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        os.unlink(aside)
+        raise
+
+
+def write_manifest(path, utterances):
+    """Writes utterances as CSV.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    utterances : list of Utterance
+        The rows.
+    """
+    write_csv(path, COLUMNS, map(dataclasses.astuple, utterances))
+
+
+def write_csv(path, columns, rows):
+    """Writes a table as CSV.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    columns : list of str
+        The header.
+    rows : iterable of sequence
+        The rows.
+    """
+    with written_aside(path) as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def read_manifest(path):
+    """Reads a manifest back.
+
+    Arguments
+    ---------
+    path : str
+        A CSV file with at least the columns of ``Utterance``.
+
+    Returns
+    -------
+    list of Utterance
+
+    Raises
+    ------
+    UserError
+        A missing file or column, or a value that is no number.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "train.csv"
+    >>> write_manifest(path, [Utterance("a", 1.0, "a.wav", 0, 16000, "ann")])
+    >>> read_manifest(path)[0].spk_id
+    'ann'
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: there is no such manifest")
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = set(COLUMNS) - set(reader.fieldnames or [])
+        if missing:
+            raise UserError(
+                f"{path}: column(s) {', '.join(sorted(missing))} missing"
+            )
+        rows = []
+        for row in reader:
+            try:
+                rows.append(
+                    Utterance(
+                        row["ID"],
+                        float(row["duration"]),
+                        row["wav"],
+                        int(row["start"]),
+                        int(row["stop"]),
+                        row["spk_id"],
+                    )
+                )
+            except (TypeError, ValueError) as error:
+                raise UserError(
+                    f"{path}, line {reader.line_num}: {error}"
+                ) from error
+    return rows
+
+
+def write_json(path, content):
+    """Writes a JSON file, aside and then moved.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    content : dict
+        What to write.
+    """
+    with written_aside(path) as file:
+        json.dump(content, file, indent=2, sort_keys=True)
+        file.write("\n")
+
+
+def report_excluded(path, excluded, n_files, max_excluded):
+    """Writes what was left out, and refuses when it is too much.
+
+    Arguments
+    ---------
+    path : str
+        The CSV file to write (path, reason, value).
+    excluded : list of Excluded
+        What was left out.
+    n_files : int
+        Of how many.
+    max_excluded : float
+        The largest share to accept, 0 to 1.
+
+    Returns
+    -------
+    dict
+        Reason -> count.
+
+    Raises
+    ------
+    UserError
+        More than ``max_excluded`` was left out.
+    """
+    write_csv(
+        path,
+        ["path", "reason", "value"],
+        ([e.path, e.reason, e.value] for e in excluded),
+    )
+    counts = dict(sorted(Counter(e.reason for e in excluded).items()))
+    if len(excluded) > max_excluded * n_files:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items())
+        first = excluded[0]
+        raise UserError(
+            f"{len(excluded)} of {n_files} files cannot be used ({reasons}), "
+            f"more than max_excluded={max_excluded:g} allows; the first is "
+            f"{first.path}: {first.reason}, {first.value}. The whole list is "
+            f"in {path}"
+        )
+    return counts

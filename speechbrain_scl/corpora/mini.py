@@ -1,0 +1,349 @@
+"""The mini corpus: many synthetic voices in four languages.
+
+    python -m speechbrain_scl.corpora.mini data/mini
+
+Speech of espeak-ng in the VoxCeleb layout, so that the recipes run on it with
+nothing downloaded: disjoint training and test speakers, each speaking two
+languages in three sessions with their own room and noise, a trial list within
+and one across languages, and folders of noise and room responses. The same
+seed gives the same files. It exercises a pipeline; it is no substitute for
+people.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import sys
+import tempfile
+
+import numpy as np
+import soundfile
+from scipy.signal import fftconvolve, lfilter, resample
+from tqdm import tqdm
+
+from speechbrain_scl.corpora.espeak import Espeak
+from speechbrain_scl.corpora.manifest import write_csv
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.experiment import user_errors_in_one_line
+
+SAMPLE_RATE = 16000
+SESSIONS = 3
+# Two registers stand for the sexes; impostors are mostly of one register.
+VARIANTS = {
+    "low": "m1 m2 m3 m4 m5 m6 m7 m8 Lee adam max robert quincy zac".split(),
+    "high": "f1 f2 f3 f4 f5 Annie belinda linda steph anika aunty".split(),
+}
+SENTENCES = {
+    "en-us": [
+        "The train leaves the old station at noon.",
+        "Please put the blue cup back on the table.",
+        "My sister bought nine apples at the market.",
+        "It will rain in the hills before the evening.",
+        "He wrote a long letter to his former teacher.",
+        "The children are playing behind the house.",
+        "We should open the window and let some air in.",
+        "Nobody knows how the story really ended.",
+        "Her new bicycle is faster than mine.",
+        "The museum is closed on the first Monday.",
+    ],
+    "cmn": [
+        "今天的天气非常好,我们去公园吧。",
+        "请把那本书放回桌子上。",
+        "他每天早上六点钟起床跑步。",
+        "我的妹妹在市场买了九个苹果。",
+        "火车中午从老车站出发。",
+        "孩子们在房子后面玩游戏。",
+        "晚上山里可能会下大雨。",
+        "老师给我们讲了一个有趣的故事。",
+        "她的新自行车比我的快得多。",
+        "星期一博物馆不开门。",
+    ],
+    "de": [
+        "Der Zug fährt mittags vom alten Bahnhof ab.",
+        "Bitte stell die blaue Tasse zurück auf den Tisch.",
+        "Meine Schwester hat auf dem Markt neun Äpfel gekauft.",
+        "In den Bergen wird es vor dem Abend regnen.",
+        "Er schrieb seinem früheren Lehrer einen langen Brief.",
+        "Die Kinder spielen hinter dem Haus.",
+        "Wir sollten das Fenster öffnen und lüften.",
+        "Niemand weiß, wie die Geschichte wirklich endete.",
+        "Ihr neues Fahrrad ist schneller als meines.",
+        "Das Museum ist am ersten Montag geschlossen.",
+    ],
+    "es": [
+        "El tren sale de la vieja estación al mediodía.",
+        "Por favor, pon la taza azul sobre la mesa.",
+        "Mi hermana compró nueve manzanas en el mercado.",
+        "Va a llover en las montañas antes de la noche.",
+        "Escribió una carta larga a su antiguo maestro.",
+        "Los niños están jugando detrás de la casa.",
+        "Deberíamos abrir la ventana para que entre aire.",
+        "Nadie sabe cómo terminó realmente la historia.",
+        "Su bicicleta nueva es más rápida que la mía.",
+        "El museo está cerrado el primer lunes.",
+    ],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Voice:
+    """What makes a synthetic speaker.
+
+    Arguments
+    ---------
+    name, register, variant : str
+        Speaker id; ``low`` or ``high``; espeak-ng variant.
+    languages : tuple of str
+        The two spoken.
+    pitch, spread, rate : int
+        espeak-ng's height and range of pitch, and words a minute.
+    warp : int
+        Per cent by which formants and pitch are shifted.
+    resonances : tuple
+        (Hz, gain) of three resonances that colour the voice.
+    """
+
+    name: str
+    register: str
+    variant: str
+    languages: tuple
+    pitch: int
+    spread: int
+    rate: int
+    warp: int
+    resonances: tuple
+
+
+def make_mini_corpus(
+    folder, n_train=40, n_test=16, utterances_per_language=2, seed=0
+):
+    """Synthesises the corpus, unless it is there already.
+
+    Arguments
+    ---------
+    folder : str
+        Where: wav/, noise/, rir/, metadata.csv and the two trial lists. It
+        appears when all of it is written.
+    n_train, n_test : int
+        Speakers, at least 4 to test.
+    utterances_per_language : int
+        In each of the three sessions.
+    seed : int
+        Of all random choices.
+
+    Returns
+    -------
+    dict
+        Speakers, utterances and minutes.
+
+    Raises
+    ------
+    UserError
+        The folder holds something else, or espeak-ng is not installed.
+    """
+    options = {
+        "n_train": n_train,
+        "n_test": n_test,
+        "utterances_per_language": utterances_per_language,
+        "seed": seed,
+        "version": 1,
+    }
+    record = os.path.join(folder, "mini.json")
+    if os.path.isfile(record):
+        with open(record, encoding="utf-8") as file:
+            done = json.load(file)
+        if done["options"] == options:
+            return done["summary"]
+    if os.path.exists(folder) and os.listdir(folder):
+        raise UserError(
+            f"{folder}: it holds something else, or a mini corpus with other "
+            "options; delete it or choose another folder"
+        )
+    if n_test < 4:
+        raise UserError(f"n_test={n_test}: at least 4 test speakers")
+    parent = os.path.dirname(os.path.abspath(folder))
+    os.makedirs(parent, exist_ok=True)
+    aside = tempfile.mkdtemp(dir=parent, prefix=".mini-")
+    try:
+        summary = _synthesise(aside, options)
+        with open(os.path.join(aside, "mini.json"), "w") as file:
+            json.dump({"options": options, "summary": summary}, file)
+        os.chmod(aside, 0o755)
+        if os.path.isdir(folder):
+            os.rmdir(folder)
+        os.replace(aside, folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return summary
+
+
+def _synthesise(folder, options):
+    rng = np.random.default_rng(options["seed"])
+    espeak = Espeak()
+    n_train, n_test = options["n_train"], options["n_test"]
+    voices = [_draw_voice(rng, i) for i in range(n_train + n_test)]
+    for kind in ("noise", "rir"):
+        os.makedirs(os.path.join(folder, kind))
+    for i in range(8):
+        _write(f"{folder}/noise/noise{i}.wav", 0.3 * _noise(rng, 4.0))
+        _write(f"{folder}/rir/rir{i}.wav", _room(rng))
+
+    rows, samples = [], 0
+    for i, voice in enumerate(tqdm(voices, desc="Synthesising voices")):
+        for session in range(SESSIONS):
+            room, noise_db = _room(rng), rng.uniform(10, 25)
+            tilt = rng.uniform(-0.4, 0.4)
+            for language in voice.languages:
+                texts = rng.choice(
+                    SENTENCES[language],
+                    options["utterances_per_language"],
+                    replace=False,
+                )
+                for k, text in enumerate(texts):
+                    clean = _say(espeak, voice, language, text)
+                    signal = _record(rng, clean, room, noise_db, tilt)
+                    path = f"{voice.name}/s{session}/{language}-{k}.wav"
+                    os.makedirs(
+                        os.path.dirname(f"{folder}/wav/{path}"), exist_ok=True
+                    )
+                    _write(f"{folder}/wav/{path}", signal)
+                    samples += len(signal)
+                    split = "train" if i < n_train else "test"
+                    rows.append(
+                        [
+                            path,
+                            voice.name,
+                            split,
+                            f"s{session}",
+                            language,
+                            voice.register,
+                        ]
+                    )
+    columns = ["path", "speaker", "split", "session", "language", "register"]
+    write_csv(f"{folder}/metadata.csv", columns, rows)
+    test = [dict(zip(columns, row)) for row in rows if row[2] == "test"]
+    for name, across in (("same", False), ("cross", True)):
+        with open(f"{folder}/trials-{name}-language.txt", "w") as file:
+            file.writelines(_trials(rng, test, across))
+    return {
+        "train_speakers": n_train,
+        "test_speakers": n_test,
+        "utterances": len(rows),
+        "minutes": round(samples / SAMPLE_RATE / 60, 1),
+    }
+
+
+def _draw_voice(rng, number):
+    register = ("low", "high")[number % 2]
+    names = list(SENTENCES)
+    return Voice(
+        name=f"{register[0]}{number:03d}",
+        register=register,
+        variant=str(rng.choice(VARIANTS[register])),
+        languages=tuple(
+            names[i] for i in rng.choice(len(names), 2, replace=False)
+        ),
+        pitch=int(rng.integers(25, 70)),
+        spread=int(rng.integers(30, 70)),
+        rate=int(rng.integers(140, 195)),
+        warp=int(rng.integers(-9, 10)),
+        resonances=tuple(
+            (float(f * rng.uniform(0.8, 1.25)), float(rng.uniform(0.0, 0.6)))
+            for f in (600, 1600, 3200)
+        ),
+    )
+
+
+def _say(espeak, voice, language, text):
+    speech = espeak.speak(
+        text, language, voice.variant, voice.rate, voice.pitch, voice.spread
+    )
+    # Playing faster shifts formants and pitch up together.
+    ratio = SAMPLE_RATE / espeak.sample_rate / (1 + voice.warp / 100)
+    speech = resample(speech, int(len(speech) * ratio))
+    for frequency, gain in voice.resonances:
+        radius, angle = 0.95, 2 * np.pi * frequency / SAMPLE_RATE
+        poles = [1.0, -2 * radius * np.cos(angle), radius**2]
+        speech = speech + gain * lfilter([1 - radius], poles, speech)
+    return speech
+
+
+def _record(rng, clean, room, noise_db, tilt):
+    """The clean voice in a room, through a channel, with noise."""
+    signal = fftconvolve(clean, room)[: len(clean)]
+    signal = lfilter([1.0, tilt], [1.0], signal)
+    noise = _noise(rng, len(signal) / SAMPLE_RATE)[: len(signal)]
+    noise = np.pad(noise, (0, len(signal) - len(noise)))
+    level = signal.std() / noise.std() * 10 ** (-noise_db / 20)
+    signal = signal + level * noise
+    return 0.5 * signal / np.abs(signal).max()
+
+
+def _room(rng):
+    """Direct sound and an exponentially decaying tail."""
+    decay = rng.uniform(0.1, 0.4)  # seconds to -60 dB
+    time = np.arange(int(0.4 * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = rng.normal(size=len(time)) * np.exp(-6.9 * time / decay)
+    tail *= rng.uniform(0.2, 0.6) / np.linalg.norm(tail)
+    tail[0] += 1.0
+    return tail / np.abs(tail).max()
+
+
+def _noise(rng, seconds):
+    """Coloured noise between white and brown."""
+    white = rng.normal(size=int(seconds * SAMPLE_RATE))
+    coloured = lfilter([1.0], [1.0, -rng.uniform(0.0, 0.98)], white)
+    return coloured / np.abs(coloured).max()
+
+
+def _write(path, signal):
+    soundfile.write(path, signal, SAMPLE_RATE, subtype="PCM_16")
+
+
+def _trials(rng, rows, across, n_per_speaker=40):
+    """Pairs from different sessions, in one language or across two."""
+
+    def fits(a, b):
+        return a["session"] != b["session"] and (
+            (a["language"] != b["language"]) == across
+        )
+
+    lines = set()
+    for speaker in sorted({row["speaker"] for row in rows}):
+        own = [row for row in rows if row["speaker"] == speaker]
+        others = [row for row in rows if row["speaker"] != speaker]
+        alike = [r for r in others if r["register"] == own[0]["register"]]
+        targets = [(a, b) for a in own for b in own if fits(a, b)]
+        impostors = [(a, b) for a in own for b in alike if fits(a, b)]
+        mixed = [(a, b) for a in own for b in others if fits(a, b)]
+        for label, pairs, share in (
+            (1, targets, 1.0),
+            (0, impostors, 0.8),
+            (0, mixed, 0.2),
+        ):
+            n = min(int(share * n_per_speaker), len(pairs))
+            for i in rng.choice(len(pairs), n, replace=False):
+                a, b = pairs[i]
+                lines.add(f"{label} {a['path']} {b['path']}\n")
+    return sorted(lines, reverse=True)
+
+
+def main(arguments=None):
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder")
+    parser.add_argument("--n-train", type=int, default=40)
+    parser.add_argument("--n-test", type=int, default=16)
+    parser.add_argument("--utterances-per-language", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    summary = make_mini_corpus(**vars(parser.parse_args(arguments)))
+    counts = ", ".join(f"{n} {what}" for what, n in summary.items())
+    print(f"Mini corpus: {counts.replace('_', ' ')}")
+
+
+if __name__ == "__main__":
+    with user_errors_in_one_line():
+        main(sys.argv[1:])

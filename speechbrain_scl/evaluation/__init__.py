@@ -1,0 +1,1 @@
+"""Trial lists, embeddings, scores, metrics and the report."""

@@ -1,0 +1,206 @@
+"""What a verification run leaves behind."""
+
+import json
+import os
+
+import matplotlib
+import numpy as np
+from scipy.special import erfinv
+
+from speechbrain_scl.corpora.manifest import written_aside
+from speechbrain_scl.evaluation.metrics import (
+    bootstrap_eer,
+    eer,
+    error_rates,
+    min_dcf,
+)
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+
+def measure(trials, scores, speaker_of, p_target=0.01, n_resamples=200):
+    """The figures of one scored trial list.
+
+    Arguments
+    ---------
+    trials : Trials
+        The list.
+    scores : numpy.ndarray
+        [T].
+    speaker_of : callable
+        An utterance's name to its speaker's.
+    p_target : float
+        Prior of the detection cost.
+    n_resamples : int
+        Of the speaker-level bootstrap; 0 for no interval.
+
+    Returns
+    -------
+    dict
+        What metrics.json holds for the list.
+    """
+    rate, eer_threshold = eer(scores, trials.labels)
+    cost, dcf_threshold = min_dcf(scores, trials.labels, p_target)
+    enrol, test = trial_speakers(trials, speaker_of)
+    interval = None
+    if n_resamples:
+        rates = bootstrap_eer(scores, trials.labels, enrol, test, n_resamples)
+        interval = np.nanpercentile(rates, [2.5, 97.5]).tolist()
+    return {
+        "eer": rate,
+        "eer_ci": interval,
+        "eer_threshold": eer_threshold,
+        "min_dcf": cost,
+        "min_dcf_threshold": dcf_threshold,
+        "p_target": p_target,
+        "n_trials": len(trials),
+        "n_targets": int(trials.labels.sum()),
+        "n_speakers": len(np.union1d(enrol, test)),
+    }
+
+
+def trial_speakers(trials, speaker_of):
+    """The speakers of each trial's two sides.
+
+    Arguments
+    ---------
+    trials : Trials
+        The list.
+    speaker_of : callable
+        An utterance's name to its speaker's.
+
+    Returns
+    -------
+    enrol, test : numpy.ndarray
+        [T] names.
+    """
+    enrol = np.array([speaker_of(name) for name in trials.enrol_ids])
+    test = np.array([speaker_of(name) for name in trials.test_ids])
+    return enrol[trials.enrol_index], test[trials.test_index]
+
+
+def write_scores(path, trials, scores):
+    """Writes ``<label> <enrolment> <test> <score>`` lines.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    trials : Trials
+        The list.
+    scores : numpy.ndarray
+        [T].
+    """
+    with written_aside(path) as file:
+        file.writelines(
+            f"{int(label)} {trials.enrol_ids[e]} {trials.test_ids[t]} "
+            f"{score:.6f}\n"
+            for label, e, t, score in zip(
+                trials.labels, trials.enrol_index, trials.test_index, scores
+            )
+        )
+
+
+def table(metrics):
+    """The figures as text.
+
+    Arguments
+    ---------
+    metrics : dict
+        List name -> what ``measure`` returned.
+
+    Returns
+    -------
+    str
+    """
+    width = max(map(len, [*metrics, "trial list"]))
+    lines = [
+        f"{'trial list':<{width}}  EER %  (95 % interval)  minDCF     trials"
+        "  speakers"
+    ]
+    for name, found in metrics.items():
+        interval = ""
+        if found["eer_ci"]:
+            low, high = (100 * x for x in found["eer_ci"])
+            interval = f"({low:.2f}-{high:.2f})"
+        lines.append(
+            f"{name:<{width}}  {100 * found['eer']:5.2f}  {interval:>15}  "
+            f"{found['min_dcf']:6.4f}  {found['n_trials']:9d}  "
+            f"{found['n_speakers']:8d}"
+        )
+    p_target = next(iter(metrics.values()))["p_target"]
+    lines.append(f"minDCF at p_target = {p_target}; intervals over speakers")
+    return "\n".join(lines)
+
+
+def plot_det(path, scored, p_target=0.01):
+    """Detection error trade-off of every list, on normal-deviate axes.
+
+    Arguments
+    ---------
+    path : str
+        The PNG file.
+    scored : dict
+        List name -> (scores, labels).
+    p_target : float
+        The prior of the minDCF points (squares; circles are the EERs).
+    """
+    figure, axis = plt.subplots(figsize=(5.5, 5.5))
+    ticks = np.array([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8])
+    for name, (scores, labels) in scored.items():
+        miss, false_alarm, thresholds = error_rates(scores, labels)
+        shown = slice(None, None, max(1, len(miss) // 5000))
+        (line,) = axis.plot(
+            _deviate(false_alarm[shown]),
+            _deviate(miss[shown]),
+            label=name,
+            lw=1.5,
+        )
+        rate, _ = eer(scores, labels)
+        _, threshold = min_dcf(scores, labels, p_target)
+        best = np.searchsorted(thresholds, threshold)
+        color = line.get_color()
+        axis.plot(_deviate(rate), _deviate(rate), "o", color=color)
+        axis.plot(
+            _deviate(false_alarm[best]),
+            _deviate(miss[best]),
+            "s",
+            color=color,
+            mfc="none",
+        )
+    axis.set_xticks(_deviate(ticks), [f"{100 * t:g}" for t in ticks])
+    axis.set_yticks(_deviate(ticks), [f"{100 * t:g}" for t in ticks])
+    axis.set_xlim(_deviate(0.0005), _deviate(0.8))
+    axis.set_ylim(_deviate(0.0005), _deviate(0.8))
+    axis.set_xlabel("false alarms (%)")
+    axis.set_ylabel("misses (%)")
+    axis.set_title(f"circle: EER, square: minDCF (p_target {p_target})")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    figure.tight_layout()
+    aside = f"{path}.aside.png"
+    figure.savefig(aside, dpi=150)
+    plt.close(figure)
+    os.replace(aside, path)
+
+
+def _deviate(rate):
+    """The standard normal quantile."""
+    rate = np.clip(rate, 1e-5, 1 - 1e-5)
+    return np.sqrt(2) * erfinv(2 * rate - 1)
+
+
+def write_metrics(path, metrics):
+    """Writes metrics.json; a value that is not finite is an error.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    metrics : dict
+        What to write.
+    """
+    with written_aside(path) as file:
+        json.dump(metrics, file, indent=2, allow_nan=False)
+        file.write("\n")
