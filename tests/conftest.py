@@ -3,6 +3,7 @@
 import os
 
 import torch
+
 from speechbrain.utils.importutils import LazyModule
 
 # Hub libraries must not try the network, whatever the machine allows.

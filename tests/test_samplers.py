@@ -10,9 +10,9 @@ from hypothesis import (
     settings,
     strategies as st,
 )
+
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.utils.checkpoints import Checkpointer
-
 from speechbrain_scl.samplers import SpeakerBatchSampler
 
 many = settings(max_examples=150, deadline=None)

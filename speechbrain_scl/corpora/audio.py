@@ -85,7 +85,7 @@ def find_audio(folder):
     -------
     >>> folder = getfixture("tmp_path")
     >>> (folder / "b.flac").touch()
-    ... (folder / "a.wav").touch()
+    >>> (folder / "a.wav").touch()
     >>> [os.path.basename(path) for path in find_audio(folder)]
     ['a.wav', 'b.flac']
     """

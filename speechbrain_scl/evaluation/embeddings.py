@@ -42,7 +42,7 @@ def locate(names, roots, source):
     -------
     >>> folder = getfixture("tmp_path")
     >>> (folder / "wav").mkdir()
-    ... (folder / "wav" / "a.flac").touch()
+    >>> (folder / "wav" / "a.flac").touch()
     >>> found = locate(["a.wav"], [str(folder)], "trials.txt")
     >>> os.path.basename(found["a.wav"])
     'a.flac'
