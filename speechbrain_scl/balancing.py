@@ -96,11 +96,15 @@ class MinNormBalancer(torch.nn.Module):
     ---------
     normalize : str
         ``none``, ``l2`` or ``loss``.
+    preference : list of float
+        How much each objective is to count; n_k is multiplied by it. With
+        ``l2`` and orthogonal gradients, the weighted gradients have these
+        lengths. [1, 1] is plain MGDA.
 
     Raises
     ------
     ValueError
-        An unknown ``normalize``.
+        An unknown ``normalize``, or not two preferences above 0.
 
     Example
     -------
@@ -112,13 +116,20 @@ class MinNormBalancer(torch.nn.Module):
     tensor([1., 0.])
     """
 
-    def __init__(self, normalize="none"):
+    def __init__(self, normalize="none", preference=(1.0, 1.0)):
         super().__init__()
+        if len(preference) != 2 or not all(
+            0 < x < float("inf") for x in preference
+        ):
+            raise ValueError(
+                f"preference={preference}: two numbers above 0 are needed"
+            )
         if normalize not in _NORMALIZE:
             raise ValueError(
                 f"normalize={normalize!r}: choose one of {list(_NORMALIZE)}"
             )
         self.normalize = normalize
+        self.preference = tuple(map(float, preference))
         self.gram = None
 
     def forward(self, losses, shared):
@@ -185,6 +196,7 @@ class MinNormBalancer(torch.nn.Module):
             unit = torch.stack([torch.as_tensor(x) for x in losses]).to(norm)
         else:
             unit = torch.ones_like(norm)
+        unit = unit * torch.tensor(self.preference).to(norm)
         length = norm / unit
         length = length / length.max()
         dot = cosine * length[0] * length[1]
@@ -205,7 +217,7 @@ class MinNormBalancer(torch.nn.Module):
 
     def extra_repr(self):
         """The options, as ``print(module)`` shows them."""
-        return f"normalize={self.normalize}"
+        return f"normalize={self.normalize}, preference={self.preference}"
 
 
 class TorchJDBalancer(torch.nn.Module):

@@ -71,10 +71,14 @@ def read_experiment(arguments, default_file=None):
         arguments.insert(0, default_file)
     # SpeechBrain splits the overrides at every "="; only the first separates.
     hidden = "\x00"
-    arguments = [
-        "=".join([key, value.replace("=", hidden)]) if separator else key
-        for key, separator, value in (a.partition("=") for a in arguments)
-    ]
+    options = {}
+    for argument in arguments:
+        key, separator, value = argument.partition("=")
+        # Of an option that is given twice, the last one counts.
+        name = key if separator else len(options)
+        options.pop(name, None)
+        options[name] = key + separator + value.replace("=", hidden)
+    arguments = list(options.values())
     hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
     overrides = overrides.replace(hidden, "=")
     if not os.path.isfile(hparams_file):

@@ -5,6 +5,8 @@ import os
 import numpy as np
 from torch.utils.data import Sampler
 
+from speechbrain_scl.errors import UserError
+
 
 class SpeakerBatchSampler(Sampler):
     """Batches of P distinct speakers with K utterances each.
@@ -40,7 +42,7 @@ class SpeakerBatchSampler(Sampler):
 
     Raises
     ------
-    ValueError
+    UserError
         Fewer speakers than P, or an option outside its range.
 
     Example
@@ -62,7 +64,7 @@ class SpeakerBatchSampler(Sampler):
         epoch=0,
     ):
         if speakers_per_batch < 2 or utterances_per_speaker < 1:
-            raise ValueError(
+            raise UserError(
                 f"speakers_per_batch={speakers_per_batch}, "
                 f"utterances_per_speaker={utterances_per_speaker}: at least 2 "
                 "and 1 are needed"
@@ -71,7 +73,7 @@ class SpeakerBatchSampler(Sampler):
             np.asarray(speakers, dtype=str), return_inverse=True
         )
         if len(names) < speakers_per_batch:
-            raise ValueError(
+            raise UserError(
                 f"speakers_per_batch={speakers_per_batch}, but the data has "
                 f"{len(names)} speaker(s): lower it to {len(names)} or less"
             )

@@ -360,3 +360,19 @@ def test_loss_normalisation_without_the_losses_is_refused():
 def test_an_unknown_normalisation_is_refused():
     with pytest.raises(ValueError, match="normalize='l1'"):
         MinNormBalancer("l1")
+
+
+@pytest.mark.parametrize("preference", [(1.0, 1.0), (5.0, 1.0), (1.0, 20.0)])
+def test_preferred_lengths_of_orthogonal_gradients(preference):
+    gradients = [torch.tensor([3e4, 0.0]), torch.tensor([0.0, 2e-3])]
+    balancer = MinNormBalancer("l2", preference)
+    weights = balancer.weights(gradients)
+    lengths = [w * g.norm() for w, g in zip(weights, gradients)]
+    wanted = preference[0] / preference[1]
+    assert (lengths[0] / lengths[1]).item() == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("preference", [(1.0,), (0.0, 1.0), (1.0, math.inf)])
+def test_preferences_that_mean_nothing_are_refused(preference):
+    with pytest.raises(ValueError, match="preference"):
+        MinNormBalancer("l2", preference)

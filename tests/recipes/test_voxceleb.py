@@ -1,0 +1,192 @@
+"""The two commands of the VoxCeleb recipe, end to end."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechbrain.inference import SpeakerRecognition
+from speechbrain_scl.evaluation.metrics import eer
+
+SMALL = [
+    "../../../hparams/ecapa_small.yaml",
+    "--number_of_epochs=2",
+    "--valid_speakers=2",
+    "--speakers_per_batch=4",
+    "--sentence_len=0.5",
+    "--valid_len=0.5",
+    "--embedding_model={channels: [16, 16, 16, 16, 48], attention_channels: 8}",
+]
+LISTS = ("trials-same-language", "trials-cross-language")
+
+
+def trial_option(corpus, key):
+    paths = ", ".join(str(corpus / f"{name}.txt") for name in LISTS)
+    return f"--{key}=[{paths}]"
+
+
+@pytest.fixture(scope="session")
+def trained(corpus, run_script, tmp_path_factory):
+    """The output folder of a short training."""
+    output = tmp_path_factory.mktemp("results") / "train"
+    done = run_script(
+        "train_speaker_embeddings.py",
+        *SMALL,
+        f"--data_folder={corpus}",
+        f"--output_folder={output}",
+        trial_option(corpus, "verification_files"),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return output
+
+
+def test_training_leaves_what_it_promises(trained, corpus):
+    log = (trained / "train_log.txt").read_text()
+    for name in ("classification", "contrastive", "attention", "valid EER"):
+        assert re.search(rf"{name}: [\d.e+-]+", log), name
+    with open(trained / "save" / "train.csv") as file:
+        rows = list(csv.DictReader(file))
+    with open(trained / "save" / "valid.csv") as file:
+        held_out = {row["spk_id"] for row in csv.DictReader(file)}
+    with open(corpus / "metadata.csv") as file:
+        test = {
+            row["speaker"]
+            for row in csv.DictReader(file)
+            if row["split"] == "test"
+        }
+    speakers = {row["spk_id"] for row in rows}
+    assert len(speakers) == 4 and len(held_out) == 2
+    assert not speakers & held_out and not (speakers | held_out) & test
+
+
+def test_verification_and_speechbrain_agree(
+    trained, corpus, run_script, tmp_path
+):
+    done = run_script(
+        "speaker_verification_cosine.py",
+        "../../../hparams/verification_small.yaml",
+        f"--data_folder={corpus}",
+        f"--pretrain_path={trained / 'inference'}",
+        f"--output_folder={tmp_path}",
+        trial_option(corpus, "verification_file"),
+        "--bootstrap=20",
+        "--score_norm=as-norm",
+        f"--cohort={trained / 'save' / 'train.csv'}",
+        "--top_n=3",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["score_norm"] == "as-norm"
+    assert (tmp_path / "det.png").stat().st_size > 10_000
+    for name in LISTS:
+        found = metrics["trials"][name]
+        low, high = found["eer_ci"]
+        assert 0 <= low <= high <= 1
+        assert found["n_speakers"] == 4
+        lines = (tmp_path / f"scores-{name}.txt").read_text().splitlines()
+        assert len(lines) == found["n_trials"]
+        labels = [line.split()[0] == "1" for line in lines]
+        scores = [float(line.split()[3]) for line in lines]
+        assert eer(scores, labels)[0] == pytest.approx(found["eer"], abs=1e-3)
+        assert f"{100 * found['eer']:5.2f}" in done.stdout
+
+
+def test_scores_are_those_of_speechbrain(trained, corpus, run_script, tmp_path):
+    trials = tmp_path / "trials.txt"
+    lines = (corpus / "trials-same-language.txt").read_text().splitlines()
+    # Both kinds, the other column layout, a tab, a blank line and CRLF
+    chosen = [lines[0].split(), lines[-1].split()]
+    trials.write_text("\r\n\r\n".join(f"{b}\t{c} {a}" for a, b, c in chosen))
+    done = run_script(
+        "speaker_verification_cosine.py",
+        "../../../hparams/verification_small.yaml",
+        f"--data_folder={corpus}",
+        f"--pretrain_path={trained / 'inference'}",
+        f"--output_folder={tmp_path / 'out'}",
+        f"--verification_file={trials}",
+        "--bootstrap=0",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    model = SpeakerRecognition.from_hparams(
+        str(trained / "inference"), savedir=str(tmp_path / "model")
+    )
+    for line in (tmp_path / "out" / "scores.txt").read_text().splitlines():
+        _, enrol, test, score = line.split()
+        wavs = [
+            torch.from_numpy(soundfile.read(corpus / "wav" / name)[0])[None]
+            for name in (enrol, test)
+        ]
+        wanted, _ = model.verify_batch(wavs[0].float(), wavs[1].float())
+        assert float(score) == pytest.approx(wanted.item(), abs=1e-5)
+
+
+def test_an_interrupted_training_goes_on(trained, corpus, run_script):
+    """The same command with a higher limit starts at the third epoch."""
+    done = run_script(
+        "train_speaker_embeddings.py",
+        *SMALL,
+        f"--data_folder={corpus}",
+        f"--output_folder={trained}",
+        trial_option(corpus, "verification_files"),
+        "--number_of_epochs=3",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    epochs = re.findall(r"epoch: (\d+)", (trained / "train_log.txt").read_text())
+    assert epochs == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["hparams/absent.yaml"], "hparams/absent.yaml: there is no such file"),
+        (["--data_folder=/absent"], "/absent: there is no such folder"),
+        ([], "data_folder"),
+        ([*SMALL, "--temperatur=0.1"], "--temperatur: neither a key"),
+        (
+            [*SMALL, "--contrastive_loss={margin: 10}"],
+            "margin=10: an angular margin lies in",
+        ),
+        ([*SMALL, "--out_n_neurons=3"], "set out_n_neurons to 4"),
+        ([*SMALL, "--speakers_per_batch=9"], "speakers_per_batch=9"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments, message, corpus, run_script, tmp_path
+):
+    options = [f"--output_folder={tmp_path}"]
+    if arguments and arguments[0] == SMALL[0]:
+        options += [
+            f"--data_folder={corpus}",
+            trial_option(corpus, "verification_files"),
+        ]
+    elif "--data_folder=/absent" in arguments:
+        options.append(f"--verification_files={corpus / LISTS[0]}.txt")
+    done = run_script("train_speaker_embeddings.py", *arguments, *options)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert message in done.stderr.splitlines()[-1]
+
+
+def test_a_silent_test_file_is_named(corpus, trained, run_script, tmp_path):
+    folder = tmp_path / "wav" / "a" / "s"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in "xyz":
+        signal = 0.1 * rng.normal(size=16000) * (name != "y")
+        soundfile.write(folder / f"{name}.wav", signal, 16000)
+    trials = tmp_path / "trials.txt"
+    trials.write_text("1 a/s/x.wav a/s/y.wav\n0 a/s/x.wav a/s/z.wav\n")
+    done = run_script(
+        "speaker_verification_cosine.py",
+        "../../../hparams/verification_small.yaml",
+        f"--data_folder={tmp_path}",
+        f"--pretrain_path={trained / 'inference'}",
+        f"--output_folder={tmp_path / 'out'}",
+        f"--verification_file={trials}",
+    )
+    assert done.returncode == 1
+    assert "y.wav: silent" in done.stderr.splitlines()[-1]
