@@ -131,9 +131,9 @@ def _check(trials, lines):
         raise UserError(f"{trials.path}: it holds no trial")
     n_targets = int(trials.labels.sum())
     if n_targets in (0, len(trials)):
-        missing = "target" if n_targets == 0 else "impostor"
+        missing = "a target" if n_targets == 0 else "an impostor"
         raise UserError(
-            f"{trials.path}: none of its {len(trials)} trials is a {missing}; "
+            f"{trials.path}: none of its {len(trials)} trials is {missing}; "
             "no error rate can be measured"
         )
     pair = trials.enrol_index.astype(np.int64) * len(trials.test_ids)

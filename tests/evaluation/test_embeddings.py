@@ -1,0 +1,100 @@
+"""Embeddings: independent of the batch, and never of another model."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.embeddings import (
+    extract_embeddings,
+    folder_digest,
+    locate,
+)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Five utterances, two of them equally long."""
+    rng = np.random.default_rng(0)
+    paths = {}
+    for i, n in enumerate([8000, 9000, 8000, 12345, 4000]):
+        path = tmp_path / f"{i}.wav"
+        soundfile.write(path, 0.1 * rng.normal(size=n), 16000, "FLOAT")
+        paths[f"u{i}"] = str(path)
+    return paths
+
+
+class Encoder:
+    """Moments of the waveform; counts the utterances it is given."""
+
+    calls = 0
+
+    def __call__(self, wavs):
+        Encoder.calls += len(wavs)
+        return torch.stack([wavs.std(1), wavs.abs().mean(1), wavs[:, 0]], 1)
+
+
+def test_the_batch_does_not_matter(files):
+    alone = extract_embeddings(Encoder(), files, "m", batch_size=1)
+    together = extract_embeddings(Encoder(), files, "m", batch_size=4)
+    for name in files:
+        np.testing.assert_allclose(alone[name], together[name], atol=1e-6)
+        assert np.linalg.norm(alone[name]) == pytest.approx(1)
+
+
+def test_the_cache_knows_the_model_and_the_audio(files, tmp_path):
+    cache = str(tmp_path / "cache.npz")
+    Encoder.calls = 0
+    extract_embeddings(Encoder(), files, "m1", cache)
+    extract_embeddings(Encoder(), files, "m1", cache)
+    assert Encoder.calls == 5
+    extract_embeddings(Encoder(), files, "m2", cache)
+    assert Encoder.calls == 10
+    soundfile.write(files["u3"], 0.2 * np.ones(4000), 16000)
+    extract_embeddings(Encoder(), files, "m2", cache)
+    assert Encoder.calls == 11
+    (tmp_path / "cache.npz").write_bytes(b"broken")
+    extract_embeddings(Encoder(), files, "m2", cache)
+    assert Encoder.calls == 16
+
+
+def test_what_was_done_before_a_failure_is_kept(files, tmp_path):
+    cache = str(tmp_path / "cache.npz")
+
+    def failing(wavs):
+        if wavs.shape[1] > 10000:
+            raise RuntimeError("out of memory")
+        return Encoder()(wavs)
+
+    with pytest.raises(RuntimeError):
+        extract_embeddings(failing, files, "m", cache)
+    Encoder.calls = 0
+    extract_embeddings(Encoder(), files, "m", cache)
+    assert Encoder.calls == 1
+
+
+def test_an_embedding_that_is_not_finite_is_named(files):
+    with pytest.raises(UserError, match="4.wav: the model's embedding is not"):
+        extract_embeddings(lambda w: w[:, :2] * float("nan"), files, "m")
+
+
+def test_files_that_cannot_be_scored_are_counted(files, tmp_path):
+    soundfile.write(files["u1"], np.zeros(8000), 16000)
+    soundfile.write(files["u2"], np.zeros(8000), 8000)
+    with pytest.raises(UserError, match=r"2 file\(s\).*sample rate, silent"):
+        extract_embeddings(Encoder(), files, "m")
+
+
+def test_missing_utterances_are_counted(tmp_path):
+    with pytest.raises(UserError, match="trials.txt: 2 of 2 .* first is a.wav"):
+        locate(["a.wav", "b.wav"], [str(tmp_path)], "trials.txt")
+
+
+def test_the_digest_sees_content_and_names(tmp_path):
+    (tmp_path / "a").write_text("1")
+    first = folder_digest(str(tmp_path))
+    (tmp_path / "a").write_text("2")
+    second = folder_digest(str(tmp_path))
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert len({first, second, folder_digest(str(tmp_path))}) == 3

@@ -1,0 +1,125 @@
+"""Error rates against counting, against the dual of the hull, and scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from sklearn.metrics import roc_curve
+
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.metrics import (
+    bootstrap_eer,
+    eer,
+    error_rates,
+    hull_eer,
+    min_dcf,
+)
+
+
+@st.composite
+def scored(draw):
+    """Scores with ties, and both kinds of labels."""
+    n = draw(st.integers(2, 40))
+    values = st.integers(-5, 5).map(lambda x: x / 4)
+    scores = draw(st.lists(values, min_size=n, max_size=n))
+    labels = draw(st.lists(st.booleans(), min_size=n - 2, max_size=n - 2))
+    return np.array(scores), np.array([True, False, *labels])
+
+
+@given(scored())
+@settings(max_examples=200, deadline=None)
+def test_rates_are_counts(trials):
+    scores, labels = trials
+    miss, false_alarm, thresholds = error_rates(scores, labels)
+    for m, f, t in zip(miss, false_alarm, thresholds):
+        assert m == pytest.approx((scores[labels] < t).mean())
+        assert f == pytest.approx((scores[~labels] >= t).mean())
+
+
+@given(scored())
+@settings(max_examples=200, deadline=None)
+def test_eer_is_the_dual_of_the_convex_hull(trials):
+    """max over weights c of min over thresholds of c miss + (1 - c) fa."""
+    scores, labels = trials
+    miss, false_alarm, _ = error_rates(scores, labels)
+    c = np.linspace(0, 1, 4001)[:, None]
+    wanted = (c * miss + (1 - c) * false_alarm).min(1).max()
+    assert hull_eer(miss, false_alarm) == pytest.approx(wanted, abs=5e-4)
+    assert 0 <= eer(scores, labels)[0] <= 0.5 + 1e-12
+
+
+@given(scored(), st.sampled_from([0.001, 0.01, 0.5, 0.9]))
+@settings(max_examples=100, deadline=None)
+def test_min_dcf_tries_every_threshold(trials, p):
+    scores, labels = trials
+    wanted = min(
+        (
+            p * 2 * (scores[labels] < t).mean()
+            + (1 - p) * (scores[~labels] >= t).mean()
+        )
+        / min(2 * p, 1 - p)
+        for t in [*scores, np.inf]
+    )
+    assert min_dcf(scores, labels, p, c_miss=2)[0] == pytest.approx(wanted)
+
+
+def test_rates_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    labels = rng.random(5000) < 0.2
+    scores = rng.normal(size=5000) + labels
+    miss, false_alarm, _ = error_rates(scores, labels)
+    wanted_fa, wanted_hit, _ = roc_curve(
+        labels, scores, drop_intermediate=False
+    )
+    np.testing.assert_allclose(miss[::-1], 1 - wanted_hit, atol=1e-12)
+    np.testing.assert_allclose(false_alarm[::-1], wanted_fa, atol=1e-12)
+
+
+def test_any_increasing_map_of_the_scores_changes_nothing():
+    rng = np.random.default_rng(1)
+    labels = rng.random(500) < 0.5
+    scores = rng.normal(size=500) + labels
+    assert eer(scores, labels)[0] == eer(np.exp(scores), labels)[0]
+    assert eer(torch.tensor(scores), torch.tensor(labels))[0] == pytest.approx(
+        eer(scores, labels)[0]
+    )
+
+
+def test_perfect_and_useless_scores():
+    assert eer([0.0, 1.0], [0, 1])[0] == 0
+    assert min_dcf([0.0, 1.0], [0, 1])[0] == 0
+    assert eer([1.0, 1.0], [0, 1])[0] == 0.5
+    assert min_dcf([1.0, 1.0], [0, 1])[0] == 1
+
+
+@pytest.mark.parametrize(
+    "scores, labels, message",
+    [
+        ([0.1, float("nan")], [0, 1], "NaN"),
+        ([0.1, 0.2], [1, 1], "0 impostor"),
+        ([0.1, 0.2], [0, 0], "0 target"),
+        ([0.1], [0, 1], "equally long"),
+    ],
+)
+def test_silent_errors_of_the_stock_recipe_are_refused(scores, labels, message):
+    with pytest.raises(UserError, match=message):
+        eer(scores, labels)
+    with pytest.raises(UserError, match=message):
+        min_dcf(scores, labels)
+
+
+def test_bootstrap_is_paired_and_wider_than_one_over_trials():
+    rng = np.random.default_rng(0)
+    enrol, test = rng.integers(0, 8, (2, 3000))
+    labels = enrol == test
+    # Scores depend on the speaker, as they do.
+    bias = rng.normal(size=8)
+    scores = 2 * labels + bias[enrol] + rng.normal(size=3000)
+    one, same = bootstrap_eer(np.stack([scores, scores]), labels, enrol, test, 50)
+    assert np.array_equal(one, same)
+    trials = np.arange(3000)
+    narrow = [
+        eer(scores[draw], labels[draw])[0]
+        for draw in rng.choice(trials, (50, 3000))
+    ]
+    assert np.nanstd(one) > 1.5 * np.std(narrow)

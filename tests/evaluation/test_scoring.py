@@ -1,0 +1,58 @@
+"""Scores against a loop over trials."""
+
+import numpy as np
+import pytest
+
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation import scoring
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def cosine(a, b):
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def test_cosine_of_each_trial(rng, monkeypatch):
+    enrol, test = rng.normal(size=(5, 8)), rng.normal(size=(7, 8)) * 100
+    e, t = rng.integers(0, 5, 40), rng.integers(0, 7, 40)
+    wanted = [cosine(enrol[i], test[j]) for i, j in zip(e, t)]
+    np.testing.assert_allclose(scoring.cosine_scores(enrol, test, e, t), wanted)
+    monkeypatch.setattr(scoring, "_BLOCK", 24)  # three trials at a time
+    np.testing.assert_allclose(scoring.cosine_scores(enrol, test, e, t), wanted)
+
+
+@pytest.mark.parametrize("top_n", [None, 3, 20])
+def test_every_normalisation(rng, top_n, monkeypatch):
+    monkeypatch.setattr(scoring, "_BLOCK", 40)  # two embeddings at a time
+    vectors, cohort = rng.normal(size=(6, 4)), rng.normal(size=(20, 4))
+    mean, std = scoring.cohort_statistics(vectors, cohort, top_n)
+    for i, vector in enumerate(vectors):
+        against = sorted(cosine(vector, c) for c in cohort)[-(top_n or 20) :]
+        assert mean[i] == pytest.approx(np.mean(against))
+        assert std[i] == pytest.approx(np.std(against, ddof=1))
+    e, t = np.array([0, 1, 2]), np.array([3, 4, 5])
+    raw = scoring.cosine_scores(vectors, vectors, e, t)
+    sides = [(mean[e], std[e]), (mean[t], std[t])]
+    z = (raw - mean[e]) / std[e]
+    t_norm = (raw - mean[t]) / std[t]
+    for method, wanted in (
+        ("none", raw),
+        ("z-norm", z),
+        ("t-norm", t_norm),
+        ("s-norm", (z + t_norm) / 2),
+        ("as-norm", (z + t_norm) / 2),
+    ):
+        found = scoring.normalize_scores(raw, *sides, method)
+        np.testing.assert_allclose(found, wanted)
+
+
+def test_mistakes(rng):
+    vectors = rng.normal(size=(3, 4))
+    with pytest.raises(UserError, match="3 members, but top_n=4"):
+        scoring.cohort_statistics(vectors, vectors, 4)
+    with pytest.raises(UserError, match="'snorm'"):
+        scoring.normalize_scores(np.ones(1), None, None, "snorm")
