@@ -97,9 +97,9 @@ class MinNormBalancer(torch.nn.Module):
     normalize : str
         ``none``, ``l2`` or ``loss``.
     preference : list of float
-        How much each objective is to count; n_k is multiplied by it. With
-        ``l2`` and orthogonal gradients, the weighted gradients have these
-        lengths. [1, 1] is plain MGDA.
+        How much each objective is to count: factors of the lengths that the
+        weighted gradients have, as far as no objective rises by it. [1, 1] is
+        plain MGDA; with ``l2`` the lengths then are equal.
 
     Raises
     ------
@@ -196,7 +196,6 @@ class MinNormBalancer(torch.nn.Module):
             unit = torch.stack([torch.as_tensor(x) for x in losses]).to(norm)
         else:
             unit = torch.ones_like(norm)
-        unit = unit * torch.tensor(self.preference).to(norm)
         length = norm / unit
         length = length / length.max()
         dot = cosine * length[0] * length[1]
@@ -205,7 +204,14 @@ class MinNormBalancer(torch.nn.Module):
         # is 1e10 times the other, the difference to 1 would be rounded away.
         weights = (length.flip(0).square() - dot) / distance
         weights = torch.where(distance > 0, weights, 0.5).clamp(0.0, 1.0)
-        weights = weights / unit
+        # What each weighted gradient adds, as preferred, but with no objective
+        # to rise: between -cosine : 1 and 1 : -cosine where they conflict.
+        added = weights * length * torch.tensor(self.preference).to(norm)
+        share = added[1] / added.sum()
+        bound = (-cosine).clamp_min(0.0)
+        bound = bound / (1 + bound)
+        share = share.clamp(bound, 1 - bound)
+        weights = torch.stack([1 - share, share]) / norm
         weights = weights / weights.sum()
 
         # A zero gradient has no say; nothing to compare: no preference.

@@ -363,13 +363,18 @@ def test_an_unknown_normalisation_is_refused():
 
 
 @pytest.mark.parametrize("preference", [(1.0, 1.0), (5.0, 1.0), (1.0, 20.0)])
-def test_preferred_lengths_of_orthogonal_gradients(preference):
-    gradients = [torch.tensor([3e4, 0.0]), torch.tensor([0.0, 2e-3])]
-    balancer = MinNormBalancer("l2", preference)
-    weights = balancer.weights(gradients)
-    lengths = [w * g.norm() for w, g in zip(weights, gradients)]
-    wanted = preference[0] / preference[1]
-    assert (lengths[0] / lengths[1]).item() == pytest.approx(wanted, rel=1e-4)
+@pytest.mark.parametrize("angle", [0.3, 1.5, 2.0, 3.0])
+def test_preferred_lengths_as_far_as_no_objective_rises(preference, angle):
+    first = torch.tensor([3e4, 0.0])
+    second = 2e-3 * torch.tensor([math.cos(angle), math.sin(angle)])
+    weights = MinNormBalancer("l2", preference).weights([first, second])
+    step = weights[0] * first + weights[1] * second
+    assert step @ first >= -1e-5 * step.norm() * first.norm()
+    assert step @ second >= -1e-5 * step.norm() * second.norm()
+    found = (weights[0] * first.norm()) / (weights[1] * second.norm())
+    bound = max(-math.cos(angle), 1e-9)
+    wanted = min(max(preference[0] / preference[1], bound), 1 / bound)
+    assert found.item() == pytest.approx(wanted, rel=1e-3)
 
 
 @pytest.mark.parametrize("preference", [(1.0,), (0.0, 1.0), (1.0, math.inf)])

@@ -115,7 +115,9 @@ def test_bootstrap_is_paired_and_wider_than_one_over_trials():
     # Scores depend on the speaker, as they do.
     bias = rng.normal(size=8)
     scores = 2 * labels + bias[enrol] + rng.normal(size=3000)
-    one, same = bootstrap_eer(np.stack([scores, scores]), labels, enrol, test, 50)
+    one, same = bootstrap_eer(
+        np.stack([scores, scores]), labels, enrol, test, 50
+    )
     assert np.array_equal(one, same)
     trials = np.arange(3000)
     narrow = [

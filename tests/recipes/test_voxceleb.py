@@ -135,7 +135,9 @@ def test_an_interrupted_training_goes_on(trained, corpus, run_script):
         "--number_of_epochs=3",
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    epochs = re.findall(r"epoch: (\d+)", (trained / "train_log.txt").read_text())
+    epochs = re.findall(
+        r"epoch: (\d+)", (trained / "train_log.txt").read_text()
+    )
     assert epochs == ["1", "2", "3"]
 
 

@@ -1,0 +1,231 @@
+"""Preparation: what is left out, what is refused, what is redone."""
+
+import csv
+import json
+import os
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings, strategies as st
+from voxceleb_prepare import prepare_voxceleb
+
+from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.errors import UserError
+
+
+def write(
+    path, seconds=1.5, rate=16000, channels=1, subtype="PCM_16", level=0.1
+):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    signal = level * np.random.default_rng(0).normal(
+        size=(int(seconds * rate), channels)
+    )
+    soundfile.write(path, signal, rate, subtype=subtype)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Eight speakers in two sessions; s0 and s1 are in the trial list."""
+    root = tmp_path / "my wav" / "wav" / "corpus"
+    for speaker in range(8):
+        for session in range(2):
+            write(root / "wav" / f"s{speaker}" / f"v{session}" / "00001.wav")
+    (root / "trials.txt").write_text(
+        "1 s0/v0/00001.wav s0/v1/00001.wav\n0 s0/v0/00001.wav s1/v0/00001.wav\n"
+    )
+    return root
+
+
+def prepare(root, **options):
+    """Prepares beside the corpus; two speakers for validation."""
+    defaults = {"valid_speakers": 2, "max_excluded": 0.9}
+    return prepare_voxceleb(
+        str(root),
+        str(root.parent / "save"),
+        str(root / "trials.txt"),
+        **{**defaults, **options},
+    )
+
+
+def left_out(root):
+    with open(root.parent / "save" / "excluded.csv", encoding="utf-8") as file:
+        return {
+            os.path.basename(r["path"]): (r["reason"], r["value"])
+            for r in csv.DictReader(file)
+        }
+
+
+def test_splits_are_disjoint_and_complete(root):
+    counts = prepare(root)
+    train = read_manifest(root.parent / "save" / "train.csv")
+    valid = read_manifest(root.parent / "save" / "valid.csv")
+    speakers = {u.spk_id for u in train}, {u.spk_id for u in valid}
+    assert sorted(speakers[0] | speakers[1]) == [f"s{i}" for i in range(2, 8)]
+    assert not speakers[0] & speakers[1] and len(speakers[1]) == 2
+    assert counts["trial_speakers_kept_out"] == 2  # s1 is in one column only
+    assert counts["train"]["utterances"] == len(train) == 8
+    assert train[0].stop == 24000 and train[0].duration == 1.5
+
+
+def test_bad_files_are_left_out_with_a_reason(root):
+    folder = root / "wav" / "s2" / "v0"
+    write(folder / "short.wav", seconds=0.3)
+    write(folder / "stereo.wav", channels=2)
+    write(folder / "slow.wav", rate=8000)
+    write(folder / "fine24.wav", subtype="PCM_24")
+    write(folder / "fine.flac")
+    (folder / "nothing.wav").touch()
+    (folder / "text.wav").write_text("this is no audio")
+    (folder / "apple.m4a").write_bytes(b"....")
+    soundfile.write(folder / "nan.wav", np.full(24000, np.nan), 16000, "FLOAT")
+    soundfile.write(folder / "silent.wav", np.zeros(24000), 16000)
+    cut = write(folder / "cut.flac", seconds=3)
+    cut.write_bytes(cut.read_bytes()[:20000])
+    write(root / "wav" / "s2" / "no_session.wav")
+    counts = prepare(root, check_audio="full")
+    found = left_out(root)
+    reasons = {name: reason for name, (reason, _) in found.items()}
+    assert reasons == {
+        "short.wav": "too short",
+        "stereo.wav": "channels",
+        "slow.wav": "sample rate",
+        "nothing.wav": "empty",
+        "text.wav": "unreadable",
+        "apple.m4a": "format",
+        "nan.wav": "not finite",
+        "silent.wav": "silent",
+        "cut.flac": reasons["cut.flac"],
+        "no_session.wav": "place",
+    }
+    assert reasons["cut.flac"] in ("truncated", "unreadable")
+    assert "ffmpeg" in found["apple.m4a"][1]
+    assert sum(counts["left_out"].values()) == 10
+    names = [
+        u.ID
+        for split in ("train", "valid")
+        for u in read_manifest(root.parent / "save" / f"{split}.csv")
+    ]
+    assert {"s2--v0--fine", "s2--v0--fine24"} <= set(names)
+
+
+def test_headers_find_what_headers_can(root):
+    folder = root / "wav" / "s2" / "v0"
+    soundfile.write(folder / "nan.wav", np.full(24000, np.nan), 16000, "FLOAT")
+    cut = write(folder / "cut.flac", seconds=3)
+    cut.write_bytes(cut.read_bytes()[:20000])
+    prepare(root, check_audio="headers")
+    assert set(left_out(root)) == {"nan.wav", "cut.flac"}
+
+
+def test_too_many_bad_files_are_refused_with_the_report(root):
+    write(root / "wav" / "s2" / "v0" / "short.wav", seconds=0.3)
+    with pytest.raises(UserError, match="1 too short.*excluded.csv"):
+        prepare(root, max_excluded=0.05)
+    assert "short.wav" in left_out(root)
+
+
+def test_it_is_redone_when_and_only_when_something_changed(root):
+    record = root.parent / "save" / "prepare.json"
+
+    def stamp():
+        return os.stat(record).st_mtime_ns
+
+    prepare(root)
+    first = stamp()
+    prepare(root)
+    assert stamp() == first
+    with open(root / "trials.txt", "a") as file:
+        file.write("0 s1/v0/00001.wav s2/v0/00001.wav\n")
+    assert prepare(root)["trial_speakers_kept_out"] == 3
+    second = stamp()
+    write(root / "wav" / "s7" / "v9" / "00001.wav")
+    prepare(root)
+    assert stamp() != second
+    third = stamp()
+    prepare(root, min_duration=0.5)
+    assert stamp() != third
+    assert json.loads(record.read_text())["options"]["min_duration"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"valid_speakers": 5}, "choose 2 to 4"),
+        ({"valid_speakers": ["nobody"]}, "nobody not in"),
+        ({"check_audio": "fully"}, "check_audio='fully'"),
+        ({"min_duration": 60.0}, "12 too short"),
+    ],
+)
+def test_wrong_options(root, options, message):
+    with pytest.raises(UserError, match=message):
+        prepare(root, max_excluded=0.5, **options)
+
+
+def test_wrong_folders_and_lists(root, tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        prepare_voxceleb("/absent", str(tmp_path), str(root / "trials.txt"))
+    with pytest.raises(UserError, match="no wav/"):
+        prepare_voxceleb(str(tmp_path), str(tmp_path), str(root / "trials.txt"))
+    (root / "trials.txt").write_text("1 s0/v0/1.wav\n")
+    with pytest.raises(UserError, match="trials.txt, line 1"):
+        prepare(root)
+    with pytest.raises(UserError, match="absent.txt: there is no such file"):
+        prepare_voxceleb(str(root), str(tmp_path), "absent.txt")
+
+
+def test_the_same_utterance_twice_is_refused(root):
+    write(root / "wav" / "s2" / "v0" / "00001.flac")
+    with pytest.raises(UserError, match="the same utterance s2--v0--00001"):
+        prepare(root)
+
+
+def test_a_failed_download_leaves_nothing(root, tmp_path):
+    save = tmp_path / "downloads"
+    with pytest.raises(UserError, match="fetch it by hand"):
+        prepare_voxceleb(
+            str(root), str(save), "http://127.0.0.1:9/trials.txt?a=b"
+        )
+    assert list(save.iterdir()) == []
+
+
+def test_a_link_up_the_tree_does_not_loop(root):
+    os.symlink(root / "wav", root / "wav" / "s2" / "loop")
+    counts = prepare(root)
+    assert counts["train"]["speakers"] + counts["valid"]["speakers"] == 6
+
+
+@given(
+    st.text(
+        st.characters(
+            blacklist_categories=("Cs", "Cc"), blacklist_characters="/"
+        ),
+        min_size=1,
+        max_size=12,
+    ).filter(lambda name: name.strip(". ") and not name.startswith("."))
+)
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_odd_names_survive(tmp_path_factory, name):
+    root = tmp_path_factory.mktemp("odd")
+    for speaker in ("a", "b", "c", "d"):
+        for session in ("1", "2"):
+            write(root / "wav" / (name + speaker) / session / f"{name}.wav")
+    for session in ("1", "2"):
+        write(root / "wav" / "t" / session / "x.wav")
+    write(root / "wav" / "u" / "1" / "x.wav")
+    (root / "trials.txt").write_text(
+        "1 t/1/x.wav t/2/x.wav\n0 t/1/x.wav u/1/x.wav\n"
+    )
+    prepare(root)
+    rows = [
+        u
+        for split in ("train", "valid")
+        for u in read_manifest(root.parent / "save" / f"{split}.csv")
+    ]
+    assert {u.spk_id for u in rows} == {name + s for s in "abcd"}
+    assert all(os.path.isfile(u.wav) for u in rows)
