@@ -13,10 +13,12 @@ people.
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import soundfile
@@ -169,7 +171,10 @@ def make_mini_corpus(
     os.makedirs(parent, exist_ok=True)
     aside = tempfile.mkdtemp(dir=parent, prefix=".mini-")
     try:
-        summary = _synthesise(aside, options)
+        # espeak-ng keeps a state: only a fresh process says the same again.
+        fresh = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+            summary = pool.submit(_synthesise, aside, options).result()
         with open(os.path.join(aside, "mini.json"), "w") as file:
             json.dump({"options": options, "summary": summary}, file)
         os.chmod(aside, 0o755)

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 from sklearn.metrics import roc_curve
 
 from speechbrain_scl.errors import UserError

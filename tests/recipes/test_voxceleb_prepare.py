@@ -7,7 +7,12 @@ import os
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import (
+    HealthCheck,
+    given,
+    settings,
+    strategies as st,
+)
 from voxceleb_prepare import prepare_voxceleb
 
 from speechbrain_scl.corpora.manifest import read_manifest
