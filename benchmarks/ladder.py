@@ -25,10 +25,16 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
 import yaml  # noqa: E402
+
+from speechbrain_scl.evaluation.metrics import bootstrap_eer  # noqa: E402
+from speechbrain_scl.evaluation.report import trial_speakers  # noqa: E402
+from speechbrain_scl.evaluation.trials import read_trials  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "SpeakerRec"
+RESAMPLES = 200
 
 
 def main():
@@ -186,6 +192,8 @@ def report(args, variants):
                 cell += " / " + spread(costs, 3)
             cells.append(cell)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    if not args.validation_only and len(variants) > 1:
+        lines += differences(args, variants)
     table = "\n".join(lines) + "\n"
     (args.output / "results.md").write_text(table, encoding="utf-8")
 
@@ -203,6 +211,54 @@ def report(args, variants):
     figure.tight_layout()
     figure.savefig(args.output / "results.png", dpi=150)
     print(f"\n{table}\nWritten to {args.output}")
+
+
+def differences(args, variants):
+    """Paired bootstrap over speakers of the EER difference to the first."""
+    first, *others = variants
+    lines = [
+        "",
+        f"EER difference to {first} in points (mean over seeds), with the "
+        f"paired 95 % interval of {RESAMPLES} resamples of the test speakers",
+        "",
+        "| objective | " + " | ".join(p.stem for p in args.trials) + " |",
+        "|---|" + "---|" * len(args.trials),
+    ]
+    cells = {name: [] for name in others}
+    for path in args.trials:
+        trials = read_trials(str(path))
+        speakers = trial_speakers(trials, lambda name: name.split("/")[0])
+        systems = [
+            read_scores(args, name, seed, path)
+            for name in variants
+            for seed in args.seeds
+        ]
+        rates = bootstrap_eer(systems, trials.labels, *speakers, RESAMPLES)
+        rates = rates.reshape(len(variants), len(args.seeds), -1).mean(1)
+        figures = {
+            name: statistics.mean(
+                read_figures(args, name, seed)[path.stem][0]
+                for seed in args.seeds
+            )
+            for name in variants
+        }
+        for name, resampled in zip(others, rates[1:]):
+            low, high = 100 * np.nanpercentile(
+                resampled - rates[0], [2.5, 97.5]
+            )
+            difference = 100 * (figures[name] - figures[first])
+            cells[name].append(f"{difference:+.2f} ({low:+.2f} to {high:+.2f})")
+    return lines + [
+        f"| {name} | " + " | ".join(cells[name]) + " |" for name in others
+    ]
+
+
+def read_scores(args, name, seed, path):
+    """The scores of a run, in the order of the trial list."""
+    suffix = f"-{path.stem}" if len(args.trials) > 1 else ""
+    folder = args.output / name / str(seed) / "verification"
+    with open(folder / f"scores{suffix}.txt", encoding="utf-8") as file:
+        return [float(line.rsplit(maxsplit=1)[1]) for line in file]
 
 
 def spread(values, digits):
