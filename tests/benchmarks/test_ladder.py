@@ -1,0 +1,69 @@
+"""The ladder's table, from runs that are already there."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import ladder  # noqa: E402
+
+
+def test_the_rungs_take_the_full_objective_apart():
+    rungs = ladder.read_variants(ROOT / "hparams" / "ladder.yaml", None)
+    assert list(rungs) == ["aam", "supcon", "margin", "attention", "balancing"]
+    assert rungs["aam"] == ["--contrastive_loss=null"]
+    assert "--contrastive_loss={margin: 0.0}" in rungs["supcon"]
+    assert (
+        "--balancer=!new:speechbrain_scl.balancing.FixedBalancer"
+        in rungs["attention"]
+    )
+    assert rungs["balancing"] == []
+    with pytest.raises(SystemExit, match="no variant typo"):
+        ladder.read_variants(ROOT / "hparams" / "ladder.yaml", ["typo"])
+
+
+def test_finished_runs_are_reported_and_not_repeated(
+    tmp_path, monkeypatch, capsys
+):
+    trials = tmp_path / "list.txt"
+    pairs = [(a, b) for a in "stuv" for b in "stuv"]
+    trials.write_text(
+        "".join(f"{int(a == b)} {a}/1/x {b}/2/y\n" for a, b in pairs)
+    )
+    rates = {("aam", 1): 0.25, ("aam", 2): 0.35, ("balancing", 1): 0.1}
+    rates[("balancing", 2)] = 0.2
+    for (name, seed), rate in rates.items():
+        folder = tmp_path / "out" / name / str(seed)
+        (folder / "inference").mkdir(parents=True)
+        (folder / "verification").mkdir()
+        (folder / "train_log.txt").write_text(
+            "epoch: 1 - valid EER: 3.00e-01\nepoch: 2 - valid EER: 0.125\n"
+        )
+        (folder / "verification" / "metrics.json").write_text(
+            json.dumps({"trials": {"list": {"eer": rate, "min_dcf": 0.5}}})
+        )
+        # aam ranks every trial wrongly, balancing rightly.
+        sign = 1 if name == "balancing" else -1
+        (folder / "verification" / "scores.txt").write_text(
+            "".join(
+                f"{int(a == b)} {a}/1/x {b}/2/y {sign * (a == b)}\n"
+                for a, b in pairs
+            )
+        )
+    monkeypatch.setattr(ladder, "script", None)  # calling it would fail
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["ladder.py", "--data-folder", str(tmp_path), "--trials", str(trials)]
+        + ["--output", str(tmp_path / "out"), "--seeds", "1", "2"]
+        + ["--only", "aam", "balancing"],
+    )
+    ladder.main()
+    table = capsys.readouterr().out
+    assert "| aam | 12.50 ± 0.00 | 30.00 ± 7.07 / 0.500 ± 0.000 |" in table
+    assert "| balancing | -15.00 (-50.00 to -50.00) |" in table
+    assert (tmp_path / "out" / "results.png").stat().st_size > 5000
+    assert len((tmp_path / "out" / "results.csv").read_text().split()) == 9

@@ -1,0 +1,65 @@
+"""Rules a recipe has to keep, and a README that is true."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TRAIN = "recipes/VoxCeleb/SpeakerRec/train_speaker_embeddings.py"
+VERIFY = "recipes/VoxCeleb/SpeakerRec/speaker_verification_cosine.py"
+HPARAMS = "recipes/VoxCeleb/SpeakerRec/hparams"
+# SpeechBrain's Brain reads these from the hparams by itself.
+BRAIN_OPTIONS = {"ckpt_interval_minutes", "skip_nonfinite_grads"}
+
+
+def test_the_readmes_python_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {}
+    exec(code, names)  # noqa: S102
+    assert names["embeddings"].grad.isfinite().all()
+    assert names["weights"].sum().item() == pytest.approx(1)
+
+
+def test_the_readmes_paths_exist():
+    named = re.findall(r"`((?:[\w-]+/)+[\w.-]*)`", README)
+    assert len(named) > 5
+    for path in named:
+        if not path.startswith(("results/", "data/")):
+            assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize(
+    "hparams, script",
+    [
+        (f"{HPARAMS}/ecapa_scl.yaml", TRAIN),
+        (f"{HPARAMS}/verification_ecapa_scl.yaml", VERIFY),
+        ("hparams/ecapa_small.yaml", TRAIN),
+        ("hparams/verification_small.yaml", VERIFY),
+    ],
+)
+def test_every_key_has_a_reader(hparams, script):
+    """SpeechBrain's rule: used in the script, the Brain, or by reference."""
+    text = (ROOT / hparams).read_text(encoding="utf-8")
+    readers = (ROOT / script).read_text(encoding="utf-8")
+    if script == TRAIN:
+        brain = ROOT / "speechbrain_scl" / "brain.py"
+        readers += brain.read_text(encoding="utf-8")
+    for key, _ in yaml.compose(text).value:
+        name = key.value
+        assert (
+            f"<{name}>" in text
+            or f'["{name}"]' in readers
+            or f"hparams.{name}" in readers
+            or f'"{name}"' in readers
+            or name in BRAIN_OPTIONS
+            or name.startswith("__")
+        ), name
+
+
+def test_the_preparation_is_linked_by_convention():
+    link = ROOT / "recipes/VoxCeleb/SpeakerRec/voxceleb_prepare.py"
+    assert link.is_symlink()
+    assert link.resolve() == ROOT / "recipes/VoxCeleb/voxceleb_prepare.py"
