@@ -87,7 +87,7 @@ def read_experiment(arguments, default_file=None):
     try:
         with open(hparams_file, encoding="utf-8") as file:
             hparams = load_hyperpyyaml(file, overrides)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, ImportError, OSError) as error:
         raise UserError(f"{hparams_file}: {error}") from error
     if run_opts.device is None and torch.cuda.is_available():
         run_opts.device = "cuda"

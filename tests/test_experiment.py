@@ -1,0 +1,84 @@
+"""Reading an experiment, and reading crops."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechbrain_scl.dataio import read_crop
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.experiment import read_experiment
+
+
+@pytest.fixture
+def yaml_file(tmp_path):
+    path = tmp_path / "exp.yaml"
+    path.write_text("lr: 0.1\nsource: !PLACEHOLDER\nlist: [1, 2]\n")
+    return str(path)
+
+
+def test_overrides(yaml_file):
+    hparams, _, file, overrides = read_experiment(
+        [yaml_file, "--source=http://a/?b=c&d=e=f", "--lr=0.2", "--lr", "0.3"]
+    )
+    assert hparams["source"] == "http://a/?b=c&d=e=f"
+    assert hparams["list"] == [1, 2]
+    assert file == yaml_file and "lr" in overrides
+
+
+def test_the_last_of_equal_options_counts(yaml_file):
+    arguments = [yaml_file, "--source=x", "--lr=0.2", "--lr=0.3"]
+    assert read_experiment(arguments)[0]["lr"] == 0.3
+
+
+def test_the_default_file(yaml_file):
+    hparams, _, file, _ = read_experiment(["--source=x"], yaml_file)
+    assert file == yaml_file and hparams["source"] == "x"
+    with pytest.raises(UserError, match="PLACEHOLDER"):
+        read_experiment([], yaml_file)
+
+
+@pytest.mark.parametrize(
+    "text, options, message",
+    [
+        ("a: 1", ["--zz=2"], "--zz: neither a key"),
+        ("a: [1", [], "not YAML"),
+        ("just words", [], "not a list of"),
+        ("a: !new:no.such.thing", [], "no.such"),
+        (
+            "a: !new:speechbrain_scl.losses.SupConMarginLoss\n    margin: -1",
+            [],
+            "margin=-1",
+        ),
+    ],
+)
+def test_mistakes_name_the_file_and_the_value(tmp_path, text, options, message):
+    path = tmp_path / "exp.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_experiment([str(path), *options])
+
+
+def test_crops(tmp_path):
+    path = str(tmp_path / "a.flac")
+    soundfile.write(path, np.arange(1000) / 2000, 16000)
+    whole, _ = soundfile.read(path, dtype="float32")
+    whole = torch.from_numpy(whole)
+    assert torch.equal(read_crop(path, 0, 1000, 200), whole[400:600])
+    assert torch.equal(read_crop(path, 100, 300, 200, "x"), whole[100:300])
+    short = read_crop(path, 0, 150, 400)
+    assert torch.equal(short, whole[:150].repeat(3)[:400])
+    crops = [read_crop(path, 0, 1000, 200, f"epoch {i}") for i in range(20)]
+    again = [read_crop(path, 0, 1000, 200, f"epoch {i}") for i in range(20)]
+    assert all(torch.equal(a, b) for a, b in zip(crops, again))
+    assert len({crop[0].item() for crop in crops}) > 10
+
+
+def test_a_file_that_breaks_during_training_is_named(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_text("not audio")
+    with pytest.raises(UserError, match="a.wav: cannot be read"):
+        read_crop(str(path), 0, 100, 50)
+    soundfile.write(path, np.full(100, np.nan), 16000, "FLOAT")
+    with pytest.raises(UserError, match="not finite"):
+        read_crop(str(path), 0, 100, 50)
