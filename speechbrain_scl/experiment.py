@@ -7,6 +7,7 @@ import sys
 import torch
 import yaml
 from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml import YAMLError
 
 import speechbrain as sb
 from speechbrain_scl.errors import UserError
@@ -87,7 +88,7 @@ def read_experiment(arguments, default_file=None):
     try:
         with open(hparams_file, encoding="utf-8") as file:
             hparams = load_hyperpyyaml(file, overrides)
-    except (ValueError, TypeError, ImportError, OSError) as error:
+    except (ValueError, TypeError, ImportError, OSError, YAMLError) as error:
         raise UserError(f"{hparams_file}: {error}") from error
     if run_opts.device is None and torch.cuda.is_available():
         run_opts.device = "cuda"

@@ -19,7 +19,7 @@ def yaml_file(tmp_path):
 
 def test_overrides(yaml_file):
     hparams, _, file, overrides = read_experiment(
-        [yaml_file, "--source=http://a/?b=c&d=e=f", "--lr=0.2", "--lr", "0.3"]
+        [yaml_file, "--source=http://a/?b=c&d=e=f", "--lr=0.2"]
     )
     assert hparams["source"] == "http://a/?b=c&d=e=f"
     assert hparams["list"] == [1, 2]
