@@ -24,7 +24,7 @@ def error_rates(scores, labels, weights=None):
         [K + 1] at the K distinct scores and above them all: the share of
         targets below the threshold, of impostors at or above it.
     thresholds : numpy.ndarray
-        [K + 1], ascending; the last is infinite.
+        [K + 1], ascending; the last is the next number above all scores.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def error_rates(scores, labels, weights=None):
     Example
     -------
     >>> error_rates([0.1, 0.9], [0, 1])
-    (array([0., 0., 1.]), array([1., 0., 0.]), array([0.1, 0.9, inf]))
+    (array([0., 0., 1.]), array([1., 0., 0.]), array([0.1, 0.9, 0.9]))
     """
     scores, labels = _as_array(scores, float), _as_array(labels, bool)
     if scores.shape != labels.shape or scores.ndim != 1:
@@ -66,7 +66,8 @@ def error_rates(scores, labels, weights=None):
     miss = below_targets[at] / n_targets
     false_alarm = 1.0 - below_impostors[at] / n_impostors
     false_alarm[-1] = 0.0
-    return miss, false_alarm, np.append(scores[first], np.inf)
+    above = np.nextafter(scores[-1], np.inf)
+    return miss, false_alarm, np.append(scores[first], above)
 
 
 def eer(scores, labels):
