@@ -105,7 +105,7 @@ def run_one(args, variants, name, seed):
             f"--seed={seed}",
             f"--output_folder={folder}",
             f"--data_folder={args.data_folder}",
-            f"--verification_files={lists}",
+            f"--verification_file={lists}",
             *args.overrides,
             *variants[name],
         )

@@ -89,6 +89,7 @@ def prepare_voxceleb(
     if skip_prep:
         return None
     roots = _as_list(data_folder)
+    paths = {root: find_audio(_wav_folder(root)) for root in roots}
     lists = [
         fetch_file(source, os.path.join(save_folder, os.path.basename(source)))
         for source in _as_list(verification_files)
@@ -101,7 +102,6 @@ def prepare_voxceleb(
         "max_excluded": max_excluded,
         "seed": seed,
     }
-    paths = {root: find_audio(_wav_folder(root)) for root in roots}
     state = {"options": options, "inputs": _digest(lists, paths)}
     record = Path(save_folder) / "prepare.json"
     if record.is_file() and (Path(save_folder) / "train.csv").is_file():
@@ -173,7 +173,10 @@ def _as_list(value):
 def _wav_folder(root):
     folder = os.path.join(root, "wav")
     if not os.path.isdir(root):
-        raise UserError(f"data_folder={root}: there is no such folder")
+        raise UserError(
+            f"data_folder={root}: there is no such folder; name yours with "
+            "--data_folder=/path/to/corpus"
+        )
     if not os.path.isdir(folder):
         raise UserError(
             f"data_folder={root}: it has no wav/ with <speaker>/<session>/"

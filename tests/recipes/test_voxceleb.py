@@ -38,7 +38,7 @@ def trained(corpus, run_script, tmp_path_factory):
         *SMALL,
         f"--data_folder={corpus}",
         f"--output_folder={output}",
-        trial_option(corpus, "verification_files"),
+        trial_option(corpus, "verification_file"),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return output
@@ -131,7 +131,7 @@ def test_an_interrupted_training_goes_on(trained, corpus, run_script):
         *SMALL,
         f"--data_folder={corpus}",
         f"--output_folder={trained}",
-        trial_option(corpus, "verification_files"),
+        trial_option(corpus, "verification_file"),
         "--number_of_epochs=3",
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -146,7 +146,7 @@ def test_an_interrupted_training_goes_on(trained, corpus, run_script):
     [
         (["hparams/absent.yaml"], "hparams/absent.yaml: there is no such file"),
         (["--data_folder=/absent"], "/absent: there is no such folder"),
-        ([], "data_folder"),
+        (["hparams/ecapa_scl.yaml"], "data/VoxCeleb1: there is no such folder"),
         ([*SMALL, "--temperatur=0.1"], "--temperatur: neither a key"),
         (
             [*SMALL, "--contrastive_loss={margin: 10}"],
@@ -163,14 +163,20 @@ def test_a_mistake_is_one_line(
     if arguments and arguments[0] == SMALL[0]:
         options += [
             f"--data_folder={corpus}",
-            trial_option(corpus, "verification_files"),
+            trial_option(corpus, "verification_file"),
         ]
-    elif "--data_folder=/absent" in arguments:
-        options.append(f"--verification_files={corpus / LISTS[0]}.txt")
+    else:
+        options.append(f"--verification_file={corpus / LISTS[0]}.txt")
     done = run_script("train_speaker_embeddings.py", *arguments, *options)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert message in done.stderr.splitlines()[-1]
+
+
+def test_verification_alone_uses_its_default_yaml(run_script):
+    done = run_script("speaker_verification_cosine.py")
+    assert done.returncode == 1
+    assert "data/VoxCeleb1: there is no such folder" in done.stderr
 
 
 def test_a_silent_test_file_is_named(corpus, trained, run_script, tmp_path):

@@ -109,6 +109,12 @@ def main(arguments):
     scoring.check_method(params["score_norm"])
     output = params["output_folder"]
     roots = as_list(params["data_folder"])
+    for root in roots:
+        if not os.path.isdir(root):
+            raise UserError(
+                f"data_folder={root}: there is no such folder; name yours "
+                "with --data_folder=/path/to/corpus"
+            )
     lists = [
         read_trials(
             fetch_file(source, os.path.join(output, os.path.basename(source)))

@@ -118,7 +118,7 @@ def main(arguments):
         kwargs={
             "data_folder": hparams["data_folder"],
             "save_folder": hparams["save_folder"],
-            "verification_files": hparams["verification_files"],
+            "verification_files": hparams["verification_file"],
             "valid_speakers": hparams["valid_speakers"],
             "min_duration": hparams["min_duration"],
             "check_audio": hparams["check_audio"],
