@@ -210,7 +210,12 @@ def report(args, variants):
     axes[0][0].set_ylabel("EER (%), a dot per seed")
     figure.tight_layout()
     figure.savefig(args.output / "results.png", dpi=150)
-    print(f"\n{table}\nWritten to {args.output}")
+    print(f"\n{table}\nTable and plot: {args.output}/results.{{md,csv,png}}")
+    if not args.validation_only:
+        print(
+            "Scores, figures and DET plot of each run: "
+            f"{args.output}/<objective>/<seed>/verification"
+        )
 
 
 def differences(args, variants):
