@@ -1,0 +1,106 @@
+"""Downloads from a server on this machine: complete, or not there at all."""
+
+import functools
+import http.server
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_scl.corpora.augmentation import prepare_augmentation_folder
+from speechbrain_scl.corpora.download import fetch_archive, fetch_file
+from speechbrain_scl.errors import UserError
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder; /cut.txt breaks off early."""
+
+    def log_message(self, *args):
+        """Keeps quiet."""
+
+    def do_GET(self):
+        """Sends a file, or less than was announced."""
+        if not self.path.startswith("/cut.txt"):
+            return super().do_GET()
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b"1 a b\n")
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A folder and its URL."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+def test_a_file_is_fetched_once(server, tmp_path):
+    folder, url = server
+    (folder / "trials.txt").write_text("1 a b\n")
+    path = str(tmp_path / "save" / "trials.txt")
+    assert fetch_file(f"{url}/trials.txt?key=a=b", path) == path
+    (folder / "trials.txt").unlink()
+    assert fetch_file(f"{url}/trials.txt", path) == path
+    with open(path) as file:
+        assert file.read() == "1 a b\n"
+
+
+@pytest.mark.parametrize("name", ["absent.txt", "page.html", "cut.txt"])
+def test_a_failure_leaves_nothing(server, tmp_path, name):
+    folder, url = server
+    (folder / "page.html").write_text("<html>Sign in</html>")
+    save = tmp_path / "save"
+    with pytest.raises(UserError, match=f"{name}: the download failed"):
+        fetch_file(f"{url}/{name}", str(save / "trials.txt"))
+    assert list(save.iterdir()) == []
+
+
+def test_an_archive_becomes_an_augmentation_list(server, tmp_path):
+    folder, url = server
+    soundfile.write(tmp_path / "hum.wav", np.full(1600, 0.1), 16000)
+    with zipfile.ZipFile(folder / "noise.zip", "w") as archive:
+        archive.write(tmp_path / "hum.wav", "deep/down/hum.wav")
+    target = tmp_path / "data" / "noise"
+    csv_file = tmp_path / "noise.csv"
+    for _ in range(2):  # the second time from the folder
+        prepare_augmentation_folder(
+            str(target), str(csv_file), f"{url}/noise.zip"
+        )
+        (folder / "noise.zip").unlink(missing_ok=True)
+    row = csv_file.read_text().splitlines()[1]
+    assert row == f"0,0.1,{target}/deep/down/hum.wav,wav,"
+
+
+@pytest.mark.parametrize("member", ["../escape.txt", "/absolute.txt", None])
+def test_archives_stay_in_their_folder(server, tmp_path, member):
+    folder, url = server
+    if member is None:
+        (folder / "bad.zip").write_bytes(b"PK no zip at all")
+    else:
+        with zipfile.ZipFile(folder / "bad.zip", "w") as archive:
+            archive.writestr(member, "x")
+    parent = tmp_path / "data"
+    with pytest.raises(UserError, match="bad.zip"):
+        fetch_archive(f"{url}/bad.zip", str(parent / "noise"))
+    assert list(parent.iterdir()) == []
+
+
+def test_folders_without_use_are_refused(tmp_path):
+    csv_file = str(tmp_path / "noise.csv")
+    with pytest.raises(UserError, match="no such folder of recordings"):
+        prepare_augmentation_folder(str(tmp_path / "absent"), csv_file)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="none of 0 audio files"):
+        prepare_augmentation_folder(str(tmp_path / "empty"), csv_file)
+    soundfile.write(tmp_path / "empty" / "a.wav", np.ones((99, 2)), 16000)
+    with pytest.raises(UserError, match="a.wav: channels, 2"):
+        prepare_augmentation_folder(str(tmp_path / "empty"), csv_file)
