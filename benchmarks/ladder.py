@@ -207,6 +207,8 @@ def report(args, variants):
             axis.plot(i, statistics.mean(eers), "_", ms=24, color=f"C{i}")
         axis.set_title(column, fontsize=8)
         axis.set_xticks(range(len(variants)), variants, rotation=60)
+        axis.set_xlim(-0.7, len(variants) - 0.3)
+        axis.margins(y=0.2)
     axes[0][0].set_ylabel("EER (%), a dot per seed")
     figure.tight_layout()
     figure.savefig(args.output / "results.png", dpi=150)

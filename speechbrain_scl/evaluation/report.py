@@ -18,6 +18,8 @@ from speechbrain_scl.evaluation.metrics import (
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
+_SHOWN = (0.0005, 0.8)  # rates on the axes of the DET plot
+
 
 def measure(trials, scores, speaker_of, p_target=0.01, n_resamples=200):
     """The figures of one scored trial list.
@@ -163,16 +165,17 @@ def plot_det(path, scored, p_target=0.01):
         color = line.get_color()
         axis.plot(_deviate(rate), _deviate(rate), "o", color=color)
         axis.plot(
-            _deviate(false_alarm[best]),
-            _deviate(miss[best]),
+            # A rate of zero is shown on the axis.
+            _deviate(np.clip(false_alarm[best], *_SHOWN)),
+            _deviate(np.clip(miss[best], *_SHOWN)),
             "s",
             color=color,
-            mfc="none",
+            clip_on=False,
         )
     axis.set_xticks(_deviate(ticks), [f"{100 * t:g}" for t in ticks])
     axis.set_yticks(_deviate(ticks), [f"{100 * t:g}" for t in ticks])
-    axis.set_xlim(_deviate(0.0005), _deviate(0.8))
-    axis.set_ylim(_deviate(0.0005), _deviate(0.8))
+    axis.set_xlim(*_deviate(np.array(_SHOWN)))
+    axis.set_ylim(*_deviate(np.array(_SHOWN)))
     axis.set_xlabel("false alarms (%)")
     axis.set_ylabel("misses (%)")
     axis.set_title(f"circle: EER, square: minDCF (p_target {p_target})")
