@@ -1,12 +1,12 @@
 """Leaves a trained encoder as a folder that SpeechBrain's inference loads."""
 
 import os
-import shutil
-import tempfile
 
 import ruamel.yaml
 import torch
 from hyperpyyaml.core import resolve_references
+
+from speechbrain_scl.files import folder_written_aside
 
 # What EncoderClassifier and SpeakerRecognition need, in the training file's
 # own words.
@@ -67,10 +67,7 @@ def save_inference_folder(
     kept = {"sample_rate": tree.get("sample_rate", 16000)}
     kept.update((key, tree[key]) for key in _KEPT)
 
-    parent = os.path.dirname(os.path.abspath(folder))
-    os.makedirs(parent, exist_ok=True)
-    aside = tempfile.mkdtemp(dir=parent, prefix=".inference-")
-    try:
+    with folder_written_aside(folder) as aside:
         with open(
             os.path.join(aside, "hyperparams.yaml"), "w", encoding="utf-8"
         ) as file:
@@ -81,13 +78,6 @@ def save_inference_folder(
             state = {k: v.cpu() for k, v in modules[name].state_dict().items()}
             torch.save(state, os.path.join(aside, f"{name}.ckpt"))
         label_encoder.save(os.path.join(aside, "label_encoder.ckpt"))
-        os.chmod(aside, 0o755)
-        if os.path.isdir(folder):
-            shutil.rmtree(folder)
-        os.replace(aside, folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 def _without_comments(text):

@@ -18,11 +18,11 @@ from speechbrain_scl.corpora.download import fetch_file
 from speechbrain_scl.corpora.manifest import (
     Utterance,
     report_excluded,
-    write_json,
     write_manifest,
 )
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_trials
+from speechbrain_scl.files import write_json
 
 logger = get_logger(__name__)
 
@@ -104,7 +104,10 @@ def prepare_voxceleb(
     }
     state = {"options": options, "inputs": _digest(lists, paths)}
     record = Path(save_folder) / "prepare.json"
-    if record.is_file() and (Path(save_folder) / "train.csv").is_file():
+    if all(
+        (Path(save_folder) / name).is_file()
+        for name in ("prepare.json", "train.csv", "valid.csv")
+    ):
         done = json.loads(record.read_text(encoding="utf-8"))
         if {key: done.get(key) for key in state} == state:
             logger.info("The manifests in %s are up to date", save_folder)
@@ -157,6 +160,8 @@ def prepare_voxceleb(
             f"and {counts['trial_speakers_kept_out']} of the trial lists; at "
             "least 2 are needed"
         )
+    # Interrupted from here on, the next run must not trust the old record.
+    record.unlink(missing_ok=True)
     write_manifest(os.path.join(save_folder, "valid.csv"), valid)
     write_manifest(os.path.join(save_folder, "train.csv"), train)
     write_json(record, {**state, "counts": counts})
@@ -192,8 +197,10 @@ def _digest(lists, paths):
         digest.update(Path(path).read_bytes())
     for files in paths.values():
         for path in files:
-            stat = os.stat(path)
-            digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode())
+            digest.update(os.fsencode(path))
+            if os.path.exists(path):  # not a link into nowhere
+                stat = os.stat(path)
+                digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 

@@ -64,7 +64,7 @@ class Excluded:
 
 def find_audio(folder):
     """All audio files below a folder, sorted; links to folders are followed
-    once each.
+    unless they lead back to a folder above.
 
     Arguments
     ---------
@@ -98,12 +98,11 @@ def find_audio(folder):
             "permissions or move it away"
         )
 
-    found, seen = [], set()
+    found = []
     for place, folders, files in os.walk(
         folder, onerror=refuse, followlinks=True
     ):
-        # A link back up the tree would never end.
-        folders[:] = [f for f in folders if _first_visit(place, f, seen)]
+        folders[:] = [f for f in folders if not _loops(folder, place, f)]
         found.extend(
             os.path.join(place, name)
             for name in files
@@ -112,11 +111,14 @@ def find_audio(folder):
     return sorted(found)
 
 
-def _first_visit(place, folder, seen):
-    real = os.path.realpath(os.path.join(place, folder))
-    new = real not in seen
-    seen.add(real)
-    return new
+def _loops(root, place, name):
+    """A link to a folder that the walk is already inside would never end."""
+    path = os.path.join(place, name)
+    if not os.path.islink(path):
+        return False
+    inside = [Path(place), *Path(place).parents]
+    inside = inside[: inside.index(Path(root)) + 1]
+    return os.path.realpath(path) in {os.path.realpath(p) for p in inside}
 
 
 def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
@@ -153,13 +155,31 @@ def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
             "format",
             f"convert it: ffmpeg -i {path} -ac 1 -ar {sample_rate} {target}",
         )
-    if os.path.getsize(path) == 0:
-        return Excluded(path, "empty", "zero bytes")
+    if not path.isprintable():
+        # Neither a manifest nor SpeechBrain's reader could name it.
+        return Excluded(ascii(path), "name", "not printable UTF-8: rename it")
     try:
+        size = os.path.getsize(path)
+        if size == 0:
+            return Excluded(path, "empty", "zero bytes")
+        missing = _announced(path) - size
+        if missing > 1:  # some writers leave out the padding byte
+            return Excluded(path, "truncated", f"{missing} bytes are missing")
         with soundfile.SoundFile(path) as file:
             return _judge(file, path, sample_rate, min_duration, check)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         return Excluded(path, "unreadable", str(error))
+
+
+def _announced(path):
+    """Bytes that a RIFF header promises; libsndfile reads what is there."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+    size = int.from_bytes(head[4:], "little")
+    # Encoders that write to a pipe put the largest number.
+    if head[:4] != b"RIFF" or size >= 0x7FFFF000:
+        return 0
+    return size + 8
 
 
 def _judge(file, path, sample_rate, min_duration, check):

@@ -2,10 +2,13 @@
 
 import os
 
+from speechbrain.utils.logger import get_logger
 from speechbrain_scl.corpora.audio import check_all, find_audio
 from speechbrain_scl.corpora.download import fetch_archive
 from speechbrain_scl.corpora.manifest import write_csv
 from speechbrain_scl.errors import UserError
+
+logger = get_logger(__name__)
 
 
 def prepare_augmentation_folder(folder, csv_file, url=None, sample_rate=16000):
@@ -51,6 +54,16 @@ def prepare_augmentation_folder(folder, csv_file, url=None, sample_rate=16000):
         )
         raise UserError(
             f"{folder}: none of {len(paths)} audio files can be used{why}"
+        )
+    if excluded:
+        logger.warning(
+            "%s: %d of %d files are not used, the first is %s: %s, %s",
+            folder,
+            len(excluded),
+            len(paths),
+            excluded[0].path,
+            excluded[0].reason,
+            excluded[0].value,
         )
     write_csv(
         csv_file,

@@ -1,14 +1,12 @@
 """Manifests: the CSV files that training and evaluation read."""
 
-import contextlib
 import csv
 import dataclasses
-import json
 import os
-import tempfile
 from collections import Counter
 
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.files import written_aside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,41 +36,6 @@ class Utterance:
 
 
 COLUMNS = [field.name for field in dataclasses.fields(Utterance)]
-
-
-@contextlib.contextmanager
-def written_aside(path):
-    """A text file that appears under its name only when it is complete.
-
-    Arguments
-    ---------
-    path : str
-        The final name; its folder is made.
-
-    Yields
-    ------
-    file
-        Open for writing.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "sub" / "a.txt"
-    >>> with written_aside(path) as file:
-    ...     _ = file.write("done")
-    >>> path.read_text()
-    'done'
-    """
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=folder, prefix=".aside-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            yield file
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
 
 
 def write_manifest(path, utterances):
@@ -157,21 +120,6 @@ def read_manifest(path):
                     f"{path}, line {reader.line_num}: {error}"
                 ) from error
     return rows
-
-
-def write_json(path, content):
-    """Writes a JSON file, aside and then moved.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    content : dict
-        What to write.
-    """
-    with written_aside(path) as file:
-        json.dump(content, file, indent=2, sort_keys=True)
-        file.write("\n")
 
 
 def report_excluded(path, excluded, n_files, max_excluded):

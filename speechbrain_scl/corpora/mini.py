@@ -15,9 +15,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
-import shutil
 import sys
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -29,6 +27,7 @@ from speechbrain_scl.corpora.espeak import Espeak
 from speechbrain_scl.corpora.manifest import write_csv
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.experiment import user_errors_in_one_line
+from speechbrain_scl.files import folder_written_aside, write_json
 
 SAMPLE_RATE = 16000
 SESSIONS = 3
@@ -167,23 +166,15 @@ def make_mini_corpus(
         )
     if n_test < 4:
         raise UserError(f"n_test={n_test}: at least 4 test speakers")
-    parent = os.path.dirname(os.path.abspath(folder))
-    os.makedirs(parent, exist_ok=True)
-    aside = tempfile.mkdtemp(dir=parent, prefix=".mini-")
-    try:
+    with folder_written_aside(folder) as aside:
         # espeak-ng keeps a state: only a fresh process says the same again.
         fresh = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=fresh) as pool:
             summary = pool.submit(_synthesise, aside, options).result()
-        with open(os.path.join(aside, "mini.json"), "w") as file:
-            json.dump({"options": options, "summary": summary}, file)
-        os.chmod(aside, 0o755)
-        if os.path.isdir(folder):
-            os.rmdir(folder)
-        os.replace(aside, folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+        write_json(
+            os.path.join(aside, "mini.json"),
+            {"options": options, "summary": summary},
+        )
     return summary
 
 

@@ -1,19 +1,18 @@
 """What a verification run leaves behind."""
 
-import json
 import os
 
 import matplotlib
 import numpy as np
 from scipy.special import erfinv
 
-from speechbrain_scl.corpora.manifest import written_aside
 from speechbrain_scl.evaluation.metrics import (
     bootstrap_eer,
     eer,
     error_rates,
     min_dcf,
 )
+from speechbrain_scl.files import written_aside
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -192,18 +191,3 @@ def _deviate(rate):
     """The standard normal quantile."""
     rate = np.clip(rate, 1e-5, 1 - 1e-5)
     return np.sqrt(2) * erfinv(2 * rate - 1)
-
-
-def write_metrics(path, metrics):
-    """Writes metrics.json; a value that is not finite is an error.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    metrics : dict
-        What to write.
-    """
-    with written_aside(path) as file:
-        json.dump(metrics, file, indent=2, allow_nan=False)
-        file.write("\n")

@@ -27,6 +27,7 @@ from speechbrain_scl.evaluation.embeddings import (
 )
 from speechbrain_scl.evaluation.trials import read_trials
 from speechbrain_scl.experiment import read_experiment, user_errors_in_one_line
+from speechbrain_scl.files import write_json
 
 
 def speaker_of(name):
@@ -165,7 +166,7 @@ def main(arguments):
             os.path.join(output, f"scores{suffix}.txt"), trials, scores
         )
     report.plot_det(os.path.join(output, "det.png"), scored, params["p_target"])
-    report.write_metrics(
+    write_json(
         os.path.join(output, "metrics.json"),
         {
             "trials": metrics,
