@@ -155,9 +155,9 @@ def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
             "format",
             f"convert it: ffmpeg -i {path} -ac 1 -ar {sample_rate} {target}",
         )
-    if not path.isprintable():
-        # Neither a manifest nor SpeechBrain's reader could name it.
-        return Excluded(ascii(path), "name", "not printable UTF-8: rename it")
+    if any("\ud800" <= character <= "\udfff" for character in path):
+        # Bytes that are not UTF-8: no manifest can hold them.
+        return Excluded(ascii(path), "name", "not UTF-8: rename it")
     try:
         size = os.path.getsize(path)
         if size == 0:

@@ -234,3 +234,32 @@ def test_odd_names_survive(tmp_path_factory, name):
     ]
     assert {u.spk_id for u in rows} == {name + s for s in "abcd"}
     assert all(os.path.isfile(u.wav) for u in rows)
+
+
+def test_an_interrupted_preparation_is_not_trusted(root, monkeypatch):
+    save = root.parent / "save"
+    prepare(root)
+    before = (save / "train.csv").read_text()
+
+    def full_disk(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("voxceleb_prepare.write_json", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        prepare(root, valid_speakers=4)
+    assert (save / "train.csv").read_text() != before
+    monkeypatch.undo()
+    prepare(root)
+    assert (save / "train.csv").read_text() == before
+    (save / "valid.csv").unlink()
+    prepare(root)
+    assert (save / "valid.csv").is_file()
+
+
+def test_names_and_links_that_cannot_be_read_are_counted(root):
+    folder = root / "wav" / "s2" / "v0"
+    write(folder / "a.wav").rename(
+        os.fsdecode(os.fsencode(folder) + b"/\xe9.wav")
+    )
+    os.symlink(folder / "absent", folder / "gone.wav")
+    assert prepare(root)["left_out"] == {"name": 1, "unreadable": 1}

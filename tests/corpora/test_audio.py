@@ -1,0 +1,76 @@
+"""Finding and judging files: links, names, and promises of a header."""
+
+import os
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_scl.corpora.audio import check_all, check_audio, find_audio
+
+
+def write(path, seconds=1.0, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    signal = 0.1 * np.sin(np.arange(int(16000 * seconds)) / 9)
+    soundfile.write(path, signal, 16000, **options)
+    return str(path)
+
+
+def test_linked_folders_are_read_under_their_own_speaker(tmp_path):
+    own = write(tmp_path / "root" / "s3" / "v0" / "a.wav")
+    write(tmp_path / "elsewhere" / "b.wav")
+    for speaker in ("s1", "s2", "s9"):
+        (tmp_path / "root" / speaker).mkdir()
+    os.symlink(tmp_path / "root" / "s3" / "v0", tmp_path / "root" / "s2" / "v")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "root" / "s9" / "v")
+    found = find_audio(tmp_path / "root")
+    assert found == [
+        str(tmp_path / "root" / "s2" / "v" / "a.wav"),
+        own,
+        str(tmp_path / "root" / "s9" / "v" / "b.wav"),
+    ]
+
+
+def test_links_that_lead_to_each_other_end(tmp_path):
+    path = write(tmp_path / "a" / "x.wav")
+    (tmp_path / "b").mkdir()
+    os.symlink(tmp_path / "a", tmp_path / "b" / "to_a")
+    os.symlink(tmp_path / "b", tmp_path / "a" / "to_b")
+    assert find_audio(tmp_path) == [path, str(tmp_path / "b/to_a/x.wav")]
+
+
+def test_a_link_into_nowhere_is_left_out(tmp_path):
+    os.symlink(tmp_path / "absent.wav", tmp_path / "a.wav")
+    assert check_audio(*find_audio(tmp_path)).reason == "unreadable"
+
+
+def test_a_name_that_no_manifest_can_hold_is_left_out(tmp_path):
+    path = write(tmp_path / "a.wav")
+    os.rename(path, os.path.join(os.fsencode(tmp_path), b"caf\xe9.wav"))
+    excluded = check_audio(*find_audio(tmp_path))
+    assert excluded.reason == "name"
+    assert "caf" in excluded.path and excluded.path.isascii()
+
+
+@pytest.mark.parametrize("check", ["headers", "full"])
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.97])
+def test_truncation_is_seen(tmp_path, suffix, check, kept):
+    path = write(tmp_path / f"a.{suffix}", seconds=3.0)
+    assert check_audio(path, check=check).samples == 48000
+    os.truncate(path, int(kept * os.path.getsize(path)))
+    found = check_audio(path, check=check)
+    assert found.reason in ("truncated", "unreadable")
+
+
+def test_a_piped_wav_has_no_length_in_its_header(tmp_path):
+    path = write(tmp_path / "a.wav")
+    with open(path, "r+b") as file:
+        file.seek(4)
+        file.write(b"\xff\xff\xff\xff")
+    assert check_audio(path).samples == 16000
+
+
+def test_the_number_of_threads_changes_nothing(tmp_path):
+    paths = [write(tmp_path / f"{i}.wav", seconds=i % 3) for i in range(20)]
+    assert check_all(paths, 1) == check_all(paths, 8)
