@@ -155,8 +155,9 @@ def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
             "format",
             f"convert it: ffmpeg -i {path} -ac 1 -ar {sample_rate} {target}",
         )
-    if any("\ud800" <= character <= "\udfff" for character in path):
-        # Bytes that are not UTF-8: no manifest can hold them.
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # no manifest can hold it
         return Excluded(ascii(path), "name", "not UTF-8: rename it")
     try:
         size = os.path.getsize(path)
@@ -202,6 +203,9 @@ def _judge(file, path, sample_rate, min_duration, check):
     samples = file.frames
     # Only floating-point formats can hold NaN.
     full = check == "full" or file.subtype in ("FLOAT", "DOUBLE")
+    if not full and file.format in ("WAV", "WAVEX"):
+        # Its header has been compared with its size: reading adds nothing.
+        return AudioFile(path, samples, sample_rate)
     file.seek(0 if full else max(samples - 1600, 0))
     wanted = samples - file.tell()
     signal = file.read(dtype="float32")
