@@ -46,10 +46,10 @@ def test_a_link_into_nowhere_is_left_out(tmp_path):
 
 def test_a_name_that_no_manifest_can_hold_is_left_out(tmp_path):
     path = write(tmp_path / "a.wav")
-    os.rename(path, os.path.join(os.fsencode(tmp_path), b"caf\xe9.wav"))
+    os.rename(path, os.path.join(os.fsencode(tmp_path), b"vo\xe9.wav"))
     excluded = check_audio(*find_audio(tmp_path))
     assert excluded.reason == "name"
-    assert "caf" in excluded.path and excluded.path.isascii()
+    assert "vo" in excluded.path and excluded.path.isascii()
 
 
 @pytest.mark.parametrize("check", ["headers", "full"])
