@@ -91,7 +91,7 @@ def prepare_voxceleb(
     roots = _as_list(data_folder)
     paths = {root: find_audio(_wav_folder(root)) for root in roots}
     lists = [
-        fetch_file(source, os.path.join(save_folder, os.path.basename(source)))
+        fetch_file(source, save_folder)
         for source in _as_list(verification_files)
     ]
     options = {
@@ -242,6 +242,7 @@ def _held_out(utterances, valid_speakers, seed, roots):
         n = per_speaker.get(utterance.spk_id, 0)
         per_speaker[utterance.spk_id] = n + 1
     if not isinstance(valid_speakers, int):
+        valid_speakers = _as_list(valid_speakers)
         unknown = sorted(set(valid_speakers) - set(per_speaker))
         if unknown:
             raise UserError(

@@ -1,8 +1,11 @@
 """Lists and archives by URL: checked, and complete or not there at all."""
 
+import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
+import urllib.parse
 import urllib.request
 import zipfile
 
@@ -18,15 +21,16 @@ def is_url(source):
     return str(source).startswith(("http://", "https://"))
 
 
-def fetch_file(source, destination):
+def fetch_file(source, folder):
     """A local file as it is, or a URL downloaded once.
 
     Arguments
     ---------
     source : str
         Path or http(s) URL.
-    destination : str
-        Where a download is put; kept for the next time.
+    folder : str
+        Where a download is kept for the next time, below the hash of its URL:
+        two lists of one name never pass for each other.
 
     Returns
     -------
@@ -49,9 +53,12 @@ def fetch_file(source, destination):
         if not os.path.isfile(source):
             raise UserError(f"{source}: there is no such file")
         return str(source)
+    name = os.path.basename(urllib.parse.urlparse(source).path)
+    key = hashlib.sha256(source.encode()).hexdigest()[:8]
+    folder = os.path.join(folder, key)
+    destination = os.path.join(folder, name or "download")
     if os.path.isfile(destination):
         return destination
-    folder = os.path.dirname(os.path.abspath(destination))
     os.makedirs(folder, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=folder, prefix=".download-")
     try:
@@ -60,6 +67,8 @@ def fetch_file(source, destination):
         os.replace(aside, destination)
     except BaseException as error:
         os.unlink(aside)
+        with contextlib.suppress(OSError):  # not empty: not ours alone
+            os.rmdir(folder)
         if isinstance(error, OSError):
             raise UserError(
                 f"{source}: the download failed ({error}); fetch it by hand "
@@ -110,7 +119,7 @@ def fetch_archive(url, folder):
     os.makedirs(parent, exist_ok=True)
     aside = tempfile.mkdtemp(dir=parent, prefix=".unpack-")
     try:
-        path = fetch_file(url, os.path.join(aside, "archive.zip"))
+        path = fetch_file(url, aside)
         try:
             with zipfile.ZipFile(path) as archive:
                 _refuse_escapes(url, archive)

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import os
 import threading
 import zipfile
 
@@ -46,12 +47,15 @@ def server(tmp_path):
 def test_a_file_is_fetched_once(server, tmp_path):
     folder, url = server
     (folder / "trials.txt").write_text("1 a b\n")
-    path = str(tmp_path / "save" / "trials.txt")
-    assert fetch_file(f"{url}/trials.txt?key=a=b", path) == path
-    (folder / "trials.txt").unlink()
-    assert fetch_file(f"{url}/trials.txt", path) == path
+    save = str(tmp_path / "save")
+    path = fetch_file(f"{url}/trials.txt?key=a=b", save)
+    assert os.path.basename(path) == "trials.txt"
+    (folder / "trials.txt").write_text("0 a b\n")
+    assert fetch_file(f"{url}/trials.txt?key=a=b", save) == path
     with open(path) as file:
         assert file.read() == "1 a b\n"
+    # Another URL that ends in the same name is another list.
+    assert fetch_file(f"{url}/trials.txt", save) != path
 
 
 @pytest.mark.parametrize("name", ["absent.txt", "page.html", "cut.txt"])
@@ -60,7 +64,7 @@ def test_a_failure_leaves_nothing(server, tmp_path, name):
     (folder / "page.html").write_text("<html>Sign in</html>")
     save = tmp_path / "save"
     with pytest.raises(UserError, match=f"{name}: the download failed"):
-        fetch_file(f"{url}/{name}", str(save / "trials.txt"))
+        fetch_file(f"{url}/{name}", str(save))
     assert list(save.iterdir()) == []
 
 

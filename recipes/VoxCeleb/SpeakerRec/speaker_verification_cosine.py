@@ -117,9 +117,7 @@ def main(arguments):
                 "with --data_folder=/path/to/corpus"
             )
     lists = [
-        read_trials(
-            fetch_file(source, os.path.join(output, os.path.basename(source)))
-        )
+        read_trials(fetch_file(source, output))
         for source in as_list(params["verification_file"])
     ]
     paths = {}
