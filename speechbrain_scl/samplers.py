@@ -17,7 +17,7 @@ class SpeakerBatchSampler(Sampler):
     An epoch reaches every utterance. Each speaker's utterances are shuffled
     and cut into groups of K. A last, incomplete group is filled up with other
     utterances of the speaker, and where the speaker has fewer than K
-    utterances, they are repeated (each repetition is another crop and another
+    utterances, they are repeated (each repetition gets its own
     augmentation). The groups are spread over the batches so that no batch
     holds a speaker twice; a batch that is not full gets groups of further
     speakers, so that all batches have P x K utterances.
