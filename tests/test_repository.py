@@ -45,8 +45,9 @@ def test_every_key_has_a_reader(hparams, script):
     text = (ROOT / hparams).read_text(encoding="utf-8")
     readers = (ROOT / script).read_text(encoding="utf-8")
     if script == TRAIN:
-        brain = ROOT / "speechbrain_scl" / "brain.py"
-        readers += brain.read_text(encoding="utf-8")
+        for module in ("brain", "training"):
+            path = ROOT / "speechbrain_scl" / f"{module}.py"
+            readers += path.read_text(encoding="utf-8")
     for key, _ in yaml.compose(text).value:
         name = key.value
         assert (

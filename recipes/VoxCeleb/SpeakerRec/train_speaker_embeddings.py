@@ -12,88 +12,12 @@ Reference
     (arXiv 2210.16622).
 """
 
-import os
 import sys
-
-import torch
 
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
-from speechbrain_scl.brain import SupConSpeakerBrain
-from speechbrain_scl.dataio import read_crop
-from speechbrain_scl.errors import UserError
 from speechbrain_scl.experiment import read_experiment, user_errors_in_one_line
-from speechbrain_scl.inference import save_inference_folder
-from speechbrain_scl.samplers import SpeakerBatchSampler
-
-
-def dataio_prep(hparams):
-    """Creates the datasets and their data processing pipelines.
-
-    Arguments
-    ---------
-    hparams : dict
-        The experiment.
-
-    Returns
-    -------
-    train_data, valid_data : DynamicItemDataset
-        Random crops of the training speakers, middle crops of the held-out
-        ones.
-    label_encoder : CategoricalEncoder
-        The training speakers' classes.
-    speakers : list of str
-        The speaker of each training utterance.
-    """
-    train_data = sb.dataio.dataset.DynamicItemDataset.from_csv(
-        hparams["train_annotation"]
-    )
-    valid_data = sb.dataio.dataset.DynamicItemDataset.from_csv(
-        hparams["valid_annotation"]
-    )
-    rate = hparams["sample_rate"]
-
-    # The position of a crop depends on the seed, the epoch and the utterance,
-    # so neither the number of workers nor an interruption changes it.
-    @sb.utils.data_pipeline.takes("id", "wav", "start", "stop")
-    @sb.utils.data_pipeline.provides("sig")
-    def random_crop(utt_id, wav, start, stop):
-        draw = f"{hparams['seed']} {hparams['epoch_counter'].current} {utt_id}"
-        length = int(hparams["sentence_len"] * rate)
-        return read_crop(wav, start, stop, length, draw)
-
-    @sb.utils.data_pipeline.takes("wav", "start", "stop")
-    @sb.utils.data_pipeline.provides("sig")
-    def middle_crop(wav, start, stop):
-        return read_crop(wav, start, stop, int(hparams["valid_len"] * rate))
-
-    train_data.add_dynamic_item(random_crop)
-    valid_data.add_dynamic_item(middle_crop)
-
-    label_encoder = sb.dataio.encoder.CategoricalEncoder()
-
-    @sb.utils.data_pipeline.takes("spk_id")
-    @sb.utils.data_pipeline.provides("spk_id_encoded")
-    def label_pipeline(spk_id):
-        return label_encoder.encode_sequence_torch([spk_id])
-
-    train_data.add_dynamic_item(label_pipeline)
-    label_file = os.path.join(hparams["save_folder"], "label_encoder.txt")
-    label_encoder.load_or_create(
-        path=label_file, from_didatasets=[train_data], output_key="spk_id"
-    )
-    with train_data.output_keys_as(["spk_id"]):
-        speakers = [item["spk_id"] for item in train_data]
-    if set(speakers) != set(label_encoder.lab2ind):
-        raise UserError(
-            f"{hparams['train_annotation']} has other speakers than "
-            f"{label_file}, where this output folder's classes are: choose "
-            "another output_folder, or delete it to train anew"
-        )
-
-    train_data.set_output_keys(["id", "sig", "spk_id_encoded"])
-    valid_data.set_output_keys(["id", "sig", "spk_id"])
-    return train_data, valid_data, label_encoder, speakers
+from speechbrain_scl.training import train
 
 
 def main(arguments):
@@ -102,8 +26,6 @@ def main(arguments):
         arguments, "hparams/ecapa_scl.yaml"
     )
     ddp_init_group(run_opts)
-    torch.backends.cudnn.benchmark = True
-
     sb.core.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=hparams_file,
@@ -126,59 +48,7 @@ def main(arguments):
             "skip_prep": hparams["skip_prep"],
         },
     )
-    run_on_main(hparams["prepare_noise_data"])
-    run_on_main(hparams["prepare_rir_data"])
-
-    train_data, valid_data, label_encoder, speakers = dataio_prep(hparams)
-    n_speakers, n_classes = len(label_encoder), hparams["out_n_neurons"]
-    if n_classes < n_speakers:
-        raise UserError(
-            f"{hparams_file}: out_n_neurons is {n_classes}, but "
-            f"{hparams['train_annotation']} has {n_speakers} speakers: set "
-            f"out_n_neurons to {n_speakers}"
-        )
-
-    sampler = SpeakerBatchSampler(
-        speakers,
-        hparams["speakers_per_batch"],
-        hparams["utterances_per_speaker"],
-        seed=hparams["seed"],
-    )
-
-    speaker_brain = SupConSpeakerBrain(
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=hparams["checkpointer"],
-    )
-    speaker_brain.fit(
-        hparams["epoch_counter"],
-        train_data,
-        valid_data,
-        train_loader_kwargs={
-            "batch_sampler": sampler,
-            "num_workers": hparams["num_workers"],
-        },
-        valid_loader_kwargs={
-            "batch_size": hparams["valid_batch_size"],
-            "num_workers": hparams["num_workers"],
-        },
-    )
-
-    # The best epoch, for verification and for speechbrain.inference
-    hparams["checkpointer"].recover_if_possible(min_key="EER")
-    run_on_main(
-        save_inference_folder,
-        kwargs={
-            "folder": hparams["inference_folder"],
-            "hparams_file": hparams_file,
-            "overrides": overrides,
-            "modules": hparams["modules"],
-            "label_encoder": label_encoder,
-        },
-    )
-    print(f"The trained encoder is in {hparams['inference_folder']}")
+    train(hparams, run_opts, hparams_file, overrides)
 
 
 if __name__ == "__main__":
