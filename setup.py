@@ -14,12 +14,17 @@ version = re.search(
 # The mini corpus speaks with espeak-ng, whose library is GPL: an extra, never
 # imported by the package proper.
 demo = ["espeakng-loader>=0.2,<0.3"]
-test = demo + [
+# Other aggregators of gradients (balancing.TorchJDBalancer)
+torchjd = ["torchjd>=0.8"]
+# Embeddings as Kaldi ark/scp
+kaldi = ["kaldiio>=2.18"]
+test = [
+    *demo,
+    *torchjd,
+    *kaldi,
     "pytest>=8,<10",
     "hypothesis>=6.100",
     "pytorch-metric-learning>=2.5,<3",
-    "torchjd>=0.8",
-    "scikit-learn>=1.4",
     "ruff==0.12.4",
     "yamllint==1.35.1",
     "codespell==2.3.0",
@@ -46,11 +51,17 @@ setup(
         "sentencepiece>=0.1.91",
         "numpy>=1.26",
         "scipy>=1.11",
+        "scikit-learn>=1.4",
         "soundfile>=0.12.1",
         "matplotlib>=3.8",
         "tqdm>=4.42",
     ],
-    extras_require={"demo": demo, "test": test},
+    extras_require={
+        "demo": demo,
+        "kaldi": kaldi,
+        "torchjd": torchjd,
+        "test": test,
+    },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.10",

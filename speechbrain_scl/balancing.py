@@ -231,7 +231,7 @@ class TorchJDBalancer(torch.nn.Module):
 
     TorchJD separates a weighting (dot products of the gradients -> weights)
     from its use, so that each of its weightings fits here, for any number of
-    objectives (https://torchjd.org; not needed otherwise).
+    objectives (https://torchjd.org, the extra ``torchjd``).
 
     Arguments
     ---------

@@ -1,0 +1,98 @@
+"""The pictures, from runs made of known figures; and the label noise."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speechbrain_scl.corpora.manifest import Utterance
+from speechbrain_scl.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import mislabel  # noqa: E402
+import pictures  # noqa: E402
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a run: 2 epochs, one trial list of 8 x 8 utterances."""
+    folder = tmp_path / "balancing" / "7"
+    (folder / "verification").mkdir(parents=True)
+    (folder / "train_log.txt").write_text(
+        "epoch: 1, lr: 1e-03 - train loss: 2.0, train classification: 3.5, "
+        "train weight_contrastive: 4.00e-01 - valid EER: 3.00e-01\n"
+        "epoch: 2, lr: 1e-03 - train loss: 1.0, train classification: 2.5, "
+        "train weight_contrastive: 5.00e-01 - valid EER: 1.00e-01\n"
+    )
+    (folder / "verification" / "scores-hard.txt").write_text(
+        "1 a/1/x a/2/y 0.8\n0 a/1/x b/2/y 0.1\n0 b/1/x a/2/y -0.2\n"
+    )
+    rng = np.random.default_rng(0)
+    np.savez(
+        folder / "verification" / "test_embeddings.npz",
+        ids=np.array([f"{s}/1/{i}.wav" for s in "abcd" for i in range(10)]),
+        embeddings=rng.normal(size=(40, 8)).astype(np.float32),
+    )
+    return folder
+
+
+def test_scores_have_a_histogram_per_class(run):
+    figure = pictures.scores("hard", [run, run])
+    assert len(figure.axes) == 2
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert labels == ["1 target", "2 impostor"]
+    assert figure.axes[0].get_title() == "balancing, seed 7: EER 0.00 %"
+    with pytest.raises(UserError, match="no scores-easy.txt"):
+        pictures.scores("easy", [run])
+
+
+def test_curves_are_those_of_the_log(run):
+    figure = pictures.training([run])
+    drawn = {
+        axis.get_title(): [line.get_ydata() for line in axis.lines]
+        for axis in figure.axes
+    }
+    assert list(drawn["loss"][0]) == [3.5, 2.5]
+    assert list(drawn["balancing weight"][1]) == [0.4, 0.5]
+    assert list(drawn["validation EER (%)"][0]) == [30.0, 10.0]
+    with pytest.raises(UserError, match="a training's output"):
+        pictures.training([run / "nowhere"])
+
+
+def test_embeddings_are_shown_by_speaker_and_by_language(run, tmp_path):
+    metadata = tmp_path / "metadata.csv"
+    metadata.write_text("speaker,language\na,de\nb,de\nc,en\nd,en\n")
+    by_speaker, by_language = pictures.embeddings(run, metadata).axes
+    assert by_speaker.get_title() == "4 speakers"
+    assert by_language.get_legend_handles_labels()[1] == ["de (20)", "en (20)"]
+    metadata.write_text("speaker,language\na,de\n")
+    with pytest.raises(UserError, match="3 test speakers .* first is b"):
+        pictures.embeddings(run, metadata)
+
+
+def test_one_command_per_picture(run, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "new" / "curves.png"
+    monkeypatch.setattr(
+        sys, "argv", ["pictures.py", "training", str(out), str(run)]
+    )
+    pictures.main()
+    assert capsys.readouterr().out.strip() == str(out)
+    assert out.stat().st_size > 5000
+
+
+def test_the_share_is_mislabelled_and_nothing_else():
+    clean = [
+        Utterance(f"{s}-{i}", 1.0, f"{s}{i}.wav", 0, 16000, s)
+        for s in "abcde"
+        for i in range(8)
+    ]
+    noisy, n_changed = mislabel.mislabel(clean, 0.3, seed=4)
+    assert n_changed == 12
+    assert sum(a.spk_id != b.spk_id for a, b in zip(clean, noisy)) == 12
+    assert [u.ID for u in noisy] == [u.ID for u in clean]
+    assert {u.spk_id for u in noisy} <= set("abcde")
+    assert mislabel.mislabel(clean, 0.3, seed=4)[0] == noisy
+    assert mislabel.mislabel(clean, 0.3, seed=5)[0] != noisy
+    assert mislabel.mislabel(clean, 0.0, seed=4) == (clean, 0)
