@@ -56,6 +56,7 @@ def parse_arguments():
     hparams = ROOT / "hparams"
     add("--data-folder", type=Path, required=True, help="it holds wav/")
     add("--trials", type=Path, nargs="+", required=True, help="trial lists")
+    add("--test-folder", type=Path, help="of the trials, if another")
     add("--output", type=Path, default=Path("results/ladder"))
     add("--seeds", type=int, nargs="+", default=[1, 2, 3])
     add("--variants", type=Path, default=hparams / "ladder.yaml")
@@ -68,6 +69,7 @@ def parse_arguments():
     args = parser.parse_args()
     args.output = args.output.resolve()
     args.data_folder = args.data_folder.resolve()
+    args.test_folder = (args.test_folder or args.data_folder).resolve()
     args.trials = [path.resolve() for path in args.trials]
     return args
 
@@ -117,7 +119,7 @@ def run_one(args, variants, name, seed):
             "speaker_verification_cosine.py",
             args.verify,
             f"--output_folder={metrics.parent}",
-            f"--data_folder={args.data_folder}",
+            f"--data_folder={args.test_folder}",
             f"--pretrain_path={folder / 'inference'}",
             f"--verification_file={lists}",
         )
@@ -193,7 +195,8 @@ def report(args, variants):
             cells.append(cell)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     if not args.validation_only and len(variants) > 1:
-        lines += differences(args, variants)
+        found = differences(args, variants)
+        lines += difference_table(args, next(iter(variants)), found)
     table = "\n".join(lines) + "\n"
     (args.output / "results.md").write_text(table, encoding="utf-8")
 
@@ -221,17 +224,10 @@ def report(args, variants):
 
 
 def differences(args, variants):
-    """Paired bootstrap over speakers of the EER difference to the first."""
+    """Variant -> (difference, low, high) in EER points to the first, a list
+    after the other: paired bootstrap over the test speakers."""
     first, *others = variants
-    lines = [
-        "",
-        f"EER difference to {first} in points (mean over seeds), with the "
-        f"paired 95 % interval of {RESAMPLES} resamples of the test speakers",
-        "",
-        "| objective | " + " | ".join(p.stem for p in args.trials) + " |",
-        "|---|" + "---|" * len(args.trials),
-    ]
-    cells = {name: [] for name in others}
+    found = {name: [] for name in others}
     for path in args.trials:
         trials = read_trials(str(path))
         speakers = trial_speakers(trials, lambda name: name.split("/")[0])
@@ -250,14 +246,37 @@ def differences(args, variants):
             for name in variants
         }
         for name, resampled in zip(others, rates[1:]):
-            low, high = 100 * np.nanpercentile(
-                resampled - rates[0], [2.5, 97.5]
-            )
-            difference = 100 * (figures[name] - figures[first])
-            cells[name].append(f"{difference:+.2f} ({low:+.2f} to {high:+.2f})")
-    return lines + [
-        f"| {name} | " + " | ".join(cells[name]) + " |" for name in others
+            interval = np.nanpercentile(resampled - rates[0], [2.5, 97.5])
+            difference = figures[name] - figures[first]
+            found[name].append(100 * np.array([difference, *interval]))
+    return found
+
+
+def difference_table(args, first, found):
+    """The differences as Markdown, and as differences.csv."""
+    with open(args.output / "differences.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["variant", "list", "difference", "low", "high"])
+        for name, cells in found.items():
+            for path, cell in zip(args.trials, cells):
+                writer.writerow([name, path.stem, *cell])
+    return [
+        "",
+        f"EER difference to {first} in points (mean over seeds), with the "
+        f"paired 95 % interval of {RESAMPLES} resamples of the test speakers",
+        "",
+        "| objective | " + " | ".join(p.stem for p in args.trials) + " |",
+        "|---|" + "---|" * len(args.trials),
+        *(
+            f"| {name} | " + " | ".join(interval(*c) for c in cells) + " |"
+            for name, cells in found.items()
+        ),
     ]
+
+
+def interval(difference, low, high):
+    """As the tables show it."""
+    return f"{difference:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def read_scores(args, name, seed, path):

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ladder  # noqa: E402
+import matrix  # noqa: E402
 
 
 def test_the_rungs_take_the_full_objective_apart():
@@ -67,3 +68,19 @@ def test_finished_runs_are_reported_and_not_repeated(
     assert "| balancing | -15.00 (-50.00 to -50.00) |" in table
     assert (tmp_path / "out" / "results.png").stat().st_size > 5000
     assert len((tmp_path / "out" / "results.csv").read_text().split()) == 9
+
+    # Training corpora against test lists, from such ladders
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["matrix.py", str(tmp_path / "matrix.md")]
+        + [f"{name}={tmp_path / 'out'}" for name in ("english", "german")],
+    )
+    matrix.main()
+    rows = (tmp_path / "matrix.md").read_text().splitlines()
+    assert rows[0] == "| trained on | objective | list |"
+    assert rows[2:4] == [
+        "| english | aam | 30.00 ± 7.07 |",
+        "| english | balancing | 15.00 ± 7.07<br>-15.00 (-50.00 to -50.00) |",
+    ]
+    assert rows[4].startswith("| german | aam |")
