@@ -62,7 +62,7 @@ class Excluded:
     value: str = ""
 
 
-def find_audio(folder):
+def find_audio(folder, endings=READABLE + TO_CONVERT):
     """All audio files below a folder, sorted; links to folders are followed
     unless they lead back to a folder above.
 
@@ -70,11 +70,13 @@ def find_audio(folder):
     ---------
     folder : str or Path
         Where to look.
+    endings : tuple of str
+        Those of audio files, in lower case: by default the readable ones and
+        those of a format to convert.
 
     Returns
     -------
     list of str
-        Readable files and those of a format to convert.
 
     Raises
     ------
@@ -106,7 +108,7 @@ def find_audio(folder):
         found.extend(
             os.path.join(place, name)
             for name in files
-            if name.lower().endswith(READABLE + TO_CONVERT)
+            if name.lower().endswith(endings)
         )
     return sorted(found)
 
@@ -149,12 +151,7 @@ def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
     'sample rate'
     """
     if path.lower().endswith(TO_CONVERT):
-        target = Path(path).with_suffix(".wav")
-        return Excluded(
-            path,
-            "format",
-            f"convert it: ffmpeg -i {path} -ac 1 -ar {sample_rate} {target}",
-        )
+        return to_convert(path, sample_rate)
     try:
         path.encode()
     except UnicodeEncodeError:  # no manifest can hold it
@@ -170,6 +167,29 @@ def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
             return _judge(file, path, sample_rate, min_duration, check)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         return Excluded(path, "unreadable", str(error))
+
+
+def to_convert(path, sample_rate):
+    """A file in a format that soundfile does not read.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    sample_rate : int
+        The rate wanted, Hz.
+
+    Returns
+    -------
+    Excluded
+        With the command that converts it.
+    """
+    target = Path(path).with_suffix(".wav")
+    return Excluded(
+        path,
+        "format",
+        f"convert it: ffmpeg -i {path} -ac 1 -ar {sample_rate} {target}",
+    )
 
 
 def _announced(path):
