@@ -50,7 +50,7 @@ setup(
         "ruamel.yaml<0.19",  # HyperPyYAML uses what 0.19 removed
         "sentencepiece>=0.1.91",
         "numpy>=1.26",
-        "scipy>=1.11",
+        "scipy>=1.12",
         "scikit-learn>=1.4",
         "soundfile>=0.12.1",
         "matplotlib>=3.8",

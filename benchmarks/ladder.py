@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import yaml  # noqa: E402
 
-from speechbrain_scl.evaluation.metrics import bootstrap_eer  # noqa: E402
+from speechbrain_scl.evaluation.bootstrap import bootstrap  # noqa: E402
 from speechbrain_scl.evaluation.report import trial_speakers  # noqa: E402
 from speechbrain_scl.evaluation.trials import read_trials  # noqa: E402
 
@@ -230,13 +230,13 @@ def differences(args, variants):
     found = {name: [] for name in others}
     for path in args.trials:
         trials = read_trials(str(path))
-        speakers = trial_speakers(trials, lambda name: name.split("/")[0])
+        *speakers, _ = trial_speakers(trials, lambda n: n.split("/")[0])
         systems = [
             read_scores(args, name, seed, path)
             for name in variants
             for seed in args.seeds
         ]
-        rates = bootstrap_eer(systems, trials.labels, *speakers, RESAMPLES)
+        rates, _ = bootstrap(systems, trials.labels, *speakers, RESAMPLES)
         rates = rates.reshape(len(variants), len(args.seeds), -1).mean(1)
         figures = {
             name: statistics.mean(

@@ -2,11 +2,12 @@
 
 import numpy as np
 import torch
+from scipy.optimize import isotonic_regression
 
 from speechbrain_scl.errors import UserError
 
 
-def error_rates(scores, labels, weights=None):
+def error_rates(scores, labels):
     """Miss and false-alarm rates at every threshold.
 
     Arguments
@@ -15,8 +16,6 @@ def error_rates(scores, labels, weights=None):
         [T], higher for the same speaker; numpy or torch.
     labels : array
         [T], true for target trials.
-    weights : array or None
-        [T], how often each trial counts.
 
     Returns
     -------
@@ -36,6 +35,38 @@ def error_rates(scores, labels, weights=None):
     >>> error_rates([0.1, 0.9], [0, 1])
     (array([0., 0., 1.]), array([1., 0., 0.]), array([0.1, 0.9, 0.9]))
     """
+    scores, labels = check_scores(scores, labels)
+    order = np.argsort(scores, kind="stable")
+    scores, targets = scores[order], labels[order]
+    # Equal scores are accepted or rejected together.
+    first = np.flatnonzero(np.diff(scores, prepend=-np.inf))
+    at = np.append(first, len(scores))
+    below_targets = np.append(0, targets.cumsum())[at]
+    below_impostors = at - below_targets
+    miss = below_targets / below_targets[-1]
+    false_alarm = 1.0 - below_impostors / below_impostors[-1]
+    above = np.nextafter(scores[-1], np.inf)
+    return miss, false_alarm, np.append(scores[first], above)
+
+
+def check_scores(scores, labels):
+    """Scores and labels as arrays that an error rate can be taken of.
+
+    Arguments
+    ---------
+    scores, labels : array
+        As for ``error_rates``.
+
+    Returns
+    -------
+    scores, labels : numpy.ndarray
+        float64 and bool, [T].
+
+    Raises
+    ------
+    UserError
+        Scores that are not finite, unequal lengths, or one class only.
+    """
     scores, labels = _as_array(scores, float), _as_array(labels, bool)
     if scores.shape != labels.shape or scores.ndim != 1:
         raise UserError(
@@ -47,27 +78,13 @@ def error_rates(scores, labels, weights=None):
             f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are NaN "
             f"or inf, the first is number {np.argmin(np.isfinite(scores))}"
         )
-    weights = np.ones_like(scores) if weights is None else _as_array(weights)
-    order = np.argsort(scores, kind="stable")
-    scores = scores[order]
-    targets = np.where(labels, weights, 0.0)[order]
-    impostors = np.where(labels, 0.0, weights)[order]
-    n_targets, n_impostors = targets.sum(), impostors.sum()
-    if not (n_targets > 0 and n_impostors > 0):
+    n_targets = int(labels.sum())
+    if n_targets in (0, len(labels)):
         raise UserError(
-            f"{int(labels.sum())} target and {int((~labels).sum())} impostor "
+            f"{n_targets} target and {len(labels) - n_targets} impostor "
             "trials: at least one of each is needed"
         )
-    # Equal scores are accepted or rejected together.
-    first = np.flatnonzero(np.diff(scores, prepend=-np.inf))
-    below_targets = np.append(0.0, targets.cumsum())
-    below_impostors = np.append(0.0, impostors.cumsum())
-    at = np.append(first, len(scores))
-    miss = below_targets[at] / n_targets
-    false_alarm = 1.0 - below_impostors[at] / n_impostors
-    false_alarm[-1] = 0.0
-    above = np.nextafter(scores[-1], np.inf)
-    return miss, false_alarm, np.append(scores[first], above)
+    return scores, labels
 
 
 def eer(scores, labels):
@@ -116,36 +133,22 @@ def hull_eer(miss, false_alarm):
     -------
     float
     """
-    # Every hull point lies below every line through it that the others lie
-    # above: max over slopes c of min over points of c miss + (1 - c) fa. The
-    # best slope belongs to the edge that crosses miss = fa, so walk the hull.
-    hull = []
-    for point in _corners(false_alarm[::-1], miss[::-1]):
-        while len(hull) > 1 and _turns_right(hull[-2], hull[-1], point):
-            hull.pop()
-        hull.append(point)
-    for (x0, y0), (x1, y1) in zip(hull, hull[1:]):
-        if y1 <= x1:
-            # On the edge: x0 + t (x1 - x0) = y0 + t (y1 - y0)
-            t = (y0 - x0) / ((x1 - x0) + (y0 - y1))
-            return float(x0 + t * (x1 - x0))
-    return float(hull[-1][0])
-
-
-def _corners(x, y):
-    """The points of a staircase at which it turns towards the origin."""
-    # From upper left to lower right: keep a point if it is the lowest at its
-    # x and the leftmost at its y.
-    keep = np.ones(len(x), dtype=bool)
-    keep[:-1] &= x[:-1] != x[1:]
-    keep[1:] &= (y[1:] != y[:-1]) | (np.arange(1, len(y)) == len(y) - 1)
-    keep[0] = keep[-1] = True
-    return list(zip(x[keep].tolist(), y[keep].tolist()))
-
-
-def _turns_right(a, b, c):
-    """Whether b lies on or above the line from a to c."""
-    return (b[0] - a[0]) * (c[1] - a[1]) <= (c[0] - a[0]) * (b[1] - a[1])
+    # Ends of the edge that crosses miss = fa: one on or above the diagonal,
+    # one below. The point that lies farthest below their line takes the place
+    # of the end on its side, until none lies below.
+    x, y = false_alarm, miss
+    above, below = np.argmax(y), np.argmax(x)
+    while True:
+        down, right = y[above] - y[below], x[below] - x[above]
+        height = down * x + right * y
+        lowest = np.argmin(height)
+        if height[lowest] >= min(height[above], height[below]):
+            t = (y[above] - x[above]) / (right + down)
+            return float(x[above] + t * right)
+        if y[lowest] >= x[lowest]:
+            above = lowest
+        else:
+            below = lowest
 
 
 def min_dcf(scores, labels, p_target=0.01, c_miss=1.0, c_fa=1.0):
@@ -183,76 +186,160 @@ def min_dcf(scores, labels, p_target=0.01, c_miss=1.0, c_fa=1.0):
     >>> min_dcf([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
     (0.5, 0.8)
     """
+    miss, false_alarm, thresholds = error_rates(scores, labels)
+    cost = detection_cost(miss, false_alarm, p_target, c_miss, c_fa)
+    best = np.argmin(cost)
+    return float(cost[best]), float(thresholds[best])
+
+
+def detection_cost(miss, false_alarm, p_target, c_miss=1.0, c_fa=1.0):
+    """The normalised detection cost of ``min_dcf``, of given error rates.
+
+    Arguments
+    ---------
+    miss, false_alarm : float or numpy.ndarray
+        In [0, 1].
+    p_target, c_miss, c_fa : float
+        As for ``min_dcf``.
+
+    Returns
+    -------
+    float or numpy.ndarray
+
+    Raises
+    ------
+    UserError
+        A prior or cost outside its range.
+    """
     if not (0 < p_target < 1 and c_miss > 0 and c_fa > 0):
         raise UserError(
             f"p_target={p_target}, c_miss={c_miss}, c_fa={c_fa}: a prior "
             "between 0 and 1 and costs above 0 are needed"
         )
-    miss, false_alarm, thresholds = error_rates(scores, labels)
-    cost = c_miss * p_target * miss + c_fa * (1 - p_target) * false_alarm
-    best = np.argmin(cost)
-    default = min(c_miss * p_target, c_fa * (1 - p_target))
-    return float(cost[best] / default), float(thresholds[best])
+    weight_miss, weight_fa = c_miss * p_target, c_fa * (1 - p_target)
+    cost = weight_miss * miss + weight_fa * false_alarm
+    return cost / min(weight_miss, weight_fa)
 
 
-def bootstrap_eer(
-    scores, labels, enrol_speakers, test_speakers, n_resamples=200, seed=0
-):
-    """Confidence interval of the EER, resampling speakers and not trials.
+def act_dcf(llrs, labels, p_target=0.01, c_miss=1.0, c_fa=1.0):
+    """Detection cost of the decisions that calibrated scores lead to.
 
-    Trials of one speaker rise and fall together, so intervals over trials are
-    far too narrow. Each resample draws the speakers with replacement; a trial
-    counts as often as both of its speakers were drawn (a target trial as often
-    as its one speaker).
+    A trial is accepted where its log-likelihood ratio exceeds the Bayes
+    threshold log(c_fa (1 - p_target)) - log(c_miss p_target). What lies above
+    ``min_dcf`` is lost by calibration.
+
+    Arguments
+    ---------
+    llrs : array
+        [T], natural log-likelihood ratios.
+    labels : array
+        [T], true for target trials.
+    p_target, c_miss, c_fa : float
+        As for ``min_dcf``.
+
+    Returns
+    -------
+    float
+        Normalised as ``min_dcf``; it can exceed 1.
+
+    Raises
+    ------
+    UserError
+        As for ``min_dcf``.
+
+    Example
+    -------
+    >>> act_dcf([-5.0, 5.0], [0, 1], p_target=0.5)
+    0.0
+    """
+    llrs, labels = check_scores(llrs, labels)
+    threshold = np.log(c_fa * (1 - p_target)) - np.log(c_miss * p_target)
+    accepted = llrs >= threshold
+    miss, false_alarm = 1 - accepted[labels].mean(), accepted[~labels].mean()
+    return float(detection_cost(miss, false_alarm, p_target, c_miss, c_fa))
+
+
+def cllr(llrs, labels):
+    """Cost of the log-likelihood ratios, over all operating points.
+
+        Cllr = 1/2 (mean over targets of log2(1 + exp(-llr))
+                    + mean over impostors of log2(1 + exp(llr)))
+
+    (Brummer and du Preez, "Application-independent evaluation of speaker
+    detection", 2006.) 0 is perfect; 1 is what llr = 0 for all costs.
+
+    Arguments
+    ---------
+    llrs : array
+        [T], natural log-likelihood ratios.
+    labels : array
+        [T], true for target trials.
+
+    Returns
+    -------
+    float
+        Bits.
+
+    Raises
+    ------
+    UserError
+        As for ``error_rates``.
+
+    Example
+    -------
+    >>> cllr([0.0, 0.0], [0, 1])
+    1.0
+    """
+    llrs, labels = check_scores(llrs, labels)
+    of_targets = np.logaddexp(0, -llrs[labels]).mean()
+    of_impostors = np.logaddexp(0, llrs[~labels]).mean()
+    return float((of_targets + of_impostors) / (2 * np.log(2)))
+
+
+def min_cllr(scores, labels):
+    """Cllr after the best monotone calibration, found on the trials themselves.
+
+    Isotonic regression (pool adjacent violators) makes log-likelihood ratios
+    of the scores; ``cllr`` minus this is lost by calibration.
 
     Arguments
     ---------
     scores, labels : array
-        As for ``error_rates``; ``scores`` may be [systems, T] to resample
-        several systems alike (paired).
-    enrol_speakers, test_speakers : array
-        [T], the speakers' names or numbers.
-    n_resamples : int
-        How many resamples.
-    seed : int
-        Of the resampling.
+        As for ``error_rates``.
 
     Returns
     -------
-    numpy.ndarray
-        The EER of each resample, [systems, n_resamples] (or [n_resamples]);
-        take its percentiles. Resamples without targets or impostors are NaN.
+    float
+        Bits, in [0, 1].
+
+    Raises
+    ------
+    UserError
+        As for ``error_rates``.
 
     Example
     -------
-    >>> rng = np.random.default_rng(0)
-    >>> speakers = rng.integers(0, 9, (2, 400))
-    >>> labels = speakers[0] == speakers[1]
-    >>> rates = bootstrap_eer(labels + rng.normal(size=400), labels, *speakers)
-    >>> bool(0.1 < np.nanmedian(rates) < 0.6)
-    True
+    >>> min_cllr([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1])
+    0.0
     """
-    scores = np.atleast_2d(_as_array(scores, float))
-    labels = _as_array(labels, bool)
-    both = np.concatenate([enrol_speakers, test_speakers])
-    names, index = np.unique(both, return_inverse=True)
-    enrol, test = np.split(index, 2)
-    rng = np.random.default_rng(seed)
-    rates = np.full((len(scores), n_resamples), np.nan)
-    for r in range(n_resamples):
-        times = np.bincount(
-            rng.integers(0, len(names), len(names)), minlength=len(names)
-        )
-        weights = times[enrol] * np.where(enrol == test, 1, times[test])
-        if weights[labels].sum() == 0 or weights[~labels].sum() == 0:
-            continue
-        drawn = weights > 0
-        for s, system in enumerate(scores):
-            miss, false_alarm, _ = error_rates(
-                system[drawn], labels[drawn], weights[drawn].astype(float)
-            )
-            rates[s, r] = hull_eer(miss, false_alarm)
-    return rates[0] if len(scores) == 1 else rates
+    scores, labels = check_scores(scores, labels)
+    values, slots, counts = np.unique(
+        scores, return_inverse=True, return_counts=True
+    )
+    targets = np.bincount(slots, weights=labels, minlength=len(values))
+    posterior = isotonic_regression(targets / counts, weights=counts).x
+    posterior = posterior.clip(0.0, 1.0)
+    prior = np.log(labels.mean()) - np.log1p(-labels.mean())
+    with np.errstate(divide="ignore"):
+        llrs = np.log(posterior) - np.log1p(-posterior) - prior
+    # Infinite where one class alone has such scores: no cost of its own there.
+    of_targets = np.logaddexp(0, -llrs[targets > 0]) @ targets[targets > 0]
+    impostors = counts - targets
+    of_impostors = (
+        np.logaddexp(0, llrs[impostors > 0]) @ impostors[impostors > 0]
+    )
+    total = of_targets / targets.sum() + of_impostors / impostors.sum()
+    return float(total / (2 * np.log(2)))
 
 
 def _as_array(values, dtype=float):

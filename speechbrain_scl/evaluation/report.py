@@ -6,10 +6,13 @@ import matplotlib
 import numpy as np
 from scipy.special import erfinv
 
+from speechbrain_scl.evaluation.bootstrap import bootstrap
 from speechbrain_scl.evaluation.metrics import (
-    bootstrap_eer,
+    act_dcf,
+    cllr,
     eer,
     error_rates,
+    min_cllr,
     min_dcf,
 )
 from speechbrain_scl.files import written_aside
@@ -20,7 +23,15 @@ from matplotlib import pyplot as plt  # noqa: E402
 _SHOWN = (0.0005, 0.8)  # rates on the axes of the DET plot
 
 
-def measure(trials, scores, speaker_of, p_target=0.01, n_resamples=200):
+def measure(
+    trials,
+    scores,
+    speaker_of,
+    p_target=0.01,
+    n_resamples=200,
+    calibrated=False,
+    conditions=None,
+):
     """The figures of one scored trial list.
 
     Arguments
@@ -30,55 +41,91 @@ def measure(trials, scores, speaker_of, p_target=0.01, n_resamples=200):
     scores : numpy.ndarray
         [T].
     speaker_of : callable
-        An utterance's name to its speaker's.
+        An utterance's or enrolment model's name to its speaker's.
     p_target : float
         Prior of the detection cost.
     n_resamples : int
         Of the speaker-level bootstrap; 0 for no interval.
+    calibrated : bool
+        Whether the scores are log-likelihood ratios.
+    conditions : dict or None
+        Name -> bool [T]: parts of the list to measure by themselves.
 
     Returns
     -------
     dict
         What metrics.json holds for the list.
+
+    Raises
+    ------
+    UserError
+        Scores that are not finite.
     """
-    rate, eer_threshold = eer(scores, trials.labels)
-    cost, dcf_threshold = min_dcf(scores, trials.labels, p_target)
-    enrol, test = trial_speakers(trials, speaker_of)
-    interval = None
+    enrol, test, n_speakers = trial_speakers(trials, speaker_of)
+    found = _rates(scores, trials.labels, p_target)
+    found.update(
+        eer_ci=None,
+        min_dcf_ci=None,
+        p_target=p_target,
+        n_speakers=n_speakers,
+    )
     if n_resamples:
-        rates = bootstrap_eer(scores, trials.labels, enrol, test, n_resamples)
-        interval = np.nanpercentile(rates, [2.5, 97.5]).tolist()
-    return {
-        "eer": rate,
-        "eer_ci": interval,
-        "eer_threshold": eer_threshold,
-        "min_dcf": cost,
-        "min_dcf_threshold": dcf_threshold,
-        "p_target": p_target,
-        "n_trials": len(trials),
-        "n_targets": int(trials.labels.sum()),
-        "n_speakers": len(np.union1d(enrol, test)),
-    }
+        resampled = bootstrap(
+            scores, trials.labels, enrol, test, n_resamples, p_target
+        )
+        for name, values in zip(("eer_ci", "min_dcf_ci"), resampled):
+            found[name] = np.nanpercentile(values, [2.5, 97.5]).tolist()
+    if calibrated:
+        found["act_dcf"] = act_dcf(scores, trials.labels, p_target)
+        found["cllr"] = cllr(scores, trials.labels)
+        found["min_cllr"] = min_cllr(scores, trials.labels)
+    if conditions:
+        found["conditions"] = {
+            name: _rates(scores[chosen], trials.labels[chosen], p_target)
+            for name, chosen in conditions.items()
+        }
+    return found
+
+
+def _rates(scores, labels, p_target):
+    """EER and minDCF with their thresholds; None without both classes."""
+    n_targets = int(labels.sum())
+    found = {"n_trials": len(labels), "n_targets": n_targets}
+    names = ("eer", "eer_threshold", "min_dcf", "min_dcf_threshold")
+    if 0 < n_targets < len(labels):
+        values = (*eer(scores, labels), *min_dcf(scores, labels, p_target))
+    else:
+        values = (None,) * len(names)
+    return {**dict(zip(names, values)), **found}
 
 
 def trial_speakers(trials, speaker_of):
-    """The speakers of each trial's two sides.
+    """The speakers of each trial's two sides, numbered.
 
     Arguments
     ---------
     trials : Trials
         The list.
     speaker_of : callable
-        An utterance's name to its speaker's.
+        An utterance's or enrolment model's name to its speaker's.
 
     Returns
     -------
     enrol, test : numpy.ndarray
-        [T] names.
+        [T] int32.
+    n_speakers : int
+        How many there are.
     """
-    enrol = np.array([speaker_of(name) for name in trials.enrol_ids])
-    test = np.array([speaker_of(name) for name in trials.test_ids])
-    return enrol[trials.enrol_index], test[trials.test_index]
+    numbers = {}
+    sides = (
+        np.array(
+            [numbers.setdefault(speaker_of(n), len(numbers)) for n in names],
+            dtype=np.int32,
+        )
+        for names in (trials.enrol_ids, trials.test_ids)
+    )
+    enrol, test = sides
+    return enrol[trials.enrol_index], test[trials.test_index], len(numbers)
 
 
 def write_scores(path, trials, scores):

@@ -8,14 +8,17 @@ from hypothesis import (
     settings,
     strategies as st,
 )
+from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_curve
 
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.metrics import (
-    bootstrap_eer,
+    act_dcf,
+    cllr,
     eer,
     error_rates,
     hull_eer,
+    min_cllr,
     min_dcf,
 )
 
@@ -114,20 +117,42 @@ def test_silent_errors_of_the_stock_recipe_are_refused(scores, labels, message):
         min_dcf(scores, labels)
 
 
-def test_bootstrap_is_paired_and_wider_than_one_over_trials():
+@given(scored(), st.floats(0.01, 0.99))
+@settings(max_examples=100, deadline=None)
+def test_actual_cost_counts_the_bayes_decisions(trials, p):
+    llrs, labels = trials
+    accepted = llrs >= np.log((1 - p) / p)
+    wrong = p * (~accepted[labels]).mean() + (1 - p) * accepted[~labels].mean()
+    found = act_dcf(llrs, labels, p)
+    assert found == pytest.approx(wrong / min(p, 1 - p))
+    assert found >= min_dcf(llrs, labels, p)[0] - 1e-12
+
+
+def test_cllr_of_true_ratios_cannot_be_calibrated_further():
+    # Targets N(m, 1), impostors N(-m, 1): the log-likelihood ratio is 2 m x.
     rng = np.random.default_rng(0)
-    enrol, test = rng.integers(0, 8, (2, 3000))
-    labels = enrol == test
-    # Scores depend on the speaker, as they do.
-    bias = rng.normal(size=8)
-    scores = 2 * labels + bias[enrol] + rng.normal(size=3000)
-    one, same = bootstrap_eer(
-        np.stack([scores, scores]), labels, enrol, test, 50
+    labels = rng.random(40_000) < 0.3
+    x = rng.normal(size=40_000) + np.where(labels, 1.0, -1.0)
+    assert cllr(2 * x, labels) == pytest.approx(min_cllr(x, labels), abs=5e-3)
+    assert cllr(6 * x, labels) > min_cllr(x, labels) + 0.1
+    assert cllr(2 * x + 3, labels) > min_cllr(x, labels) + 0.1
+    # Far away the logarithm must not overflow.
+    assert np.isfinite(cllr(1e4 * x, labels))
+
+
+@given(scored())
+@settings(max_examples=100, deadline=None)
+def test_min_cllr_is_that_of_pooled_adjacent_violators(trials):
+    scores, labels = trials
+    posterior = IsotonicRegression(y_min=0, y_max=1).fit_transform(
+        scores, labels
     )
-    assert np.array_equal(one, same)
-    trials = np.arange(3000)
-    narrow = [
-        eer(scores[draw], labels[draw])[0]
-        for draw in rng.choice(trials, (50, 3000))
-    ]
-    assert np.nanstd(one) > 1.5 * np.std(narrow)
+    prior = labels.mean()
+    with np.errstate(divide="ignore"):
+        odds = posterior / (1 - posterior) * (1 - prior) / prior
+        wanted = (
+            np.log2(1 + 1 / odds[labels]).mean()
+            + np.log2(1 + odds[~labels]).mean()
+        ) / 2
+    assert min_cllr(scores, labels) == pytest.approx(wanted, abs=1e-9)
+    assert min_cllr(scores, labels) <= 1 + 1e-12
