@@ -1,0 +1,105 @@
+"""Calibration against the cross-entropy, minimised by scipy."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.calibration import (
+    Calibration,
+    calibration_trials,
+    fit_calibration,
+)
+from speechbrain_scl.evaluation.metrics import (
+    act_dcf,
+    cllr,
+    eer,
+    min_cllr,
+    min_dcf,
+)
+
+
+@pytest.fixture
+def trials():
+    rng = np.random.default_rng(0)
+    labels = rng.random(20_000) < 0.2
+    return 0.1 * rng.normal(size=20_000) + 0.2 * labels, labels
+
+
+@pytest.mark.parametrize("p", [0.01, 0.5])
+def test_it_minimises_the_weighted_cross_entropy(trials, p):
+    scores, labels = trials
+    prior = np.log(p / (1 - p))
+
+    def loss(parameters):
+        odds = parameters[0] * scores + parameters[1] + prior
+        return (
+            p * np.logaddexp(0, -odds[labels]).mean()
+            + (1 - p) * np.logaddexp(0, odds[~labels]).mean()
+        )
+
+    wanted = minimize(loss, [10.0, 0.0], tol=1e-12).x
+    found = fit_calibration(scores, labels, p)
+    assert [found.scale, found.offset] == pytest.approx(wanted, rel=2e-3)
+
+
+def test_calibrated_scores_decide_well_and_rank_as_before(trials):
+    scores, labels = trials
+    even = np.arange(len(scores)) % 2 == 0
+    llrs = fit_calibration(scores[even], labels[even])(scores[~even])
+    labels, scores = labels[~even], scores[~even]
+    assert eer(llrs, labels)[0] == pytest.approx(eer(scores, labels)[0])
+    assert cllr(llrs, labels) < 1.1 * min_cllr(scores, labels)
+    assert cllr(llrs, labels) < cllr(scores, labels)
+    assert act_dcf(llrs, labels) < 1.1 * min_dcf(scores, labels)[0]
+
+
+def test_its_units_do_not_matter(trials):
+    scores, labels = trials
+    wanted = fit_calibration(scores, labels)(scores)
+    again = fit_calibration(1e4 * scores - 7, labels)(1e4 * scores - 7)
+    np.testing.assert_allclose(again, wanted, atol=0.02)
+
+
+def test_separable_scores_give_finite_ratios():
+    found = fit_calibration([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], 0.5)
+    llrs = found(np.array([0.1, 0.9]))
+    assert np.isfinite(llrs).all() and llrs[0] < -2 and llrs[1] > 2
+
+
+@pytest.mark.parametrize(
+    "scores, labels, message",
+    [
+        ([0.1, np.nan], [0, 1], "NaN"),
+        ([0.1, 0.2], [1, 1], "0 impostor"),
+        ([0.1, 0.1], [0, 1], "all calibration scores are equal"),
+        ([0.9, 0.8, 0.1, 0.2], [0, 0, 1, 1], "do not score higher"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_told(scores, labels, message):
+    with pytest.raises(UserError, match=message):
+        fit_calibration(scores, labels)
+
+
+def test_it_is_kept_as_json(tmp_path):
+    found = Calibration(2.5, -1.0, 0.01, 100)
+    path = tmp_path / "calibration.json"
+    found.save(path)
+    assert Calibration.load(path) == found
+    path.write_text('{"scale": 1}')
+    with pytest.raises(UserError, match="no calibration"):
+        Calibration.load(path)
+    with pytest.raises(UserError, match="there is no such"):
+        Calibration.load(tmp_path / "gone.json")
+
+
+def test_pairs_are_all_or_all_targets_and_a_draw():
+    speakers = list("aabbbcdd")
+    first, second, labels = calibration_trials(speakers)
+    assert len(labels) == 28 and labels.sum() == 1 + 3 + 1
+    assert all(
+        (speakers[i] == speakers[j]) == same
+        for i, j, same in zip(first, second, labels)
+    )
+    first, second, labels = calibration_trials(speakers, n_max=4)
+    assert labels.sum() == 5 and (~labels).sum() == 4
