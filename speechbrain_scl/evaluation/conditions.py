@@ -1,0 +1,172 @@
+"""Parts of a trial list: by gender, language, duration, ..."""
+
+import csv
+import os
+
+import numpy as np
+
+from speechbrain_scl.errors import UserError
+
+UNKNOWN = "unknown"
+# Upper edges in seconds; a trial is as long as its shorter side.
+_DURATIONS = (2.0, 4.0, 8.0)
+# Told apart by hardly any value: names and numbers, not conditions.
+_MOST_VALUES = 30
+
+
+def read_metadata(path, columns):
+    """What is known of each utterance or speaker.
+
+    Arguments
+    ---------
+    path : str
+        A CSV file with a column ``path`` (utterances as the trial list names
+        them; endings do not count) or ``speaker``, and with ``columns``.
+    columns : list of str
+        The conditions, e.g. gender, language; ``duration`` is in seconds.
+
+    Returns
+    -------
+    dict
+        Utterance or speaker -> {column: value}; durations are floats.
+
+    Raises
+    ------
+    UserError
+        A missing file or column, an utterance that comes twice with different
+        values, a duration that is no number.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "metadata.csv"
+    >>> _ = path.write_text("speaker,gender,age\\nann,f,30\\nbob,m,31\\n")
+    >>> read_metadata(str(path), ["gender"])
+    {'ann': {'gender': 'f'}, 'bob': {'gender': 'm'}}
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: there is no such metadata file")
+    found = {}
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        names = reader.fieldnames or []
+        key = next((k for k in ("path", "speaker") if k in names), None)
+        missing = [c for c in columns if c not in names]
+        if key is None or missing:
+            raise UserError(
+                f"{path}: it needs the column path or speaker, and "
+                f"{', '.join(columns)}; it has {', '.join(names)}"
+            )
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            name = _stem(row[key] or "")
+            values = {c: row[c] or UNKNOWN for c in columns}
+            if "duration" in values and values["duration"] != UNKNOWN:
+                try:
+                    values["duration"] = float(values["duration"])
+                except ValueError as error:
+                    raise UserError(f"{where}: duration: {error}") from error
+            if found.setdefault(name, values) != values:
+                raise UserError(f"{where}: {row[key]} comes with other values")
+    return found
+
+
+def split_by_conditions(trials, metadata, columns, speaker_of):
+    """The trials of each condition.
+
+    Arguments
+    ---------
+    trials : Trials
+        The list.
+    metadata : dict
+        As ``read_metadata`` returns it.
+    columns : list of str
+        The conditions to tell apart.
+    speaker_of : callable
+        An utterance's or enrolment model's name to its speaker's, where the
+        metadata knows speakers only.
+
+    Returns
+    -------
+    dict
+        "column: value" where both sides agree, "column: value - value" where
+        they differ, "duration: 2 to 4 s" by the shorter side; -> bool [T]. An
+        utterance without metadata counts as "unknown"; nothing is dropped.
+
+    Raises
+    ------
+    UserError
+        Nothing is known of any utterance, or a column has too many values.
+    """
+    sides = []
+    for names, index in (
+        (trials.enrol_ids, trials.enrol_index),
+        (trials.test_ids, trials.test_index),
+    ):
+        known = [
+            metadata.get(_stem(n)) or metadata.get(speaker_of(n)) for n in names
+        ]
+        sides.append((known, index))
+    if not any(row for known, _ in sides for row in known):
+        raise UserError(
+            f"{trials.path}: the metadata knows none of its utterances, such "
+            f"as {trials.enrol_ids[0]}"
+        )
+    found = {}
+    for column in columns:
+        codes, values = _codes(sides, column)
+        low, high = np.sort(codes, axis=0)
+        if column == "duration":
+            high = low
+        numbers, which = np.unique(
+            low * len(values) + high, return_inverse=True
+        )
+        for i, number in enumerate(numbers):
+            first, second = (values[n] for n in divmod(number, len(values)))
+            name = first if first == second else f"{first} - {second}"
+            found[f"{column}: {name}"] = which == i
+    return found
+
+
+def _codes(sides, column):
+    """Each trial's two values as numbers [2, T], and the values' names."""
+    per_side = [
+        [row[column] if row else UNKNOWN for row in known] for known, _ in sides
+    ]
+    if column == "duration":
+        values = [*_duration_names(), UNKNOWN]
+        per_side = [
+            [
+                len(_DURATIONS) + 1
+                if x == UNKNOWN
+                else int(np.searchsorted(_DURATIONS, x, side="right"))
+                for x in side
+            ]
+            for side in per_side
+        ]
+    else:
+        values = sorted({x for side in per_side for x in side})
+        if len(values) > _MOST_VALUES:
+            raise UserError(
+                f"conditions: {column} has {len(values)} values; name columns "
+                f"with at most {_MOST_VALUES}"
+            )
+        number = {x: i for i, x in enumerate(values)}
+        per_side = [[number[x] for x in side] for side in per_side]
+    codes = np.stack(
+        [
+            np.array(side, dtype=np.int64)[index]
+            for side, (_, index) in zip(per_side, sides)
+        ]
+    )
+    return codes, values
+
+
+def _duration_names():
+    edges = [f"{x:g}" for x in _DURATIONS]
+    between = [f"{a} to {b} s" for a, b in zip(edges, edges[1:])]
+    return [f"below {edges[0]} s", *between, f"from {edges[-1]} s"]
+
+
+def _stem(name):
+    root, ending = os.path.splitext(name)
+    return root if ending.lower() in (".wav", ".flac") else name

@@ -1,0 +1,128 @@
+"""PLDA scores, by SpeechBrain's own PLDA."""
+
+import numpy as np
+
+from speechbrain.processing.PLDA_LDA import (
+    PLDA,
+    Ndx,
+    StatObject_SB,
+    fast_PLDA_scoring,
+)
+from speechbrain_scl.errors import UserError
+
+_BLOCK = 256  # enrolments whose scores are held at a time
+
+
+def fit_plda(vectors, speakers, rank=100, n_iterations=10):
+    """Fits a probabilistic linear discriminant analysis.
+
+        x = mean + F y + e,   y ~ N(0, I) per speaker,   e ~ N(0, Sigma)
+
+    (Prince and Elder 2007, the simplified form; by expectation maximisation.)
+
+    Arguments
+    ---------
+    vectors : numpy.ndarray
+        [N, D], of training speakers with several utterances each.
+    speakers : list of str
+        [N].
+    rank : int
+        Columns of F.
+    n_iterations : int
+        Of the expectation maximisation.
+
+    Returns
+    -------
+    speechbrain.processing.PLDA_LDA.PLDA
+
+    Raises
+    ------
+    UserError
+        Too few utterances or speakers for so many dimensions.
+
+    Example
+    -------
+    >>> rng = np.random.default_rng(0)
+    >>> speakers = [str(i // 5) for i in range(200)]
+    >>> means = rng.normal(size=(40, 4)).repeat(5, 0)
+    >>> vectors = means + 0.3 * rng.normal(size=(200, 4))
+    >>> model = fit_plda(vectors, speakers, rank=3)
+    >>> same, other = plda_scores(model, vectors, vectors, [0, 0], [1, 7])
+    >>> bool(same > other)
+    True
+    """
+    vectors = np.array(vectors, dtype=np.float64)
+    n_speakers = len(set(speakers))
+    if len(vectors) <= vectors.shape[1]:
+        raise UserError(
+            f"PLDA: {len(vectors)} utterances cannot give a covariance of "
+            f"{vectors.shape[1]} dimensions; use more, or the cosine"
+        )
+    if not 1 <= rank < min(n_speakers, vectors.shape[1]):
+        raise UserError(
+            f"plda_rank={rank}: with {n_speakers} speakers and "
+            f"{vectors.shape[1]} dimensions it must be 1 to "
+            f"{min(n_speakers, vectors.shape[1]) - 1}"
+        )
+    model = PLDA(rank_f=rank, nb_iter=n_iterations)
+    model.plda(_statistics(vectors, np.array(speakers, dtype="|O")))
+    return model
+
+
+def plda_scores(model, enrol, test, enrol_index, test_index):
+    """Log-likelihood ratio of each trial under the model.
+
+    Arguments
+    ---------
+    model : speechbrain.processing.PLDA_LDA.PLDA
+        As ``fit_plda`` returns it.
+    enrol, test : numpy.ndarray
+        The distinct embeddings of each side, [E, D] and [T, D].
+    enrol_index, test_index : numpy.ndarray
+        [N], the rows of each trial.
+
+    Returns
+    -------
+    numpy.ndarray
+        [N], float64.
+    """
+    enrol_index, test_index = np.asarray(enrol_index), np.asarray(test_index)
+    scores = np.empty(len(enrol_index))
+    order = np.argsort(enrol_index, kind="stable")
+    edges = np.searchsorted(
+        enrol_index[order], np.arange(0, len(enrol) + _BLOCK, _BLOCK)
+    )
+    for start, stop in zip(edges, edges[1:]):
+        trials = order[start:stop]
+        if len(trials):
+            rows, row = np.unique(enrol_index[trials], return_inverse=True)
+            columns, column = np.unique(test_index[trials], return_inverse=True)
+            scores[trials] = _matrix(model, enrol[rows], test[columns])[
+                row, column
+            ]
+    return scores
+
+
+def _matrix(model, enrol, test):
+    sides = [_statistics(side, _names(len(side))) for side in (enrol, test)]
+    pairs = Ndx(models=sides[0].modelset, testsegs=sides[1].segset)
+    return fast_PLDA_scoring(
+        *sides, pairs, model.mean, model.F, model.Sigma, check_missing=False
+    ).scoremat
+
+
+def _statistics(vectors, models):
+    """One session per vector, in SpeechBrain's container."""
+    n = len(vectors)
+    return StatObject_SB(
+        modelset=models,
+        segset=_names(n),
+        start=np.array([None] * n),
+        stop=np.array([None] * n),
+        stat0=np.ones((n, 1)),
+        stat1=np.array(vectors, dtype=np.float64),
+    )
+
+
+def _names(n):
+    return np.array([str(i) for i in range(n)], dtype="|O")

@@ -1,0 +1,75 @@
+"""PLDA scores against the two Gaussians that they compare."""
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.metrics import eer
+from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
+from speechbrain_scl.evaluation.scoring import cosine_scores
+
+DIM = 6
+
+
+def voices(n_speakers, n_utterances, seed):
+    """Speakers vary in two dimensions, sessions strongly in two others."""
+    rng = np.random.default_rng(seed)
+    between = np.diag([1.0, 0.8, 0.1, 0.1, 0.1, 0.1])
+    within = np.diag([0.3, 0.3, 2.0, 1.5, 0.2, 0.2])
+    means = rng.normal(size=(n_speakers, DIM)) @ between + 0.5
+    noise = rng.normal(size=(n_speakers * n_utterances, DIM)) @ within
+    speakers = np.arange(n_speakers).repeat(n_utterances)
+    return means[speakers] + noise, speakers.astype(str).tolist()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return fit_plda(*voices(300, 8, seed=0), rank=3)
+
+
+def test_scores_are_log_likelihood_ratios(model):
+    vectors, _ = voices(10, 3, seed=1)
+    rng = np.random.default_rng(2)
+    enrol_index, test_index = rng.integers(0, 30, (2, 200))
+    found = plda_scores(model, vectors, vectors, enrol_index, test_index)
+    between = model.F @ model.F.T
+    total = between + model.Sigma
+    both = np.block([[total, between], [between, total]])
+    same = multivariate_normal(np.tile(model.mean, 2), both)
+    alone = multivariate_normal(model.mean, total)
+    a, b = vectors[enrol_index], vectors[test_index]
+    wanted = same.logpdf(np.hstack([a, b])) - alone.logpdf(a) - alone.logpdf(b)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_it_ignores_what_varies_between_sessions(model):
+    vectors, speakers = voices(40, 5, seed=3)
+    first, second = np.triu_indices(len(vectors), 1)
+    labels = np.array(speakers)[first] == np.array(speakers)[second]
+    plda = plda_scores(model, vectors, vectors, first, second)
+    cosine = cosine_scores(vectors, vectors, first, second)
+    assert eer(plda, labels)[0] < 0.8 * eer(cosine, labels)[0]
+
+
+def test_blocks_and_sides_do_not_matter(model, monkeypatch):
+    vectors, _ = voices(20, 5, seed=4)
+    before = vectors.copy()
+    rng = np.random.default_rng(5)
+    index = rng.integers(0, 100, (2, 500))
+    whole = plda_scores(model, vectors, vectors, *index)
+    monkeypatch.setattr("speechbrain_scl.evaluation.plda._BLOCK", 7)
+    np.testing.assert_allclose(
+        plda_scores(model, vectors, vectors, *index), whole, atol=1e-9
+    )
+    swapped = plda_scores(model, vectors, vectors, *index[::-1])
+    np.testing.assert_allclose(swapped, whole, atol=1e-9)
+    assert np.array_equal(vectors, before)
+
+
+def test_too_little_to_fit_is_told():
+    vectors, speakers = voices(4, 3, seed=6)
+    with pytest.raises(UserError, match="plda_rank=4: with 4 speakers"):
+        fit_plda(vectors, speakers, rank=4)
+    with pytest.raises(UserError, match="5 utterances cannot"):
+        fit_plda(vectors[:5], speakers[:5], rank=1)
