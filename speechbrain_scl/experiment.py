@@ -12,6 +12,17 @@ from ruamel.yaml import YAMLError
 import speechbrain as sb
 from speechbrain_scl.errors import UserError
 
+# What HyperPyYAML raises for a file or an override that cannot be used; it
+# parses with both YAML libraries.
+_MISTAKES = (
+    ValueError,
+    TypeError,
+    ImportError,
+    OSError,
+    YAMLError,
+    yaml.YAMLError,
+)
+
 
 @contextlib.contextmanager
 def user_errors_in_one_line():
@@ -88,7 +99,7 @@ def read_experiment(arguments, default_file=None):
     try:
         with open(hparams_file, encoding="utf-8") as file:
             hparams = load_hyperpyyaml(file, overrides)
-    except (ValueError, TypeError, ImportError, OSError, YAMLError) as error:
+    except _MISTAKES as error:
         raise UserError(f"{hparams_file}: {error}") from error
     if run_opts.device is None and torch.cuda.is_available():
         run_opts.device = "cuda"

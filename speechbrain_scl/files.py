@@ -8,13 +8,15 @@ import tempfile
 
 
 @contextlib.contextmanager
-def written_aside(path):
-    """A text file, written beside its name and moved there at the end.
+def written_aside(path, binary=False):
+    """A file, written beside its name and moved there at the end.
 
     Arguments
     ---------
     path : str
         The final name; its folder is made.
+    binary : bool
+        Bytes instead of text in UTF-8.
 
     Yields
     ------
@@ -33,7 +35,8 @@ def written_aside(path):
     os.makedirs(folder, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=folder, prefix=".aside-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        text = {} if binary else {"encoding": "utf-8", "newline": ""}
+        with os.fdopen(handle, "wb" if binary else "w", **text) as file:
             yield file
         os.chmod(aside, 0o644)
         os.replace(aside, path)

@@ -2,6 +2,10 @@
 
 import hashlib
 import os
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +15,14 @@ from tqdm import tqdm
 
 from speechbrain_scl.corpora.audio import READABLE, check_all
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.store import (
+    file_digest,
+    read_cache,
+    write_cache,
+)
 
-_KEY_BYTES = 32  # SHA-256
+_SAVE_SECONDS = 120
+_READ_AHEAD = 4  # batches
 
 
 def locate(names, roots, source):
@@ -74,158 +84,172 @@ def _candidates(name, folders):
 
 
 def extract_embeddings(
-    encoder, paths, model_key, cache=None, batch_size=16, sample_rate=16000
+    encoder,
+    paths,
+    model_key,
+    cache=None,
+    batch_size=16,
+    sample_rate=16000,
+    crops=None,
 ):
     """Embeds whole utterances, each distinct one once.
 
     Only utterances of equal length share a batch: padding would change the
     features' mean and the pooling, so scores would depend on the batch.
 
+    With ``crops`` an embedding is [f, m] / sqrt(2): f of the whole utterance,
+    unit length, and m the mean of the unit embeddings of evenly spaced crops.
+    The inner product of two of them is
+
+        1/2 cos(f_e, f_t) + 1/2 mean over all pairs of crops of their cosine
+
+    which is the multi-crop score of the voxceleb_trainer lineage.
+
     Arguments
     ---------
     encoder : callable
         Waveforms [batch, time] to embeddings [batch, dim].
     paths : dict
-        Name -> audio file.
+        Name -> audio file, or a tuple of files whose audio is joined.
     model_key : str
         Changes with the model, e.g. ``folder_digest`` of its folder.
     cache : str or None
         An .npz file of embeddings by the hash of model and audio; what it
-        holds is not computed again, and it is written even if the extraction
-        is interrupted.
+        holds is not computed again. It is written every few minutes and even
+        if the extraction is interrupted.
     batch_size : int
         Utterances of one length at a time.
     sample_rate : int
         That of the encoder, Hz.
+    crops : tuple or None
+        (how many, seconds), e.g. (5, 3.0); audio that is shorter is repeated.
 
     Returns
     -------
     dict
-        Name -> numpy.ndarray [dim], float32, unit length.
+        Name -> numpy.ndarray [dim], float32, unit length; [2 dim] with crops.
 
     Raises
     ------
     UserError
-        Files that cannot be used (unreadable, silent, other rate, ...).
+        Files that cannot be used (unreadable, silent, other rate, ...), all of
+        them at once and before any is embedded.
     """
-    files = sorted(set(paths.values()))
-    accepted, excluded = check_all(files, sample_rate=sample_rate, check="full")
-    if excluded:
-        raise UserError(_complain(excluded))
-    keys = {path: _audio_key(model_key, path) for path in files}
-    known = _read_cache(cache)
-    todo = [f for f in accepted if keys[f.path] not in known]
-    todo.sort(key=lambda f: (f.samples, f.path))
+    paths = {
+        name: (path,) if isinstance(path, str) else tuple(path)
+        for name, path in paths.items()
+    }
+    utterances = sorted(set(paths.values()))
+    files = sorted({path for parts in utterances for path in parts})
+    with ThreadPoolExecutor() as pool:
+        digests = dict(zip(files, pool.map(file_digest, files)))
+    keys = {
+        parts: _key(model_key, [digests[p] for p in parts], crops)
+        for parts in utterances
+    }
+    known = read_cache(cache)
+    todo = [parts for parts in utterances if keys[parts] not in known]
+    lengths = _lengths(todo, sample_rate)
+    todo.sort(key=lambda parts: (lengths[parts], parts))
+    saved = time.monotonic()
     try:
         with tqdm(
             total=len(todo), desc="Embedding", unit="utt", dynamic_ncols=True
         ) as progress:
-            for batch in _equal_lengths(todo, batch_size):
-                wavs = np.stack(
-                    [soundfile.read(f.path, dtype="float32")[0] for f in batch]
-                )
-                with torch.no_grad():
-                    vectors = encoder(torch.from_numpy(wavs)).cpu().float()
-                norms = vectors.norm(dim=1)
-                for file, vector, norm in zip(batch, vectors, norms):
-                    if not (torch.isfinite(norm) and norm > 0):
-                        raise UserError(
-                            f"{file.path}: the model's embedding is "
-                            f"{'zero' if norm == 0 else 'not finite'}"
-                        )
-                    known[keys[file.path]] = (vector / norm).numpy()
+            for batch, wavs in _loaded(_batches(todo, lengths, batch_size)):
+                vectors = _embed(encoder, wavs, batch)
+                if crops:
+                    vectors = _with_crops(
+                        encoder, wavs, batch, vectors, crops, sample_rate
+                    )
+                for parts, vector in zip(batch, vectors):
+                    known[keys[parts]] = vector
                 progress.update(len(batch))
+                if cache and time.monotonic() - saved > _SAVE_SECONDS:
+                    write_cache(cache, known)
+                    saved = time.monotonic()
     finally:
         if cache and todo:
-            _write_cache(cache, known)
-    return {name: known[keys[path]] for name, path in paths.items()}
+            write_cache(cache, known)
+    return {name: known[keys[parts]] for name, parts in paths.items()}
 
 
-def folder_digest(folder):
-    """SHA-256 over the names and contents of a folder's files.
-
-    Arguments
-    ---------
-    folder : str
-        E.g. an inference folder.
-
-    Returns
-    -------
-    str
-
-    Example
-    -------
-    >>> len(folder_digest(str(getfixture("tmp_path"))))
-    64
-    """
-    digest = hashlib.sha256()
-    for path in sorted(Path(folder).rglob("*")):
-        if path.is_file():
-            digest.update(str(path.relative_to(folder)).encode())
-            digest.update(file_digest(path).encode())
-    return digest.hexdigest()
+def _key(model_key, digests, crops):
+    parts = [model_key, *digests, *(map(str, crops) if crops else ())]
+    return hashlib.sha256("".join(parts).encode()).digest()
 
 
-def file_digest(path):
-    """SHA-256 of a file's content.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-
-    Returns
-    -------
-    str
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+def _lengths(utterances, sample_rate):
+    """Samples of each utterance; all its files are decoded and judged."""
+    files = sorted({path for parts in utterances for path in parts})
+    accepted, excluded = check_all(files, sample_rate=sample_rate, check="full")
+    if excluded:
+        raise UserError(_complain(excluded))
+    samples = {file.path: file.samples for file in accepted}
+    return {parts: sum(samples[p] for p in parts) for parts in utterances}
 
 
-def _audio_key(model_key, path):
-    return hashlib.sha256((model_key + file_digest(path)).encode()).digest()
+def _batches(utterances, lengths, batch_size):
+    """Consecutive utterances of one length."""
+    for _, group in groupby(utterances, lengths.get):
+        group = list(group)
+        for i in range(0, len(group), batch_size):
+            yield group[i : i + batch_size]
 
 
-def _equal_lengths(files, batch_size):
-    batch = []
-    for file in files:
-        if batch and (
-            len(batch) == batch_size or file.samples != batch[0].samples
-        ):
-            yield batch
-            batch = []
-        batch.append(file)
-    if batch:
-        yield batch
+def _loaded(batches):
+    """Batches with their waveforms, the next ones read in the meantime."""
+    with ThreadPoolExecutor() as pool:
+        waiting = deque()
+        for batch in batches:
+            waiting.append((batch, pool.submit(_read, batch)))
+            if len(waiting) > _READ_AHEAD:
+                batch, wavs = waiting.popleft()
+                yield batch, wavs.result()
+        for batch, wavs in waiting:
+            yield batch, wavs.result()
 
 
-def _read_cache(cache):
-    if not cache or not os.path.isfile(cache):
-        return {}
-    try:
-        with np.load(cache, allow_pickle=False) as stored:
-            keys, vectors = stored["keys"], stored["vectors"]
-    except (OSError, ValueError, KeyError):
-        # A cache is only ever a saving: a broken one is made anew.
-        return {}
-    return {key.tobytes(): vector for key, vector in zip(keys, vectors)}
-
-
-def _write_cache(cache, known):
-    if not known:
-        return
-    keys = np.frombuffer(b"".join(known), dtype=np.uint8)
-    aside = f"{cache}.aside.npz"
-    os.makedirs(os.path.dirname(os.path.abspath(cache)), exist_ok=True)
-    np.savez(
-        aside,
-        keys=keys.reshape(-1, _KEY_BYTES),
-        vectors=np.stack(list(known.values())),
+def _read(batch):
+    return torch.from_numpy(
+        np.stack(
+            [
+                np.concatenate(
+                    [soundfile.read(p, dtype="float32")[0] for p in parts]
+                )
+                for parts in batch
+            ]
+        )
     )
-    os.replace(aside, cache)
+
+
+def _embed(encoder, wavs, utterances):
+    """Unit embeddings [batch, dim], or the utterance whose is not."""
+    with torch.no_grad():
+        vectors = encoder(wavs).cpu().float()
+    norms = vectors.norm(dim=1, keepdim=True)
+    for parts, norm in zip(utterances, norms):
+        if not (torch.isfinite(norm) and norm > 0):
+            raise UserError(
+                f"{', '.join(parts)}: the model's embedding is "
+                f"{'zero' if norm == 0 else 'not finite'}"
+            )
+    return (vectors / norms).numpy()
+
+
+def _with_crops(encoder, wavs, utterances, whole, crops, sample_rate):
+    n, length = crops[0], int(crops[1] * sample_rate)
+    repeats = -(-length // wavs.shape[1])
+    wavs = wavs.repeat(1, repeats)
+    starts = np.linspace(0, wavs.shape[1] - length, n).astype(int)
+    pieces = torch.stack([wavs[:, s : s + length] for s in starts], 1)
+    vectors = _embed(
+        encoder,
+        pieces.flatten(0, 1),
+        [parts for parts in utterances for _ in range(n)],
+    )
+    means = vectors.reshape(len(wavs), n, -1).mean(1)
+    return np.concatenate([whole, means], axis=1) / np.float32(np.sqrt(2))
 
 
 def _complain(excluded):

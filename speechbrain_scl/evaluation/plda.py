@@ -9,6 +9,7 @@ from speechbrain.processing.PLDA_LDA import (
     fast_PLDA_scoring,
 )
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.scoring import trials_by_enrolment
 
 _BLOCK = 256  # enrolments whose scores are held at a time
 
@@ -88,12 +89,7 @@ def plda_scores(model, enrol, test, enrol_index, test_index):
     """
     enrol_index, test_index = np.asarray(enrol_index), np.asarray(test_index)
     scores = np.empty(len(enrol_index))
-    order = np.argsort(enrol_index, kind="stable")
-    edges = np.searchsorted(
-        enrol_index[order], np.arange(0, len(enrol) + _BLOCK, _BLOCK)
-    )
-    for start, stop in zip(edges, edges[1:]):
-        trials = order[start:stop]
+    for _, trials in trials_by_enrolment(enrol_index, len(enrol), _BLOCK):
         if len(trials):
             rows, row = np.unique(enrol_index[trials], return_inverse=True)
             columns, column = np.unique(test_index[trials], return_inverse=True)

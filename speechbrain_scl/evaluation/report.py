@@ -1,26 +1,16 @@
 """What a verification run leaves behind."""
 
-import os
-
-import matplotlib
 import numpy as np
-from scipy.special import erfinv
 
 from speechbrain_scl.evaluation.bootstrap import bootstrap
 from speechbrain_scl.evaluation.metrics import (
     act_dcf,
     cllr,
     eer,
-    error_rates,
     min_cllr,
     min_dcf,
 )
 from speechbrain_scl.files import written_aside
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-
-_SHOWN = (0.0005, 0.8)  # rates on the axes of the DET plot
 
 
 def measure(
@@ -161,80 +151,54 @@ def table(metrics):
     Returns
     -------
     str
+        A row per list, and one per condition below it.
     """
-    width = max(map(len, [*metrics, "trial list"]))
-    lines = [
-        f"{'trial list':<{width}}  EER %  (95 % interval)  minDCF     trials"
-        "  speakers"
-    ]
+    header = ["trial list", "EER %", "(95 %)", "minDCF", "(95 %)"]
+    first = next(iter(metrics.values()))
+    calibrated = "cllr" in first
+    if calibrated:
+        header += ["actDCF", "Cllr", "minCllr"]
+    header += ["trials", "speakers"]
+    rows = [header]
     for name, found in metrics.items():
-        interval = ""
-        if found["eer_ci"]:
-            low, high = (100 * x for x in found["eer_ci"])
-            interval = f"({low:.2f}-{high:.2f})"
-        lines.append(
-            f"{name:<{width}}  {100 * found['eer']:5.2f}  {interval:>15}  "
-            f"{found['min_dcf']:6.4f}  {found['n_trials']:9d}  "
-            f"{found['n_speakers']:8d}"
-        )
-    p_target = next(iter(metrics.values()))["p_target"]
-    lines.append(f"minDCF at p_target = {p_target}; intervals over speakers")
+        row = [
+            name,
+            _number(found["eer"], 100, 2),
+            _interval(found["eer_ci"], 100, 2),
+            _number(found["min_dcf"], 1, 4),
+            _interval(found["min_dcf_ci"], 1, 3),
+        ]
+        if calibrated:
+            keys = ("act_dcf", "cllr", "min_cllr")
+            row += [_number(found[key], 1, 3) for key in keys]
+        rows.append([*row, f"{found['n_trials']:,}", str(found["n_speakers"])])
+        for condition, part in found.get("conditions", {}).items():
+            rows.append(
+                [f"  {condition}", _number(part["eer"], 100, 2), ""]
+                + [_number(part["min_dcf"], 1, 4), ""]
+                + [""] * (3 * calibrated)
+                + [f"{part['n_trials']:,}", ""]
+            )
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.append(
+        f"minDCF at p_target = {first['p_target']}; intervals over speakers"
+    )
     return "\n".join(lines)
 
 
-def plot_det(path, scored, p_target=0.01):
-    """Detection error trade-off of every list, on normal-deviate axes.
-
-    Arguments
-    ---------
-    path : str
-        The PNG file.
-    scored : dict
-        List name -> (scores, labels).
-    p_target : float
-        The prior of the minDCF points (squares; circles are the EERs).
-    """
-    figure, axis = plt.subplots(figsize=(5.5, 5.5))
-    ticks = np.array([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8])
-    for name, (scores, labels) in scored.items():
-        miss, false_alarm, thresholds = error_rates(scores, labels)
-        shown = slice(None, None, max(1, len(miss) // 5000))
-        (line,) = axis.plot(
-            _deviate(false_alarm[shown]),
-            _deviate(miss[shown]),
-            label=name,
-            lw=1.5,
-        )
-        rate, _ = eer(scores, labels)
-        _, threshold = min_dcf(scores, labels, p_target)
-        best = np.searchsorted(thresholds, threshold)
-        color = line.get_color()
-        axis.plot(_deviate(rate), _deviate(rate), "o", color=color)
-        axis.plot(
-            # A rate of zero is shown on the axis.
-            _deviate(np.clip(false_alarm[best], *_SHOWN)),
-            _deviate(np.clip(miss[best], *_SHOWN)),
-            "s",
-            color=color,
-            clip_on=False,
-        )
-    axis.set_xticks(_deviate(ticks), [f"{100 * t:g}" for t in ticks])
-    axis.set_yticks(_deviate(ticks), [f"{100 * t:g}" for t in ticks])
-    axis.set_xlim(*_deviate(np.array(_SHOWN)))
-    axis.set_ylim(*_deviate(np.array(_SHOWN)))
-    axis.set_xlabel("false alarms (%)")
-    axis.set_ylabel("misses (%)")
-    axis.set_title(f"circle: EER, square: minDCF (p_target {p_target})")
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
-    figure.tight_layout()
-    aside = f"{path}.aside.png"
-    figure.savefig(aside, dpi=150)
-    plt.close(figure)
-    os.replace(aside, path)
+def _number(value, factor, digits):
+    return "-" if value is None else f"{factor * value:.{digits}f}"
 
 
-def _deviate(rate):
-    """The standard normal quantile."""
-    rate = np.clip(rate, 1e-5, 1 - 1e-5)
-    return np.sqrt(2) * erfinv(2 * rate - 1)
+def _interval(values, factor, digits):
+    if not values:
+        return ""
+    low, high = (_number(value, factor, digits) for value in values)
+    return f"({low}-{high})"

@@ -6,6 +6,8 @@ from speechbrain_scl.errors import UserError
 
 METHODS = ("none", "z-norm", "t-norm", "s-norm", "as-norm")
 _BLOCK = 2**22  # elements of a block of products
+# A cell of a matrix product takes a fraction of a trial's own inner product.
+_DENSE = 16
 
 
 def cosine_scores(enrol, test, enrol_index, test_index):
@@ -29,25 +31,117 @@ def cosine_scores(enrol, test, enrol_index, test_index):
     >>> cosine_scores(vectors, vectors, [0, 0], [0, 1])
     array([1., 0.])
     """
-    enrol, test = _unit(enrol), _unit(test)
+    scores = inner_products(unit(enrol), unit(test), enrol_index, test_index)
+    return scores.clip(-1.0, 1.0)
+
+
+def unit(vectors):
+    """The vectors, scaled to unit length.
+
+    Arguments
+    ---------
+    vectors : numpy.ndarray
+        [N, D].
+
+    Returns
+    -------
+    numpy.ndarray
+        [N, D].
+
+    Example
+    -------
+    >>> unit(np.array([[3.0, 4.0]]))
+    array([[0.6, 0.8]])
+    """
+    vectors = np.asarray(vectors)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def inner_products(enrol, test, enrol_index, test_index):
+    """Inner product of each trial's two embeddings; their cosine where they
+    have unit length.
+
+    Arguments
+    ---------
+    enrol, test : numpy.ndarray
+        The distinct embeddings of each side, [E, D] and [T, D].
+    enrol_index, test_index : numpy.ndarray
+        [N], the rows of each trial.
+
+    Returns
+    -------
+    numpy.ndarray
+        [N], float64.
+
+    Example
+    -------
+    >>> vectors = np.array([[1.0, 0.0], [0.0, 2.0]])
+    >>> inner_products(vectors, vectors, [0, 1], [0, 1])
+    array([1., 4.])
+    """
+    enrol, test = np.asarray(enrol), np.asarray(test)
     enrol_index, test_index = np.asarray(enrol_index), np.asarray(test_index)
     scores = np.empty(len(enrol_index))
+    if len(enrol) * len(test) <= _DENSE * len(scores):
+        step = max(1, _BLOCK // len(test))
+        for rows, trials in trials_by_enrolment(enrol_index, len(enrol), step):
+            products = enrol[rows] @ test.T
+            row = enrol_index[trials] - rows.start
+            scores[trials] = products[row, test_index[trials]]
+        return scores
     step = max(1, _BLOCK // enrol.shape[1])
     for i in range(0, len(scores), step):
         block = slice(i, i + step)
         scores[block] = np.einsum(
             "nd,nd->n", enrol[enrol_index[block]], test[test_index[block]]
         )
-    return scores.clip(-1.0, 1.0)
+    return scores
+
+
+def trials_by_enrolment(enrol_index, n_enrol, step):
+    """The trials of ``step`` enrolments at a time.
+
+    Arguments
+    ---------
+    enrol_index : numpy.ndarray
+        [N], the enrolment of each trial.
+    n_enrol : int
+        How many enrolments there are.
+    step : int
+        Enrolments at a time.
+
+    Yields
+    ------
+    rows : slice
+        The enrolments.
+    trials : numpy.ndarray
+        Their trials.
+
+    Example
+    -------
+    >>> blocks = trials_by_enrolment(np.array([2, 0, 1, 0]), 3, step=2)
+    >>> [trials.tolist() for _, trials in blocks]
+    [[1, 3, 2], [0]]
+    """
+    order = np.argsort(enrol_index, kind="stable")
+    starts = np.arange(0, n_enrol, step)
+    edges = np.searchsorted(enrol_index[order], [*starts, n_enrol])
+    for start, first, last in zip(starts, edges, edges[1:]):
+        yield slice(start, start + step), order[first:last]
 
 
 def cohort_statistics(embeddings, cohort, top_n=None):
     """Mean and standard deviation of each embedding's cohort scores.
 
+    Without ``top_n`` they follow from the cohort's mean and covariance, and no
+    cohort score is computed: with c the members,
+
+        mean = e . mean(c),   variance = e^T Cov(c) e
+
     Arguments
     ---------
     embeddings : numpy.ndarray
-        [N, D].
+        [N, D]; scores are inner products, so unit length gives cosines.
     cohort : numpy.ndarray
         [C, D], impostors: utterances, or means of the training speakers.
     top_n : int or None
@@ -61,24 +155,51 @@ def cohort_statistics(embeddings, cohort, top_n=None):
     Raises
     ------
     UserError
-        A cohort smaller than ``top_n``, or smaller than two.
+        A cohort smaller than ``top_n``, or smaller than two, or one whose
+        scores do not vary.
+
+    Example
+    -------
+    >>> cohort = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    >>> mean, std = cohort_statistics(np.eye(2)[:1], cohort)
+    >>> mean.round(3), std.round(3)
+    (array([0.533]), array([0.503]))
     """
-    needed = top_n or 2
-    if len(cohort) < max(needed, 2):
+    needed = max(top_n or 2, 2)
+    if len(cohort) < needed:
         raise UserError(
             f"the cohort has {len(cohort)} members, but top_n={top_n} needs "
-            f"{max(needed, 2)}: lower top_n or enlarge the cohort"
+            f"{needed}: lower top_n or enlarge the cohort"
         )
-    embeddings, cohort = _unit(embeddings), _unit(cohort)
+    embeddings, cohort = np.asarray(embeddings), np.asarray(cohort)
+    if top_n and top_n < len(cohort):
+        mean, std = _top_statistics(embeddings, cohort, top_n)
+    else:
+        # In double precision: the variance is a small difference.
+        centre = cohort.mean(0, dtype=np.float64)
+        spread = cohort - centre
+        covariance = spread.T @ spread / (len(cohort) - 1)
+        mean = embeddings @ centre
+        variance = ((embeddings @ covariance) * embeddings).sum(1)
+        std = np.sqrt(variance.clip(0.0))
+    if not (std > 1e-6).all():
+        raise UserError(
+            f"the cohort's {len(cohort)} members all score alike: it needs "
+            "different speakers"
+        )
+    return mean, std
+
+
+def _top_statistics(embeddings, cohort, top_n):
     mean, std = np.empty(len(embeddings)), np.empty(len(embeddings))
     step = max(1, _BLOCK // len(cohort))
     for i in range(0, len(embeddings), step):
         block = slice(i, i + step)
         scores = embeddings[block] @ cohort.T
-        if top_n and top_n < len(cohort):
-            scores = np.partition(scores, -top_n, axis=1)[:, -top_n:]
-        mean[block] = scores.mean(1)
-        std[block] = scores.std(1, ddof=1)
+        scores.partition(len(cohort) - top_n, axis=1)
+        top = scores[:, -top_n:]
+        mean[block] = top.mean(1)
+        std[block] = top.std(1, ddof=1)
     return mean, std
 
 
@@ -133,8 +254,3 @@ def check_method(method):
     """
     if method not in METHODS:
         raise UserError(f"score_norm={method!r}: choose one of {METHODS}")
-
-
-def _unit(vectors):
-    vectors = np.asarray(vectors)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

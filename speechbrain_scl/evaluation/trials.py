@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
+from array import array
 
 import numpy as np
 
 from speechbrain_scl.errors import UserError
 
+LAYOUTS = ("auto", "label_first", "label_last")
 _LABELS = {
     "1": 1,
     "0": 0,
@@ -50,17 +52,20 @@ class Trials:
         return len(self.labels)
 
 
-def read_trials(path):
-    """Reads a trial list; the layout shows itself in the first line.
+def read_trials(path, layout="auto"):
+    """Reads a trial list.
 
-    ``1 enrol test`` (VoxCeleb; 1 or 0), ``enrol test target`` (Kaldi,
-    wespeaker; target or nontarget) and ``enrol test 1`` (CN-Celeb). Fields are
-    separated by blanks or tabs; blank lines do not count.
+    ``1 enrol test`` (VoxCeleb), ``enrol test target`` (Kaldi, wespeaker) and
+    ``enrol test 1`` (CN-Celeb); the label is 1 or 0, target or nontarget in
+    each of them. Fields are separated by blanks or tabs; blank lines do not
+    count.
 
     Arguments
     ---------
     path : str
         The list.
+    layout : str
+        ``label_first``, ``label_last``, or ``auto``: the first line shows it.
 
     Returns
     -------
@@ -70,7 +75,8 @@ def read_trials(path):
     ------
     UserError
         A malformed line, an unknown label, a trial that is listed twice, or a
-        list without targets or without impostors; with file and line.
+        list without targets or without impostors; with file and line. A first
+        line that could be either layout.
 
     Example
     -------
@@ -82,14 +88,17 @@ def read_trials(path):
     >>> trials.enrol_ids, trials.labels
     (['a/1/x.wav'], array([ True, False]))
     """
+    if layout not in LAYOUTS:
+        raise UserError(f"trial_layout={layout!r}: choose one of {LAYOUTS}")
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such trial list")
     enrol, test = {}, {}
-    # Flat lists of small shared integers: 3.5 million trials stay small.
-    enrol_index, test_index, labels, lines = [], [], [], []
+    # Flat arrays: 3.5 million trials stay small.
+    enrol_index, test_index, lines = array("i"), array("i"), array("i")
+    labels = array("b")
     label_first = None
     with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in _lines(path, file):
             fields = line.split()
             if not fields:
                 continue
@@ -100,7 +109,7 @@ def read_trials(path):
                     f"{line.strip()!r}"
                 )
             if label_first is None:
-                label_first = fields[0] in _LABELS
+                label_first = _label_first(path, number, fields, layout)
             if label_first:
                 label, first, second = fields
             else:
@@ -124,6 +133,27 @@ def read_trials(path):
     )
     _check(trials, lines)
     return trials
+
+
+def _lines(path, file):
+    """Numbered lines; what is no text is an error of one line."""
+    try:
+        yield from enumerate(file, 1)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file in UTF-8: {error}") from error
+
+
+def _label_first(path, number, fields, layout):
+    if layout != "auto":
+        return layout == "label_first"
+    first, last = fields[0] in _LABELS, fields[2] in _LABELS
+    if first and last:
+        raise UserError(
+            f"{path}, line {number}: the label could be {fields[0]} or "
+            f"{fields[2]}; say which with trial_layout: label_first or "
+            "label_last"
+        )
+    return first
 
 
 def _check(trials, lines):

@@ -6,11 +6,7 @@ import soundfile
 import torch
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.embeddings import (
-    extract_embeddings,
-    folder_digest,
-    locate,
-)
+from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
 
 
 @pytest.fixture
@@ -91,10 +87,55 @@ def test_missing_utterances_are_counted(tmp_path):
         locate(["a.wav", "b.wav"], [str(tmp_path)], "trials.txt")
 
 
-def test_the_digest_sees_content_and_names(tmp_path):
-    (tmp_path / "a").write_text("1")
-    first = folder_digest(str(tmp_path))
-    (tmp_path / "a").write_text("2")
-    second = folder_digest(str(tmp_path))
-    (tmp_path / "a").rename(tmp_path / "b")
-    assert len({first, second, folder_digest(str(tmp_path))}) == 3
+def test_joined_files_are_one_utterance(files, tmp_path):
+    parts = files["u1"], files["u4"], files["u1"]
+    audio = np.concatenate(
+        [soundfile.read(p, dtype="float32")[0] for p in parts]
+    )
+    joined = str(tmp_path / "joined.wav")
+    soundfile.write(joined, audio, 16000, "FLOAT")
+    found = extract_embeddings(Encoder(), {"a": parts, "b": joined}, "m")
+    np.testing.assert_allclose(found["a"], found["b"], atol=1e-6)
+
+
+def test_crops_score_as_the_double_loop(files):
+    # 4000 samples are shorter than a crop and repeated.
+    seconds, rate = 0.4, 16000
+    found = extract_embeddings(
+        Encoder(), files, "m", batch_size=2, crops=(5, seconds)
+    )
+
+    def unit(wav):
+        vector = Encoder()(torch.from_numpy(wav)[None])[0].numpy()
+        return vector / np.linalg.norm(vector)
+
+    sides = []
+    for name in ("u3", "u4"):
+        wav, _ = soundfile.read(files[name], dtype="float32")
+        n = int(seconds * rate)
+        filled = np.tile(wav, 2) if len(wav) < n else wav
+        starts = [int(i * (len(filled) - n) / 4) for i in range(5)]
+        sides.append((unit(wav), [unit(filled[s : s + n]) for s in starts]))
+    (full_a, crops_a), (full_b, crops_b) = sides
+    wanted = (
+        full_a @ full_b + np.mean([a @ b for a in crops_a for b in crops_b])
+    ) / 2
+    assert found["u3"] @ found["u4"] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_one_cache_for_models_of_any_dimension(files, tmp_path):
+    cache = str(tmp_path / "cache.npz")
+    for crops in (None, (2, 0.1), None, (2, 0.1)):
+        found = extract_embeddings(Encoder(), files, "m", cache, crops=crops)
+        assert found["u0"].shape == ((6,) if crops else (3,))
+    Encoder.calls = 0
+    extract_embeddings(Encoder(), files, "m", cache)
+    assert Encoder.calls == 0
+
+
+def test_bad_files_are_told_before_anything_is_embedded(files):
+    soundfile.write(files["u3"], np.zeros(12345), 16000)
+    Encoder.calls = 0
+    with pytest.raises(UserError, match="silent"):
+        extract_embeddings(Encoder(), files, "m")
+    assert Encoder.calls == 0

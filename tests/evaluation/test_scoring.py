@@ -16,19 +16,35 @@ def cosine(a, b):
     return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
 
-def test_cosine_of_each_trial(rng, monkeypatch):
+# One product for many trials of a pair, inner products one by one for few
+@pytest.mark.parametrize("dense", [0, 1000])
+@pytest.mark.parametrize("block", [24, 2**22])
+def test_cosine_of_each_trial(rng, monkeypatch, dense, block):
+    monkeypatch.setattr(scoring, "_DENSE", dense)
+    monkeypatch.setattr(scoring, "_BLOCK", block)
     enrol, test = rng.normal(size=(5, 8)), rng.normal(size=(7, 8)) * 100
     e, t = rng.integers(0, 5, 40), rng.integers(0, 7, 40)
     wanted = [cosine(enrol[i], test[j]) for i, j in zip(e, t)]
     np.testing.assert_allclose(scoring.cosine_scores(enrol, test, e, t), wanted)
-    monkeypatch.setattr(scoring, "_BLOCK", 24)  # three trials at a time
-    np.testing.assert_allclose(scoring.cosine_scores(enrol, test, e, t), wanted)
+
+
+def test_single_precision_is_enough(rng):
+    vectors = scoring.unit(rng.normal(size=(50, 192)) + 1)
+    cohort = scoring.unit(rng.normal(size=(400, 192)) + 1)
+    single = vectors.astype(np.float32), cohort.astype(np.float32)
+    for top_n in (None, 100):
+        for found, wanted in zip(
+            scoring.cohort_statistics(*single, top_n),
+            scoring.cohort_statistics(vectors, cohort, top_n),
+        ):
+            np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
 @pytest.mark.parametrize("top_n", [None, 3, 20])
 def test_every_normalisation(rng, top_n, monkeypatch):
     monkeypatch.setattr(scoring, "_BLOCK", 40)  # two embeddings at a time
     vectors, cohort = rng.normal(size=(6, 4)), rng.normal(size=(20, 4))
+    vectors, cohort = scoring.unit(vectors), scoring.unit(cohort)
     mean, std = scoring.cohort_statistics(vectors, cohort, top_n)
     for i, vector in enumerate(vectors):
         against = sorted(cosine(vector, c) for c in cohort)[-(top_n or 20) :]
@@ -54,5 +70,7 @@ def test_mistakes(rng):
     vectors = rng.normal(size=(3, 4))
     with pytest.raises(UserError, match="3 members, but top_n=4"):
         scoring.cohort_statistics(vectors, vectors, 4)
+    with pytest.raises(UserError, match="all score alike"):
+        scoring.cohort_statistics(vectors, vectors[[0, 0, 0]])
     with pytest.raises(UserError, match="'snorm'"):
         scoring.normalize_scores(np.ones(1), None, None, "snorm")

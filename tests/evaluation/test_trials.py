@@ -1,6 +1,14 @@
 """Trial lists: every layout, and every mistake with its line."""
 
+import tracemalloc
+
 import pytest
+from hypothesis import (
+    HealthCheck,
+    given,
+    settings,
+    strategies as st,
+)
 
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_trials
@@ -49,3 +57,95 @@ def test_mistakes_are_named(tmp_path, text, message):
 def test_a_missing_list():
     with pytest.raises(UserError, match="absent.txt"):
         read_trials("absent.txt")
+
+
+def test_an_ambiguous_layout_is_asked_for(tmp_path):
+    path = tmp_path / "trials.txt"
+    path.write_text("1 a 0\n0 b 1\n")
+    with pytest.raises(UserError, match="line 1: the label could be 1 or 0"):
+        read_trials(str(path))
+    assert read_trials(str(path), "label_first").test_ids == ["0", "1"]
+    assert read_trials(str(path), "label_last").enrol_ids == ["1", "0"]
+    with pytest.raises(UserError, match="trial_layout='kaldi': choose one"):
+        read_trials(str(path), "kaldi")
+
+
+def test_what_is_no_text_is_told(tmp_path):
+    path = tmp_path / "trials.txt"
+    path.write_bytes(b"1 a b\n\xff\xfe\x00")
+    with pytest.raises(UserError, match="not a text file"):
+        read_trials(str(path))
+
+
+NAMES = st.text(
+    st.characters(exclude_categories=["Z", "C"], exclude_characters="\x85\xa0"),
+    min_size=1,
+    max_size=6,
+).filter(lambda name: len(name.split()) == 1)
+
+
+@given(
+    pairs=st.lists(st.tuples(NAMES, NAMES), min_size=2, unique=True),
+    data=st.data(),
+)
+@settings(
+    max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_what_is_written_is_read(tmp_path, pairs, data):
+    layout = data.draw(st.sampled_from(["label_first", "label_last"]))
+    gap, end = data.draw(
+        st.sampled_from([(" ", "\n"), ("\t", "\r\n"), ("  ", "\n\n")])
+    )
+    labels = [
+        True,
+        False,
+        *data.draw(
+            st.lists(
+                st.booleans(), min_size=len(pairs) - 2, max_size=len(pairs) - 2
+            )
+        ),
+    ]
+    path = tmp_path / "trials.txt"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        for (enrol, test), label in zip(pairs, labels):
+            fields = [enrol, test]
+            fields.insert(0 if layout == "label_first" else 2, str(int(label)))
+            file.write(gap.join(fields) + end)
+    trials = read_trials(str(path), layout)
+    assert trials.labels.tolist() == labels
+    assert pairs == [
+        (trials.enrol_ids[e], trials.test_ids[t])
+        for e, t in zip(trials.enrol_index, trials.test_index)
+    ]
+
+
+@given(st.binary(max_size=60))
+@settings(
+    max_examples=100,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_garbage_is_an_error_or_a_list(tmp_path, content):
+    path = tmp_path / "trials.txt"
+    path.write_bytes(content)
+    try:
+        assert len(read_trials(str(path))) >= 2
+    except UserError as error:
+        assert str(path) in str(error)
+
+
+def test_many_trials_take_little_memory(tmp_path):
+    path = tmp_path / "trials.txt"
+    path.write_text(
+        "".join(
+            f"id{e}-enroll test/id{t % 20}-sing-{t}.wav {int(t % 20 == e)}\n"
+            for e in range(20)
+            for t in range(10_000)
+        )
+    )
+    tracemalloc.start()
+    trials = read_trials(str(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(trials) == 200_000 and trials.labels.sum() == 10_000
+    # 3.5 million trials would then stay below half a gigabyte.
+    assert peak < 200_000 * 130

@@ -8,40 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import LISTS, SMALL, trial_option
 
 from speechbrain.inference import SpeakerRecognition
 from speechbrain_scl.evaluation.metrics import eer
-
-SMALL = [
-    "../../../hparams/ecapa_small.yaml",
-    "--number_of_epochs=2",
-    "--valid_speakers=2",
-    "--speakers_per_batch=4",
-    "--sentence_len=0.5",
-    "--valid_len=0.5",
-    "--embedding_model={channels: [16, 16, 16, 16, 48], attention_channels: 8}",
-]
-LISTS = ("trials-same-language", "trials-cross-language")
-
-
-def trial_option(corpus, key):
-    paths = ", ".join(str(corpus / f"{name}.txt") for name in LISTS)
-    return f"--{key}=[{paths}]"
-
-
-@pytest.fixture(scope="session")
-def trained(corpus, run_script, tmp_path_factory):
-    """The output folder of a short training."""
-    output = tmp_path_factory.mktemp("results") / "train"
-    done = run_script(
-        "train_speaker_embeddings.py",
-        *SMALL,
-        f"--data_folder={corpus}",
-        f"--output_folder={output}",
-        trial_option(corpus, "verification_file"),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return output
 
 
 def test_training_leaves_what_it_promises(trained, corpus):

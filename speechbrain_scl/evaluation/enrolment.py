@@ -1,0 +1,91 @@
+"""Enrolment models: speakers enrolled with several utterances."""
+
+import os
+
+import numpy as np
+
+from speechbrain_scl.errors import UserError
+
+# Which of the two is used changes the figures: CN-Celeb's are published in
+# both (Avg and Concat).
+CONVENTIONS = ("mean", "concatenate")
+
+
+def read_enrolment_map(path):
+    """Reads which utterances a model is enrolled with.
+
+    Lines of ``model utterance [utterance ...]``, as Kaldi's spk2utt and
+    CN-Celeb's enroll.map.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+
+    Returns
+    -------
+    dict
+        Model -> list of utterances.
+
+    Raises
+    ------
+    UserError
+        A model without utterances, a model or one of its utterances that comes
+        twice; with file and line.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "enroll.map"
+    >>> _ = path.write_text("ann-enrol ann/1.wav ann/2.wav\\n")
+    >>> read_enrolment_map(str(path))
+    {'ann-enrol': ['ann/1.wav', 'ann/2.wav']}
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"enrolment_map={path}: there is no such file")
+    models = {}
+    with open(path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path}, line {number}"
+            model, *utterances = line.split() or [None]
+            if model is None:
+                continue
+            if not utterances:
+                raise UserError(f"{where}: {model} has no utterance")
+            if model in models:
+                raise UserError(f"{where}: {model} comes twice")
+            if len(set(utterances)) < len(utterances):
+                raise UserError(f"{where}: an utterance comes twice")
+            models[model] = utterances
+    return models
+
+
+def mean_embedding(vectors, crops=False):
+    """The mean of several utterances' embeddings: of an enrolment model (Avg),
+    or of a cohort's speaker.
+
+    Arguments
+    ---------
+    vectors : list of numpy.ndarray
+        [dim] each, as ``extract_embeddings`` returns them.
+    crops : bool
+        Whether each is one of the whole utterance and one of crops. Their
+        halves then have means of their own, so that the score is still half
+        the cosine with the mean of the whole utterances, half the mean cosine
+        over all pairs of crops.
+
+    Returns
+    -------
+    numpy.ndarray
+        [dim]; unit length without crops.
+
+    Example
+    -------
+    >>> mean_embedding([np.array([1.0, 0.0]), np.array([0.0, 1.0])]).round(4)
+    array([0.7071, 0.7071])
+    """
+    mean = np.mean(vectors, axis=0)
+    if not crops:
+        return mean / np.linalg.norm(mean)
+    whole, of_crops = np.split(mean, 2)
+    whole = whole / np.linalg.norm(whole) / np.sqrt(2)
+    return np.concatenate([whole, of_crops]).astype(mean.dtype)

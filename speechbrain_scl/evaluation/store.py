@@ -1,0 +1,151 @@
+"""Embeddings on disk: by name for others, by content for the next run."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.files import written_aside
+
+_KEY_BYTES = 32  # SHA-256
+
+
+def save_embeddings(path, embeddings):
+    """Writes embeddings by name, for other tools.
+
+    Arguments
+    ---------
+    path : str
+        .npz: ``ids`` (text) and ``embeddings`` (float32), read with
+        ``numpy.load``; .ark or .scp: Kaldi's, both files (needs kaldiio).
+    embeddings : dict
+        Name -> numpy.ndarray [dim].
+
+    Raises
+    ------
+    UserError
+        Another ending, or kaldiio is missing.
+
+    Example
+    -------
+    >>> path = str(getfixture("tmp_path") / "embeddings.npz")
+    >>> save_embeddings(path, {"ann/1.wav": np.zeros(4, dtype=np.float32)})
+    >>> with np.load(path) as stored:
+    ...     stored["ids"], stored["embeddings"].shape
+    (array(['ann/1.wav'], dtype='<U9'), (1, 4))
+    """
+    root, ending = os.path.splitext(path)
+    if ending == ".npz":
+        ids, vectors = list(embeddings), np.stack(list(embeddings.values()))
+        _write_npz(path, ids=np.array(ids), embeddings=vectors)
+    elif ending in (".ark", ".scp"):
+        try:
+            from kaldiio import WriteHelper
+        except ImportError as error:
+            raise UserError(
+                f"{path}: Kaldi's format needs kaldiio: pip install kaldiio"
+            ) from error
+        with WriteHelper(f"ark,scp:{root}.ark,{root}.scp") as writer:
+            for name, vector in embeddings.items():
+                writer(name, vector)
+    else:
+        raise UserError(f"{path}: end it in .npz, .ark or .scp")
+
+
+def read_cache(path):
+    """Reads what ``write_cache`` left.
+
+    Arguments
+    ---------
+    path : str or None
+        The file; it need not exist.
+
+    Returns
+    -------
+    dict
+        Key (32 bytes) -> numpy.ndarray [dim].
+    """
+    if not path or not os.path.isfile(path):
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            keys, sizes, values = (
+                stored[name] for name in ("keys", "sizes", "values")
+            )
+    except (OSError, ValueError, KeyError):
+        # A cache is only ever a saving: a broken one is made anew.
+        return {}
+    vectors = np.split(values, sizes.cumsum()[:-1])
+    return {key.tobytes(): vector for key, vector in zip(keys, vectors)}
+
+
+def write_cache(path, known):
+    """Writes embeddings of any dimensions by their keys.
+
+    Arguments
+    ---------
+    path : str
+        The .npz file.
+    known : dict
+        Key (32 bytes) -> numpy.ndarray [dim].
+    """
+    if not known:
+        return
+    keys = np.frombuffer(b"".join(known), dtype=np.uint8)
+    _write_npz(
+        path,
+        keys=keys.reshape(-1, _KEY_BYTES),
+        sizes=np.array([len(vector) for vector in known.values()]),
+        values=np.concatenate(list(known.values())),
+    )
+
+
+def folder_digest(folder):
+    """SHA-256 over the names and contents of a folder's files.
+
+    Arguments
+    ---------
+    folder : str
+        E.g. an inference folder.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> len(folder_digest(str(getfixture("tmp_path"))))
+    64
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_file():
+            digest.update(str(path.relative_to(folder)).encode())
+            digest.update(file_digest(path).encode())
+    return digest.hexdigest()
+
+
+def file_digest(path):
+    """SHA-256 of a file's content.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+
+    Returns
+    -------
+    str
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _write_npz(path, **arrays):
+    with written_aside(path, binary=True) as file:
+        np.savez(file, **arrays)

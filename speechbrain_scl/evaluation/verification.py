@@ -1,0 +1,390 @@
+"""A verification run: an encoder and trial lists to scores and a report."""
+
+import functools
+import os
+import re
+
+import numpy as np
+
+from speechbrain.inference import EncoderClassifier
+from speechbrain_scl.corpora.download import fetch_file
+from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation import plots, report, scoring
+from speechbrain_scl.evaluation.calibration import (
+    calibration_trials,
+    fit_calibration,
+)
+from speechbrain_scl.evaluation.conditions import (
+    read_metadata,
+    split_by_conditions,
+)
+from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
+from speechbrain_scl.evaluation.enrolment import (
+    CONVENTIONS,
+    mean_embedding,
+    read_enrolment_map,
+)
+from speechbrain_scl.evaluation.page import write_page
+from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
+from speechbrain_scl.evaluation.store import (
+    file_digest,
+    folder_digest,
+    save_embeddings,
+)
+from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials
+from speechbrain_scl.files import write_json, written_aside
+
+_CHOICES = {
+    "trial_layout": LAYOUTS,
+    "enrolment": CONVENTIONS,
+    "backend": ("cosine", "plda"),
+    "score_norm": scoring.METHODS,
+    "cohort_of": ("speakers", "utterances"),
+}
+
+
+def verify(params, run_opts):
+    """Embeds, scores, measures and reports.
+
+    Leaves in ``output_folder``: the scores (scores.txt, or one file per list),
+    metrics.json, det.png, report.html, calibration.json where asked for, the
+    embeddings by name, and a cache of them.
+
+    Arguments
+    ---------
+    params : dict
+        The experiment, as ``hparams/verification_ecapa_scl.yaml`` of a recipe
+        spells it.
+    run_opts : speechbrain.utils.run_opts.RunOptions
+        The run options.
+
+    Returns
+    -------
+    dict
+        List name -> its figures, as in metrics.json.
+
+    Raises
+    ------
+    UserError
+        A wrong option, list, model or file; what can be told before anything
+        is computed is.
+    """
+    check_options(params)
+    output = params["output_folder"]
+    lists = [
+        read_trials(fetch_file(source, output), params["trial_layout"])
+        for source in as_list(params["verification_file"])
+    ]
+    models = {}
+    if params["enrolment_map"]:
+        models = read_enrolment_map(params["enrolment_map"])
+    paths = {}
+    for trials in lists:
+        paths.update(_audio_of(trials, models, params))
+    speaker_of = speaker_function(params)
+    for trials in lists:  # before hours of embedding
+        report.trial_speakers(trials, speaker_of)
+    splits = _conditions(params, lists, speaker_of)
+
+    encoder, model_key, model_file = load_encoder(params, run_opts)
+    embed = functools.partial(
+        extract_embeddings,
+        lambda wavs: encoder.encode_batch(wavs).squeeze(1),
+        model_key=model_key,
+        cache=os.path.join(output, "embedding_cache.npz"),
+        batch_size=params["batch_size"],
+        sample_rate=params["sample_rate"],
+        crops=params["crops"],
+    )
+    vectors = embed(paths)
+    save_embeddings(params["embeddings_file"], vectors)
+    if params["enrolment"] == "mean":
+        for model, utterances in models.items():
+            if all(name in vectors for name in utterances):
+                vectors[model] = mean_embedding(
+                    [vectors[name] for name in utterances], params["crops"]
+                )
+    score = _scorer(params, embed)
+    calibrate = _calibration(params, embed, score)
+
+    metrics, scored = {}, {}
+    for trials, conditions in zip(lists, splits):
+        scores = score(
+            np.stack([vectors[name] for name in trials.enrol_ids]),
+            np.stack([vectors[name] for name in trials.test_ids]),
+            trials.enrol_index,
+            trials.test_index,
+        )
+        if calibrate:
+            scores = calibrate(scores)
+        metrics[trials.name] = report.measure(
+            trials,
+            scores,
+            speaker_of,
+            params["p_target"],
+            params["bootstrap"],
+            calibrated=bool(calibrate),
+            conditions=conditions,
+        )
+        scored[trials.name] = (scores, trials.labels)
+        suffix = f"-{trials.name}" if len(lists) > 1 else ""
+        report.write_scores(
+            os.path.join(output, f"scores{suffix}.txt"), trials, scores
+        )
+    _report(params, metrics, scored, model_file)
+    return metrics
+
+
+def check_options(params):
+    """Refuses options that do not exist or do not go together.
+
+    Arguments
+    ---------
+    params : dict
+        The experiment.
+
+    Raises
+    ------
+    UserError
+        With the option, its value and the choices.
+    """
+    for key, choices in _CHOICES.items():
+        if params[key] not in choices:
+            raise UserError(f"{key}={params[key]!r}: choose one of {choices}")
+    if params["backend"] == "plda" and params["score_norm"] != "none":
+        raise UserError(
+            "backend=plda gives log-likelihood ratios: use score_norm=none"
+        )
+    speaker_function(params)
+    uses_cohort = params["backend"] == "plda" or params["score_norm"] != "none"
+    for key in ["cohort"] * uses_cohort + ["calibration"]:
+        if params[key]:
+            read_manifest(params[key])
+    crops = params["crops"]
+    if crops and not (len(crops) == 2 and crops[0] >= 1 and crops[1] > 0):
+        raise UserError(
+            f"crops={crops}: [how many, seconds], such as [5, 3.0], or null"
+        )
+    for root in as_list(params["data_folder"]):
+        if not os.path.isdir(root):
+            raise UserError(
+                f"data_folder={root}: there is no such folder; name yours "
+                "with --data_folder=/path/to/corpus"
+            )
+
+
+def as_list(value):
+    """One path, several separated by commas, or a list.
+
+    Arguments
+    ---------
+    value : str or list
+        As an option may spell it.
+
+    Returns
+    -------
+    list of str
+
+    Example
+    -------
+    >>> as_list("a.txt, b.txt")
+    ['a.txt', 'b.txt']
+    """
+    value = value.split(",") if isinstance(value, str) else value
+    return [str(item).strip() for item in value]
+
+
+def speaker_function(params):
+    """An utterance's or model's name to its speaker's.
+
+    Arguments
+    ---------
+    params : dict
+        Its ``speaker_pattern`` is a regular expression whose first group is
+        the speaker.
+
+    Returns
+    -------
+    callable
+
+    Raises
+    ------
+    UserError
+        No such pattern, or, when called, a name that it does not match.
+
+    Example
+    -------
+    >>> speaker_function({"speaker_pattern": "([^/]+)/"})("ann/1/a.wav")
+    'ann'
+    """
+    try:
+        pattern = re.compile(params["speaker_pattern"])
+    except (TypeError, re.error) as error:
+        # HyperPyYAML reads what is in brackets from end to end as a tuple.
+        raise UserError(
+            f"speaker_pattern={params['speaker_pattern']!r}: it must be a "
+            f"regular expression that does not end in a bracket ({error})"
+        ) from error
+    if pattern.groups != 1:
+        raise UserError(
+            f"speaker_pattern={pattern.pattern!r}: one group is the speaker"
+        )
+
+    def speaker_of(name):
+        found = pattern.match(name)
+        if not found:
+            raise UserError(
+                f"speaker_pattern={pattern.pattern!r} does not match {name}"
+            )
+        return found[1]
+
+    return speaker_of
+
+
+def load_encoder(params, run_opts):
+    """The encoder of an inference folder or a hub repository.
+
+    Arguments
+    ---------
+    params : dict
+        Its ``pretrain_path`` and ``output_folder``.
+    run_opts : speechbrain.utils.run_opts.RunOptions
+        The device.
+
+    Returns
+    -------
+    encoder : speechbrain.inference.EncoderClassifier
+        Ready.
+    key : str
+        Changes with the model's files.
+    model_file : str
+        The embedding model's parameters.
+
+    Raises
+    ------
+    UserError
+        No such folder.
+    """
+    source = params["pretrain_path"]
+    if not os.path.isdir(source) and (
+        source.startswith((".", "/", "results")) or source.count("/") != 1
+    ):
+        raise UserError(
+            f"pretrain_path={source}: there is no such folder; it is the "
+            "`inference` folder of a training's output, or a hub repository"
+        )
+    is_folder = os.path.isdir(source)
+    # What is fetched stays there for good, so each model has its own place.
+    name = folder_digest(source) if is_folder else source.replace("/", "--")
+    savedir = os.path.join(params["output_folder"], "models", name)
+    encoder = EncoderClassifier.from_hparams(
+        source=source,
+        savedir=savedir,
+        run_opts={"device": run_opts.device or "cpu"},
+    )
+    folder = source if is_folder else savedir
+    model_file = os.path.join(folder, "embedding_model.ckpt")
+    return encoder, folder_digest(folder), model_file
+
+
+def _audio_of(trials, models, params):
+    """Name -> audio of all that a list compares."""
+    enrolled = {name: models.get(name, [name]) for name in trials.enrol_ids}
+    utterances = dict.fromkeys(trials.test_ids)
+    for parts in enrolled.values():
+        utterances.update(dict.fromkeys(parts))
+    roots = as_list(params["data_folder"])
+    found = locate(utterances, roots, trials.path)
+    if params["enrolment"] == "concatenate":
+        joined = {m: tuple(found[p] for p in ps) for m, ps in enrolled.items()}
+        found = {name: found[name] for name in trials.test_ids} | joined
+    return found
+
+
+def _conditions(params, lists, speaker_of):
+    """The conditions of each list, or None for each."""
+    if not params["metadata"]:
+        return [None] * len(lists)
+    columns = as_list(params["conditions"])
+    metadata = read_metadata(params["metadata"], columns)
+    return [
+        split_by_conditions(trials, metadata, columns, speaker_of)
+        for trials in lists
+    ]
+
+
+def _scorer(params, embed):
+    """(enrol, test, enrol_index, test_index) -> scores."""
+    if params["backend"] == "cosine" and params["score_norm"] == "none":
+        return scoring.inner_products
+    manifest = read_manifest(params["cohort"])
+    found = embed({u.ID: u.wav for u in manifest})
+    speakers = [u.spk_id for u in manifest]
+    cohort = np.stack([found[u.ID] for u in manifest])
+    if params["backend"] == "plda":
+        model = fit_plda(cohort, speakers, params["plda_rank"])
+        return functools.partial(plda_scores, model)
+    if params["cohort_of"] == "speakers":
+        of_speaker = {}
+        for speaker, vector in zip(speakers, cohort):
+            of_speaker.setdefault(speaker, []).append(vector)
+        cohort = np.stack(
+            [mean_embedding(v, params["crops"]) for v in of_speaker.values()]
+        )
+    top_n = params["top_n"] if params["score_norm"] == "as-norm" else None
+
+    def normalised(enrol, test, enrol_index, test_index):
+        scores = scoring.inner_products(enrol, test, enrol_index, test_index)
+        sides = (
+            [x[index] for x in scoring.cohort_statistics(side, cohort, top_n)]
+            for side, index in ((enrol, enrol_index), (test, test_index))
+        )
+        return scoring.normalize_scores(scores, *sides, params["score_norm"])
+
+    return normalised
+
+
+def _calibration(params, embed, score):
+    """Fitted on pairs of held-out speakers, or None."""
+    if not params["calibration"]:
+        return None
+    manifest = read_manifest(params["calibration"])
+    found = embed({u.ID: u.wav for u in manifest})
+    vectors = np.stack([found[u.ID] for u in manifest])
+    first, second, labels = calibration_trials([u.spk_id for u in manifest])
+    calibration = fit_calibration(
+        score(vectors, vectors, first, second), labels, params["p_target"]
+    )
+    calibration.save(os.path.join(params["output_folder"], "calibration.json"))
+    return calibration
+
+
+def _report(params, metrics, scored, model_file):
+    output, p_target = params["output_folder"], params["p_target"]
+    facts = {
+        "backend": params["backend"],
+        "score_norm": params["score_norm"],
+        "enrolment": params["enrolment"] if params["enrolment_map"] else None,
+        "crops": params["crops"],
+        "calibrated": bool(params["calibration"]),
+        "model": os.path.abspath(model_file),
+        "model_sha256": file_digest(model_file),
+    }
+    det = plots.det(scored, p_target)
+    with written_aside(os.path.join(output, "det.png"), binary=True) as file:
+        file.write(plots.png(det))
+    histograms = {
+        name: plots.svg(plots.score_histogram(scores, labels, p_target))
+        for name, (scores, labels) in scored.items()
+    }
+    write_page(
+        os.path.join(output, "report.html"),
+        metrics,
+        plots.svg(det),
+        histograms,
+        facts,
+    )
+    write_json(
+        os.path.join(output, "metrics.json"), {"trials": metrics, **facts}
+    )
