@@ -29,14 +29,12 @@ from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.corpora.manifest import read_manifest
 from speechbrain_scl.dataio import read_crop
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.metrics import eer
+from speechbrain_scl.evaluation.plots import IMPOSTOR, TARGET, draw_scores
 from speechbrain_scl.experiment import user_errors_in_one_line
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
-
-TARGET, IMPOSTOR = "#0072b2", "#d55e00"  # told apart by the colour-blind
 
 
 def main():
@@ -72,25 +70,8 @@ def scores(list, runs):
     )
     for axis, run in zip(axes[0], runs):
         found, labels = read_scores(run, list)
-        bins = np.linspace(found.min(), found.max(), 61)
-        for kind, color, chosen in (
-            ("target", TARGET, labels),
-            ("impostor", IMPOSTOR, ~labels),
-        ):
-            axis.hist(
-                found[chosen],
-                bins,
-                density=True,
-                alpha=0.6,
-                color=color,
-                label=f"{chosen.sum():,} {kind}",
-            )
-        rate, threshold = eer(found, labels)
-        axis.axvline(threshold, color="black", lw=1)
-        axis.set_title(f"{title(run)}: EER {100 * rate:.2f} %", fontsize=10)
-        axis.set_xlabel("score")
-        axis.legend(fontsize=8)
-    axes[0][0].set_ylabel("density")
+        draw_scores(axis, found, labels)
+        axis.set_title(title(run), fontsize=10)
     figure.suptitle(list, fontsize=10)
     return figure
 
