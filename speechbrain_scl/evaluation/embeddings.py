@@ -225,7 +225,7 @@ def _read(batch):
 
 def _embed(encoder, wavs, utterances):
     """Unit embeddings [batch, dim], or the utterance whose is not."""
-    with torch.no_grad():
+    with torch.inference_mode():
         vectors = encoder(wavs).cpu().float()
     norms = vectors.norm(dim=1, keepdim=True)
     for parts, norm in zip(utterances, norms):

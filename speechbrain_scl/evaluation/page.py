@@ -49,7 +49,7 @@ def write_page(path, metrics, det, histograms, facts):
             f"{_conditions(found)}</section>"
         )
     listed = "".join(
-        f"<dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd>"
+        f"<dt>{escape(str(key))}</dt><dd>{escape(str(value or 'none'))}</dd>"
         for key, value in facts.items()
     )
     with written_aside(path) as file:
