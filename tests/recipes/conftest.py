@@ -3,33 +3,13 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from commands import RECIPE, ROOT, SMALL, trial_option
 
 from speechbrain_scl.corpora.mini import make_mini_corpus
 
-ROOT = Path(__file__).resolve().parents[2]
-RECIPE = ROOT / "recipes" / "VoxCeleb" / "SpeakerRec"
 sys.path.insert(0, str(ROOT / "recipes" / "VoxCeleb"))
-
-
-SMALL = [
-    "../../../hparams/ecapa_small.yaml",
-    "--number_of_epochs=2",
-    "--valid_speakers=2",
-    "--speakers_per_batch=4",
-    "--sentence_len=0.5",
-    "--valid_len=0.5",
-    "--embedding_model={channels: [16, 16, 16, 16, 48], attention_channels: 8}",
-]
-LISTS = ("trials-same-language", "trials-cross-language")
-
-
-def trial_option(corpus, key, lists=LISTS):
-    """The corpus's own lists as an option of the command line."""
-    paths = ", ".join(str(corpus / f"{name}.txt") for name in lists)
-    return f"--{key}=[{paths}]"
 
 
 @pytest.fixture(scope="session")

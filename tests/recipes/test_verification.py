@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import LISTS, RECIPE, trial_option
+from commands import LISTS, RECIPE, trial_option
 
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.metrics import act_dcf, cllr, eer

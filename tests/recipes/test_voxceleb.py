@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import LISTS, SMALL, trial_option
+from commands import LISTS, SMALL, trial_option
 
 from speechbrain.inference import SpeakerRecognition
 from speechbrain_scl.evaluation.metrics import eer
