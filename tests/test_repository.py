@@ -8,9 +8,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TRAIN = "recipes/VoxCeleb/SpeakerRec/train_speaker_embeddings.py"
-VERIFY = "recipes/VoxCeleb/SpeakerRec/speaker_verification_cosine.py"
-HPARAMS = "recipes/VoxCeleb/SpeakerRec/hparams"
+VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
+CNCELEB = "recipes/CNCeleb/SpeakerRec"
+TRAIN, VERIFY = "train_speaker_embeddings.py", "speaker_verification_cosine.py"
 # SpeechBrain's Brain reads these from the hparams by itself.
 BRAIN_OPTIONS = {"ckpt_interval_minutes", "skip_nonfinite_grads"}
 
@@ -34,10 +34,16 @@ def test_the_readmes_paths_exist():
 @pytest.mark.parametrize(
     "hparams, script",
     [
-        (f"{HPARAMS}/ecapa_scl.yaml", TRAIN),
-        (f"{HPARAMS}/verification_ecapa_scl.yaml", VERIFY),
-        ("hparams/ecapa_small.yaml", TRAIN),
-        ("hparams/verification_small.yaml", VERIFY),
+        *(
+            (f"{recipe}/hparams/{name}.yaml", f"{recipe}/{script}")
+            for recipe in (VOXCELEB, CNCELEB)
+            for name, script in (
+                ("ecapa_scl", TRAIN),
+                ("verification_ecapa_scl", VERIFY),
+            )
+        ),
+        ("hparams/ecapa_small.yaml", f"{VOXCELEB}/{TRAIN}"),
+        ("hparams/verification_small.yaml", f"{VOXCELEB}/{VERIFY}"),
     ],
 )
 def test_every_key_has_a_reader(hparams, script):
@@ -45,7 +51,7 @@ def test_every_key_has_a_reader(hparams, script):
     text = (ROOT / hparams).read_text(encoding="utf-8")
     readers = (ROOT / script).read_text(encoding="utf-8")
     modules = ("evaluation/verification",)
-    if script == TRAIN:
+    if script.endswith(TRAIN):
         modules = ("brain", "training")
     for module in modules:
         path = ROOT / "speechbrain_scl" / f"{module}.py"
@@ -62,7 +68,9 @@ def test_every_key_has_a_reader(hparams, script):
         ), name
 
 
-def test_the_preparation_is_linked_by_convention():
-    link = ROOT / "recipes/VoxCeleb/SpeakerRec/voxceleb_prepare.py"
+@pytest.mark.parametrize("corpus", ["VoxCeleb", "CNCeleb"])
+def test_the_preparation_is_linked_by_convention(corpus):
+    name = f"{corpus.lower()}_prepare.py"
+    link = ROOT / "recipes" / corpus / "SpeakerRec" / name
     assert link.is_symlink()
-    assert link.resolve() == ROOT / "recipes/VoxCeleb/voxceleb_prepare.py"
+    assert link.resolve() == ROOT / "recipes" / corpus / name

@@ -6,25 +6,20 @@ The layout is <data_folder>/wav/<speaker>/<session>/<utterance>.wav (or .flac).
 VoxCeleb2 comes as .m4a and has to be converted first.
 """
 
-import hashlib
-import json
 import os
-import random
 from pathlib import Path
 
-from speechbrain.utils.logger import get_logger
 from speechbrain_scl.corpora.audio import Excluded, check_all, find_audio
 from speechbrain_scl.corpora.download import fetch_file
-from speechbrain_scl.corpora.manifest import (
-    Utterance,
-    report_excluded,
-    write_manifest,
+from speechbrain_scl.corpora.manifest import Utterance, report_excluded
+from speechbrain_scl.corpora.splits import (
+    counts_if_up_to_date,
+    digest,
+    hold_out,
+    write_splits,
 )
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_trials
-from speechbrain_scl.files import write_json
-
-logger = get_logger(__name__)
 
 SAMPLE_RATE = 16000
 
@@ -102,16 +97,10 @@ def prepare_voxceleb(
         "max_excluded": max_excluded,
         "seed": seed,
     }
-    state = {"options": options, "inputs": _digest(lists, paths)}
-    record = Path(save_folder) / "prepare.json"
-    if all(
-        (Path(save_folder) / name).is_file()
-        for name in ("prepare.json", "train.csv", "valid.csv")
-    ):
-        done = json.loads(record.read_text(encoding="utf-8"))
-        if {key: done.get(key) for key in state} == state:
-            logger.info("The manifests in %s are up to date", save_folder)
-            return done["counts"]
+    state = {"options": options, "inputs": digest(lists, paths)}
+    done = counts_if_up_to_date(save_folder, state)
+    if done:
+        return done
 
     trial_speakers = _trial_speakers(lists)
     speaker_of, misplaced = {}, []
@@ -141,32 +130,14 @@ def prepare_voxceleb(
     )
 
     utterances = [_utterance(f, speaker_of[f.path]) for f in accepted]
-    _refuse_duplicates(utterances)
-    held_out = _held_out(utterances, valid_speakers, seed, roots)
-    train = [u for u in utterances if u.spk_id not in held_out]
-    valid = [u for u in utterances if u.spk_id in held_out]
-    counts = {
-        "train": _count(train),
-        "valid": _count(valid),
-        "left_out": left_out,
-        "trial_speakers_kept_out": len(
-            trial_speakers & set(speaker_of.values())
-        ),
-    }
-    if counts["train"]["speakers"] < 2:
-        raise UserError(
-            f"{', '.join(roots)}: {counts['train']['speakers']} training "
-            f"speaker(s) remain without the {len(held_out)} for validation "
-            f"and {counts['trial_speakers_kept_out']} of the trial lists; at "
-            "least 2 are needed"
-        )
-    # Interrupted from here on, the next run must not trust the old record.
-    record.unlink(missing_ok=True)
-    write_manifest(os.path.join(save_folder, "valid.csv"), valid)
-    write_manifest(os.path.join(save_folder, "train.csv"), train)
-    write_json(record, {**state, "counts": counts})
-    _log(counts, save_folder)
-    return counts
+    kept_out = len(trial_speakers & set(speaker_of.values()))
+    return write_splits(
+        save_folder,
+        utterances,
+        hold_out(utterances, valid_speakers, seed, ", ".join(roots)),
+        state,
+        {"left_out": left_out, "trial_speakers_kept_out": kept_out},
+    )
 
 
 def _as_list(value):
@@ -190,20 +161,6 @@ def _wav_folder(root):
     return folder
 
 
-def _digest(lists, paths):
-    """Changes with the content of a list and with the files of the corpus."""
-    digest = hashlib.sha256()
-    for path in lists:
-        digest.update(Path(path).read_bytes())
-    for files in paths.values():
-        for path in files:
-            digest.update(os.fsencode(path))
-            if os.path.exists(path):  # not a link into nowhere
-                stat = os.stat(path)
-                digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
-    return digest.hexdigest()
-
-
 def _trial_speakers(lists):
     speakers = set()
     for path in lists:
@@ -223,81 +180,3 @@ def _utterance(file, speaker):
         stop=file.samples,
         spk_id=speaker,
     )
-
-
-def _refuse_duplicates(utterances):
-    seen = {}
-    for utterance in utterances:
-        other = seen.setdefault(utterance.ID, utterance.wav)
-        if other != utterance.wav:
-            raise UserError(
-                f"{other} and {utterance.wav} are the same utterance "
-                f"{utterance.ID}: remove one"
-            )
-
-
-def _held_out(utterances, valid_speakers, seed, roots):
-    per_speaker = {}
-    for utterance in utterances:
-        n = per_speaker.get(utterance.spk_id, 0)
-        per_speaker[utterance.spk_id] = n + 1
-    if not isinstance(valid_speakers, int):
-        valid_speakers = _as_list(valid_speakers)
-        unknown = sorted(set(valid_speakers) - set(per_speaker))
-        if unknown:
-            raise UserError(
-                f"valid_speakers: {', '.join(unknown)} not in "
-                f"{', '.join(roots)}, or in a trial list"
-            )
-        return set(valid_speakers)
-    able = sorted(s for s, n in per_speaker.items() if n > 1)
-    if not 2 <= valid_speakers <= min(len(able), len(per_speaker) - 2):
-        raise UserError(
-            f"valid_speakers={valid_speakers}: {len(able)} of "
-            f"{len(per_speaker)} speakers have the two utterances needed for "
-            "validation, and two must remain for training: choose 2 to "
-            f"{min(len(able), len(per_speaker) - 2)}"
-        )
-    most = sorted(able, key=lambda s: (-per_speaker[s], s))
-    most = most[: max(len(per_speaker) // 4, valid_speakers)]
-    return set(random.Random(seed).sample(most, valid_speakers))
-
-
-def _count(utterances):
-    per_speaker = {}
-    for u in utterances:
-        per_speaker[u.spk_id] = per_speaker.get(u.spk_id, 0) + 1
-    return {
-        "speakers": len(per_speaker),
-        "utterances": len(utterances),
-        "hours": round(sum(u.duration for u in utterances) / 3600, 3),
-        "speakers_with_one_utterance": sum(
-            n == 1 for n in per_speaker.values()
-        ),
-    }
-
-
-def _log(counts, save_folder):
-    for split in ("train", "valid"):
-        logger.info(
-            "%s: %d utterances of %d speakers, %.2f h",
-            split,
-            counts[split]["utterances"],
-            counts[split]["speakers"],
-            counts[split]["hours"],
-        )
-    logger.info(
-        "%d speakers of the trial lists kept out of both",
-        counts["trial_speakers_kept_out"],
-    )
-    singles = counts["train"]["speakers_with_one_utterance"]
-    if singles:
-        logger.warning(
-            "%d training speakers have one utterance: their positives come "
-            "from its augmented views only",
-            singles,
-        )
-    for reason, n in counts["left_out"].items():
-        logger.warning("%d files left out: %s", n, reason)
-    if counts["left_out"]:
-        logger.warning("each is named in %s/excluded.csv", save_folder)

@@ -46,9 +46,11 @@ def write_manifest(path, utterances):
     path : str
         The file.
     utterances : list of Utterance
-        The rows.
+        The rows; a subclass's further fields become further columns.
     """
-    write_csv(path, COLUMNS, map(dataclasses.astuple, utterances))
+    kind = type(utterances[0]) if utterances else Utterance
+    columns = [field.name for field in dataclasses.fields(kind)]
+    write_csv(path, columns, map(dataclasses.astuple, utterances))
 
 
 def write_csv(path, columns, rows):

@@ -8,6 +8,7 @@ import numpy as np
 from speechbrain_scl.errors import UserError
 
 UNKNOWN = "unknown"
+_TEST_SIDE = "test_"
 # Upper edges in seconds; a trial is as long as its shorter side.
 _DURATIONS = (2.0, 4.0, 8.0)
 # Told apart by hardly any value: names and numbers, not conditions.
@@ -24,6 +25,7 @@ def read_metadata(path, columns):
         them; endings do not count) or ``speaker``, and with ``columns``.
     columns : list of str
         The conditions, e.g. gender, language; ``duration`` is in seconds.
+        ``test_X`` reads the column X.
 
     Returns
     -------
@@ -46,6 +48,7 @@ def read_metadata(path, columns):
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such metadata file")
     found = {}
+    columns = [column.removeprefix(_TEST_SIDE) for column in columns]
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         names = reader.fieldnames or []
@@ -80,7 +83,8 @@ def split_by_conditions(trials, metadata, columns, speaker_of):
     metadata : dict
         As ``read_metadata`` returns it.
     columns : list of str
-        The conditions to tell apart.
+        The conditions to tell apart; of ``test_X`` the test side counts alone,
+        as where models are enrolled with several values of X.
     speaker_of : callable
         An utterance's or enrolment model's name to its speaker's, where the
         metadata knows speakers only.
@@ -113,10 +117,12 @@ def split_by_conditions(trials, metadata, columns, speaker_of):
         )
     found = {}
     for column in columns:
-        codes, values = _codes(sides, column)
+        codes, values = _codes(sides, column.removeprefix(_TEST_SIDE))
         low, high = np.sort(codes, axis=0)
         if column == "duration":
             high = low
+        if column.startswith(_TEST_SIDE):
+            low = high = codes[1]
         numbers, which = np.unique(
             low * len(values) + high, return_inverse=True
         )

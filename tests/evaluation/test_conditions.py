@@ -57,6 +57,17 @@ def test_pairs_of_values_have_no_order_and_nothing_is_dropped(trials, tmp_path):
         assert np.array_equal(sum(x.astype(int) for x in parts), np.ones(5))
 
 
+def test_the_test_side_alone(trials, tmp_path):
+    path = write(tmp_path, "path,genre\nann/1/b,song\nbob/1/a,vlog\n")
+    metadata = read_metadata(path, ["test_genre"])
+    found = split_by_conditions(trials, metadata, ["test_genre"], speaker_of)
+    assert {name: list(np.flatnonzero(x)) for name, x in found.items()} == {
+        "test_genre: song": [0],
+        "test_genre: unknown": [2, 3],
+        "test_genre: vlog": [1, 4],
+    }
+
+
 def test_a_trial_is_as_long_as_its_shorter_side(trials, tmp_path):
     path = write(
         tmp_path,

@@ -24,12 +24,12 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def run_script():
-    """Runs a script of the recipe folder; returns the finished process."""
+    """Runs a script of a recipe folder; returns the finished process."""
 
-    def run(script, *arguments):
+    def run(script, *arguments, folder=RECIPE):
         return subprocess.run(
             [sys.executable, script, *map(str, arguments)],
-            cwd=RECIPE,
+            cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,

@@ -1,0 +1,1 @@
+../cnceleb_prepare.py

@@ -1,0 +1,36 @@
+#!/usr/bin/env python3
+"""Speaker verification by the cosine of two embeddings.
+
+To run this recipe, use the following command:
+> python speaker_verification_cosine.py --corpus=/path/to/CN-Celeb_flac
+
+Without a yaml file it uses hparams/verification_ecapa_scl.yaml, which scores
+the encoder that train_speaker_embeddings.py hparams/ecapa_scl.yaml left.
+"""
+
+import sys
+
+import speechbrain as sb
+from speechbrain_scl.evaluation.report import table
+from speechbrain_scl.evaluation.verification import verify
+from speechbrain_scl.experiment import read_experiment, user_errors_in_one_line
+
+
+def main(arguments):
+    """Embeds, scores, measures and reports."""
+    params, run_opts, params_file, overrides = read_experiment(
+        arguments, "hparams/verification_ecapa_scl.yaml"
+    )
+    output = params["output_folder"]
+    sb.core.create_experiment_directory(
+        experiment_directory=output,
+        hyperparams_to_save=params_file,
+        overrides=overrides,
+    )
+    metrics = verify(params, run_opts)
+    print(f"\n{table(metrics)}\n\nScores, figures and report.html: {output}")
+
+
+if __name__ == "__main__":
+    with user_errors_in_one_line():
+        main(sys.argv[1:])

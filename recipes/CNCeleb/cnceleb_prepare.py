@@ -1,0 +1,322 @@
+"""Data preparation of CN-Celeb.
+
+Download: https://www.openslr.org/82/
+
+The layout is that of the archives cn-celeb_v2.tar.gz and cn-celeb2_v2.tar.gz:
+
+    CN-Celeb_flac/data/<speaker>/<genre>-<session>-<utterance>.flac
+    CN-Celeb_flac/dev/dev.lst                the training speakers
+    CN-Celeb_flac/eval/enroll/<speaker>-enroll.flac
+    CN-Celeb_flac/eval/test/<speaker>-<genre>-<session>-<utterance>.flac
+    CN-Celeb_flac/eval/lists/enroll.map      model, utterances below data/
+    CN-Celeb_flac/eval/lists/enroll.lst      model, its recording in enroll/
+    CN-Celeb_flac/eval/lists/trials.lst      model, test utterance, 1 or 0
+    CN-Celeb2_flac/data/<speaker>/<genre>-<session>-<utterance>.flac
+
+The lists name .wav files; on disk they are .flac.
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from speechbrain.utils.logger import get_logger
+from speechbrain_scl.corpora.audio import check_all, find_audio
+from speechbrain_scl.corpora.joining import group_short, write_joined
+from speechbrain_scl.corpora.manifest import (
+    Utterance,
+    report_excluded,
+    write_csv,
+)
+from speechbrain_scl.corpora.splits import (
+    counts_if_up_to_date,
+    digest,
+    hold_out,
+    write_splits,
+)
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.enrolment import read_enrolment_map
+from speechbrain_scl.evaluation.trials import read_trials
+
+logger = get_logger(__name__)
+
+SAMPLE_RATE = 16000
+# CN-Celeb v2 and CN-Celeb2 as they are distributed
+EXPECTED = {
+    "CN-Celeb1 training speakers": 797,
+    "CN-Celeb2 training speakers": 1_996,
+    "enrolment models": 196,
+    "test utterances": 17_777,
+    "trials": 3_484_292,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class GenreUtterance(Utterance):
+    """A row with the genre: interview, singing, vlog, ...
+
+    Arguments
+    ---------
+    genre : str
+        As the file's name begins.
+    """
+
+    genre: str
+
+
+def prepare_cnceleb(
+    cnceleb1_folder,
+    cnceleb2_folder,
+    save_folder,
+    valid_speakers=40,
+    min_duration=1.0,
+    joined_duration=5.0,
+    check_audio="headers",
+    max_excluded=0.05,
+    strict=True,
+    seed=1986,
+    skip_prep=False,
+):
+    """Writes train.csv, valid.csv, eval.csv, excluded.csv and prepare.json.
+
+    Training speakers are those of dev.lst and all of CN-Celeb2; a speaker of
+    the trial list among them is an error. eval.csv holds the genre of each
+    test utterance, for results per genre.
+
+    Arguments
+    ---------
+    cnceleb1_folder, cnceleb2_folder : str or None
+        .../CN-Celeb_flac and .../CN-Celeb2_flac; None leaves CN-Celeb2 out.
+    save_folder : str
+        Where the manifests (and joined utterances) are written.
+    valid_speakers : int or list of str
+        How many speakers to hold out, or which.
+    min_duration : float
+        Seconds; shorter files are left out and counted, unless they are
+        joined.
+    joined_duration : float
+        Short utterances of one speaker and genre are joined, in the order of
+        their names, until they have so many seconds; 0 joins none. Joined
+        files are written to ``save_folder``/joined: any tool can read the
+        manifest, for the disk space of the short ones.
+    check_audio : str
+        ``headers`` (fast), or ``full``: decode every file once.
+    max_excluded : float
+        Refuse when a larger share of the files cannot be used.
+    strict : bool
+        Whether another number of speakers, models, test utterances or trials
+        than is distributed is an error, or a warning.
+    seed : int
+        Draws the validation speakers.
+    skip_prep : bool
+        Trust the manifests that are there.
+
+    Returns
+    -------
+    dict
+        Counts: files, seconds, speakers of each split, files left out by
+        reason, what was joined. None with ``skip_prep``.
+
+    Raises
+    ------
+    UserError
+        What is wrong with the folders, lists or files, and the remedy.
+
+    Example
+    -------
+    >>> prepare_cnceleb(  # doctest: +SKIP
+    ...     "/path/to/CN-Celeb_flac", "/path/to/CN-Celeb2_flac", "results/save"
+    ... )
+    """
+    if skip_prep:
+        return None
+    lists = {
+        name: _need(cnceleb1_folder, name)
+        for name in (
+            "dev/dev.lst",
+            "eval/lists/enroll.map",
+            "eval/lists/trials.lst",
+        )
+    }
+    speakers = Path(lists["dev/dev.lst"]).read_text(encoding="utf-8").split()
+    folders = {s: os.path.join(cnceleb1_folder, "data", s) for s in speakers}
+    found = {"CN-Celeb1 training speakers": len(folders)}
+    if cnceleb2_folder:
+        data = _need(cnceleb2_folder, "data")
+        second = {s: os.path.join(data, s) for s in sorted(os.listdir(data))}
+        found["CN-Celeb2 training speakers"] = len(second)
+        twice = sorted(set(folders) & set(second))
+        if twice:
+            raise UserError(
+                f"{data}: {len(twice)} speakers are in CN-Celeb1's dev.lst "
+                f"too; the first is {twice[0]}"
+            )
+        folders.update(second)
+    paths = {speaker: find_audio(f) for speaker, f in folders.items()}
+
+    options = {
+        "cnceleb1_folder": cnceleb1_folder,
+        "cnceleb2_folder": cnceleb2_folder,
+        "valid_speakers": valid_speakers,
+        "min_duration": min_duration,
+        "joined_duration": joined_duration,
+        "check_audio": check_audio,
+        "max_excluded": max_excluded,
+        "strict": strict,
+        "seed": seed,
+    }
+    state = {
+        "options": options,
+        "inputs": digest(list(lists.values()), paths),
+    }
+    done = counts_if_up_to_date(save_folder, state)
+    if done:
+        return done
+
+    trials = read_trials(lists["eval/lists/trials.lst"])
+    models = read_enrolment_map(lists["eval/lists/enroll.map"])
+    found["enrolment models"] = len(models)
+    found["test utterances"] = len(trials.test_ids)
+    found["trials"] = len(trials)
+    _compare(found, strict)
+    _refuse_eval_speakers(folders, trials, models, lists)
+    _write_eval(os.path.join(save_folder, "eval.csv"), trials)
+
+    accepted, excluded = check_all(
+        [path for files in paths.values() for path in files],
+        sample_rate=SAMPLE_RATE,
+        min_duration=0.0 if joined_duration else min_duration,
+        check=check_audio,
+    )
+    left_out = report_excluded(
+        os.path.join(save_folder, "excluded.csv"),
+        excluded,
+        len(accepted) + len(excluded),
+        max_excluded,
+    )
+    speaker_of = {p: s for s, files in paths.items() for p in files}
+    rows = [_utterance(file, speaker_of[file.path]) for file in accepted]
+    facts = {"left_out": left_out, "short_utterances_joined": 0}
+    if joined_duration:
+        rows, facts["short_utterances_joined"] = _join(
+            rows, joined_duration, os.path.join(save_folder, "joined")
+        )
+        kept = [u for u in rows if u.duration >= min_duration]
+        if len(kept) < len(rows):
+            left_out["too short, even joined"] = len(rows) - len(kept)
+        rows = kept
+    return write_splits(
+        save_folder,
+        rows,
+        hold_out(rows, valid_speakers, seed, cnceleb1_folder),
+        state,
+        facts,
+    )
+
+
+def _need(folder, name):
+    path = os.path.join(folder, name)
+    if not os.path.exists(path):
+        raise UserError(
+            f"{path}: not there; {folder} must be the folder CN-Celeb_flac or "
+            "CN-Celeb2_flac of the archives at https://www.openslr.org/82/"
+        )
+    return path
+
+
+def _compare(found, strict):
+    """With the numbers of the distributed corpus."""
+    wrong = [
+        f"{number:,} {name} instead of {EXPECTED[name]:,}"
+        for name, number in found.items()
+        if number != EXPECTED[name]
+    ]
+    if wrong and strict:
+        raise UserError(
+            f"CN-Celeb is not complete: {'; '.join(wrong)}. Unpack the "
+            "archives again, or accept it with strict: False"
+        )
+    for difference in wrong:
+        logger.warning("%s", difference)
+
+
+def _refuse_eval_speakers(folders, trials, models, lists):
+    """No speaker of the evaluation may be trained on."""
+    tested = {_speaker(n) for n in [*trials.enrol_ids, *trials.test_ids]}
+    tested.update(_speaker(name) for name in models)
+    common = sorted(tested & set(folders))
+    if common:
+        raise UserError(
+            f"{len(common)} training speakers are in "
+            f"{lists['eval/lists/trials.lst']} or enroll.map; the first is "
+            f"{common[0]}"
+        )
+
+
+def _speaker(name):
+    """id00800 of id00800-enroll and of test/id00800-singing-01-001.wav."""
+    return os.path.basename(name).split("-")[0]
+
+
+def _write_eval(path, trials):
+    """The genre of each test utterance."""
+    write_csv(
+        path,
+        ["path", "speaker", "genre"],
+        (
+            [name, *os.path.basename(name).split("-")[:2]]
+            for name in trials.test_ids
+        ),
+    )
+
+
+def _utterance(file, speaker):
+    name = os.path.splitext(os.path.basename(file.path))[0]
+    genre, _, rest = name.partition("-")
+    return GenreUtterance(
+        ID=f"{speaker}--{genre}--{rest}",
+        duration=file.duration,
+        wav=os.path.abspath(file.path),
+        start=0,
+        stop=file.samples,
+        spk_id=speaker,
+        genre=genre,
+    )
+
+
+def _join(rows, least, folder):
+    """Rows of which short ones are joined, and how many those were."""
+    alike = {}
+    for row in rows:
+        alike.setdefault((row.spk_id, row.genre), []).append(row)
+    kept, jobs, parts_of = [], {}, {}
+    for (speaker, genre), group in sorted(alike.items()):
+        group.sort(key=lambda row: row.wav)
+        for chosen in group_short([row.duration for row in group], least):
+            parts = [group[i] for i in chosen]
+            if len(parts) == 1:
+                kept.append(parts[0])
+                continue
+            # Named by its parts: other ones never pass for these.
+            names = "\n".join(f"{p.wav} {p.stop}" for p in parts)
+            key = hashlib.sha256(names.encode()).hexdigest()[:12]
+            target = os.path.join(
+                os.path.abspath(folder), speaker, f"{genre}-joined-{key}.flac"
+            )
+            jobs[target] = [part.wav for part in parts]
+            parts_of[target] = parts
+    for target, samples in write_joined(jobs).items():
+        first = parts_of[target][0]
+        name = re.sub(r"^[^-]*-|\.flac$", "", os.path.basename(target))
+        kept.append(
+            dataclasses.replace(
+                first,
+                ID=f"{first.spk_id}--{first.genre}--{name}",
+                duration=samples / SAMPLE_RATE,
+                wav=target,
+                stop=samples,
+            )
+        )
+    return kept, sum(map(len, parts_of.values()))

@@ -1,0 +1,171 @@
+"""CN-Celeb's recipe on a tree in its layout."""
+
+import csv
+import json
+import shutil
+import sys
+
+import pytest
+import soundfile
+from commands import ROOT
+
+from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.corpora.mini_cnceleb import make_mini_cnceleb
+from speechbrain_scl.errors import UserError
+
+sys.path.insert(0, str(ROOT / "recipes" / "CNCeleb"))
+from cnceleb_prepare import prepare_cnceleb  # noqa: E402
+
+LANGUAGES = ("en-us", "cmn", "de", "es")  # all that the small corpus has
+RECIPE = ROOT / "recipes" / "CNCeleb" / "SpeakerRec"
+
+
+@pytest.fixture(scope="session")
+def tree(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cnceleb") / "corpus"
+    make_mini_cnceleb(str(corpus), str(folder), LANGUAGES)
+    return folder
+
+
+def prepare(tree, save, **options):
+    options = {"strict": False, "valid_speakers": 2, **options}
+    return prepare_cnceleb(
+        str(tree / "CN-Celeb_flac"),
+        str(tree / "CN-Celeb2_flac"),
+        str(save),
+        **options,
+    )
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_both_corpora_are_trained_on_and_eval_is_not(tree, tmp_path):
+    counts = prepare(tree, tmp_path, joined_duration=0)
+    assert counts["train"]["speakers"] == 4
+    assert counts["valid"]["speakers"] == 2
+    rows = read(tmp_path / "train.csv") + read(tmp_path / "valid.csv")
+    speakers = {row["spk_id"] for row in rows}
+    assert {s[:3] for s in speakers} == {"id0", "id1"}
+    assert not speakers & {f"id{i:05d}" for i in range(800, 900)}
+    assert {row["genre"] for row in rows} <= {"interview", "singing", "vlog"}
+    tests = read(tmp_path / "eval.csv")
+    lists = tree / "CN-Celeb_flac" / "eval" / "lists"
+    assert [t["path"] for t in tests] == (
+        lists / "test.lst"
+    ).read_text().split()
+    assert all(t["genre"] in t["path"] for t in tests)
+
+
+def test_short_utterances_of_one_genre_are_joined(tree, tmp_path):
+    alone = prepare(tree, tmp_path / "a", joined_duration=0)
+    joined = prepare(tree, tmp_path / "b", joined_duration=4.0)
+    assert joined["short_utterances_joined"] > 0
+    # The same audio in fewer rows
+    assert joined["train"]["utterances"] < alone["train"]["utterances"]
+    assert joined["train"]["hours"] == pytest.approx(
+        alone["train"]["hours"], abs=0.002
+    )
+    for row in read_manifest(str(tmp_path / "b" / "train.csv")):
+        assert soundfile.info(row.wav).frames == row.stop
+        if "joined" in row.wav:
+            assert row.ID.count("--") == 2
+    assert prepare(tree, tmp_path / "b", joined_duration=4.0) == joined
+
+
+def test_the_distributed_numbers_are_checked(tree, tmp_path, caplog):
+    with pytest.raises(UserError, match="3 CN-Celeb1 .* instead of 797; 3 CN"):
+        prepare(tree, tmp_path, strict=True)
+    prepare(tree, tmp_path)
+    assert "trials instead of 3,484,292" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "broken, message",
+    [
+        (lambda root: (root / "dev/dev.lst").unlink(), "dev.lst: not there"),
+        (
+            lambda root: (root / "eval/lists/trials.lst").unlink(),
+            "trials.lst: not there",
+        ),
+        (
+            lambda root: (root / "dev/dev.lst").write_text(
+                "id00000\nid00800\n"
+            ),
+            "1 training speakers are in .* first is id00800",
+        ),
+        (
+            lambda root: (root / "eval/lists/trials.lst").write_text("a b\n"),
+            "trials.lst, line 1: 2 fields",
+        ),
+        (
+            lambda root: (root / "dev/dev.lst").write_text("id77777\n"),
+            "id77777: there is no such folder",
+        ),
+    ],
+)
+def test_a_wrong_tree_is_told(tree, tmp_path, broken, message):
+    copy = tmp_path / "copy"
+    shutil.copytree(tree, copy)
+    broken(copy / "CN-Celeb_flac")
+    with pytest.raises(UserError, match=message):
+        prepare(copy, tmp_path / "save")
+
+
+def test_the_recipes_commands(tree, corpus, run_script, tmp_path):
+    output = tmp_path / "out"
+    done = run_script(
+        "train_speaker_embeddings.py",
+        "hparams/ecapa_scl.yaml",
+        f"--data_folder={tree}",
+        f"--data_folder_noise={corpus / 'noise'}",
+        f"--data_folder_rir={corpus / 'rir'}",
+        f"--output_folder={output}",
+        "--strict=False",
+        "--number_of_epochs=1",
+        "--valid_speakers=2",
+        "--speakers_per_batch=3",
+        "--sentence_len=0.5",
+        "--valid_len=0.5",
+        "--num_workers=0",
+        "--embedding_model={channels: [16, 16, 16, 16, 48], "
+        "attention_channels: 8}",
+        folder=RECIPE,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lists = tree / "CN-Celeb_flac" / "eval" / "lists"
+    figures = {}
+    # Avg, and Concat by the recordings of the corpus and by joined audio
+    for name, kind in (
+        ("enroll.map", "mean"),
+        ("enroll.map", "concatenate"),
+        ("enroll.lst", "mean"),
+    ):
+        folder = tmp_path / f"{name}-{kind}"
+        done = run_script(
+            "speaker_verification_cosine.py",
+            f"--corpus={tree / 'CN-Celeb_flac'}",
+            f"--enrolment_map={lists / name}",
+            f"--enrolment={kind}",
+            f"--metadata={output / 'save' / 'eval.csv'}",
+            f"--pretrain_path={output / 'inference'}",
+            f"--output_folder={folder}",
+            "--bootstrap=20",
+            folder=RECIPE,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        found = json.loads((folder / "metrics.json").read_text())
+        assert found["enrolment"] == kind
+        figures[name, kind] = found["trials"]["trials"]
+        parts = figures[name, kind]["conditions"]
+        assert set(parts) <= {
+            f"test_genre: {g}" for g in ("interview", "singing", "vlog")
+        }
+        n_trials = figures[name, kind]["n_trials"]
+        assert sum(part["n_trials"] for part in parts.values()) == n_trials
+    # The corpus's recordings are its utterances, joined.
+    assert figures["enroll.map", "concatenate"]["eer"] == pytest.approx(
+        figures["enroll.lst", "mean"]["eer"]
+    )
