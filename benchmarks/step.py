@@ -36,7 +36,8 @@ class Step:
 
     def __init__(self, args, parts=None):
         torch.manual_seed(0)
-        self.features = Fbank(n_mels=N_MELS)
+        self.device = torch.device(args.device)
+        self.features = Fbank(n_mels=N_MELS).to(args.device)
         self.normalise = InputNormalization(
             norm_type="sentence", std_norm=False
         )
@@ -47,8 +48,10 @@ class Step:
             dilations=[1, 2, 3, 4, 1],
             attention_channels=128,
             lin_neurons=EMBEDDING_DIM,
+        ).to(args.device)
+        self.classifier = Classifier(
+            EMBEDDING_DIM, device=args.device, out_neurons=args.speakers
         )
-        self.classifier = Classifier(EMBEDDING_DIM, out_neurons=args.speakers)
         self.classification = LogSoftmaxWrapper(
             AdditiveAngularMargin(margin=0.2, scale=30)
         )
@@ -58,7 +61,7 @@ class Step:
         )
 
     def __call__(self, waveforms, labels):
-        lengths = torch.ones(len(waveforms))
+        lengths = torch.ones(len(waveforms), device=self.device)
         features = self.normalise(self.features(waveforms), lengths)
         embeddings = self.encoder(features, lengths)
         loss = self.classification(self.classifier(embeddings), labels[:, None])
@@ -76,6 +79,8 @@ def seconds(step, *batch):
     """Of one step."""
     start = time.perf_counter()
     step(*batch)
+    if step.device.type == "cuda":
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -88,6 +93,7 @@ def main():
     parser.add_argument("--utterances", type=int, default=16)
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--device", default="cpu", help="or cuda")
     parser.add_argument("--pairs", type=int, default=15, help="of steps")
     parser.add_argument(
         "--threads", type=int, default=1, help="see objective.py"
@@ -104,7 +110,7 @@ def main():
         args,
         (ClassAwareAttention(10.0), SupConMarginLoss(), MinNormBalancer("l2")),
     )
-    batch = waveforms, labels
+    batch = waveforms.to(args.device), labels.to(args.device)
     for step in (stock, full):
         step(*batch)
     times = []
