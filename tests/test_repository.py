@@ -16,9 +16,13 @@ BRAIN_OPTIONS = {"ckpt_interval_minutes", "skip_nonfinite_grads"}
 
 
 def test_the_readmes_python_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    objective, evaluation = re.findall(
+        r"```python\n(.*?)```", README, re.DOTALL
+    )
     names = {}
-    exec(code, names)  # noqa: S102
+    exec(evaluation, names)  # noqa: S102
+    assert 0 <= names["rate"] <= 1 and 0 <= names["cost"] <= 1
+    exec(objective, names)  # noqa: S102
     assert names["embeddings"].grad.isfinite().all()
     assert names["weights"].sum().item() == pytest.approx(1)
 
