@@ -56,6 +56,9 @@ setup(
         "matplotlib>=3.8",
         "tqdm>=4.42",
     ],
+    entry_points={
+        "console_scripts": ["speechbrain-scl = speechbrain_scl.cli:main"]
+    },
     extras_require={
         "demo": demo,
         "kaldi": kaldi,

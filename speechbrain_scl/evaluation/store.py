@@ -54,6 +54,34 @@ def save_embeddings(path, embeddings):
         raise UserError(f"{path}: end it in .npz, .ark or .scp")
 
 
+def load_embeddings(path):
+    """Reads what ``save_embeddings`` wrote as .npz.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+
+    Returns
+    -------
+    dict
+        Name -> numpy.ndarray [dim].
+
+    Raises
+    ------
+    UserError
+        No such file, or one of another kind.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: there is no such file of embeddings")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            ids, vectors = stored["ids"].tolist(), stored["embeddings"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: no file of embeddings: {error}") from error
+    return dict(zip(ids, vectors))
+
+
 def read_cache(path):
     """Reads what ``write_cache`` left.
 

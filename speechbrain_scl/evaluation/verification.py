@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 
-from speechbrain.inference import EncoderClassifier
 from speechbrain_scl.corpora.download import fetch_file
 from speechbrain_scl.corpora.manifest import read_manifest
 from speechbrain_scl.errors import UserError
@@ -20,6 +19,7 @@ from speechbrain_scl.evaluation.conditions import (
     split_by_conditions,
 )
 from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
+from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.enrolment import (
     CONVENTIONS,
     mean_embedding,
@@ -27,11 +27,7 @@ from speechbrain_scl.evaluation.enrolment import (
 )
 from speechbrain_scl.evaluation.page import write_page
 from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
-from speechbrain_scl.evaluation.store import (
-    file_digest,
-    folder_digest,
-    save_embeddings,
-)
+from speechbrain_scl.evaluation.store import file_digest, save_embeddings
 from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials
 from speechbrain_scl.files import write_json, written_aside
 
@@ -87,11 +83,15 @@ def verify(params, run_opts):
         report.trial_speakers(trials, speaker_of)
     splits = _conditions(params, lists, speaker_of)
 
-    encoder, model_key, model_file = load_encoder(params, run_opts)
+    encoder = load_encoder(
+        params["pretrain_path"],
+        os.path.join(output, "models"),
+        run_opts.device or "cpu",
+    )
     embed = functools.partial(
         extract_embeddings,
-        lambda wavs: encoder.encode_batch(wavs).squeeze(1),
-        model_key=model_key,
+        encoder,
+        model_key=encoder.key,
         cache=os.path.join(output, "embedding_cache.npz"),
         batch_size=params["batch_size"],
         sample_rate=params["sample_rate"],
@@ -132,7 +132,7 @@ def verify(params, run_opts):
         report.write_scores(
             os.path.join(output, f"scores{suffix}.txt"), trials, scores
         )
-    _report(params, metrics, scored, model_file)
+    _report(params, metrics, scored, encoder.model_file)
     return metrics
 
 
@@ -240,52 +240,6 @@ def speaker_function(params):
         return found[1]
 
     return speaker_of
-
-
-def load_encoder(params, run_opts):
-    """The encoder of an inference folder or a hub repository.
-
-    Arguments
-    ---------
-    params : dict
-        Its ``pretrain_path`` and ``output_folder``.
-    run_opts : speechbrain.utils.run_opts.RunOptions
-        The device.
-
-    Returns
-    -------
-    encoder : speechbrain.inference.EncoderClassifier
-        Ready.
-    key : str
-        Changes with the model's files.
-    model_file : str
-        The embedding model's parameters.
-
-    Raises
-    ------
-    UserError
-        No such folder.
-    """
-    source = params["pretrain_path"]
-    if not os.path.isdir(source) and (
-        source.startswith((".", "/", "results")) or source.count("/") != 1
-    ):
-        raise UserError(
-            f"pretrain_path={source}: there is no such folder; it is the "
-            "`inference` folder of a training's output, or a hub repository"
-        )
-    is_folder = os.path.isdir(source)
-    # What is fetched stays there for good, so each model has its own place.
-    name = folder_digest(source) if is_folder else source.replace("/", "--")
-    savedir = os.path.join(params["output_folder"], "models", name)
-    encoder = EncoderClassifier.from_hparams(
-        source=source,
-        savedir=savedir,
-        run_opts={"device": run_opts.device or "cpu"},
-    )
-    folder = source if is_folder else savedir
-    model_file = os.path.join(folder, "embedding_model.ckpt")
-    return encoder, folder_digest(folder), model_file
 
 
 def _audio_of(trials, models, params):

@@ -1,0 +1,227 @@
+"""The command line for recordings rather than corpora.
+
+    speechbrain-scl verify MODEL a.wav b.wav [--calibration FILE]
+    speechbrain-scl embed MODEL a.wav b.wav --output embeddings.npz
+    speechbrain-scl enrol MODEL VOICES.npz ann a.wav b.wav
+    speechbrain-scl score MODEL VOICES.npz test.wav [--calibration FILE]
+
+MODEL is the inference folder of a training, or a hub repository such as
+speechbrain/spkrec-ecapa-voxceleb. Recordings are 16 kHz mono wav or flac
+(python -m speechbrain_scl.corpora.own converts others). The calibration is the
+calibration.json of a verification run: it turns a cosine into a log-likelihood
+ratio, and the decision is right at the prior that --p-target names.
+"""
+
+import argparse
+import math
+import os
+import tempfile
+
+import numpy as np
+import torch
+
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.calibration import Calibration
+from speechbrain_scl.evaluation.embeddings import extract_embeddings
+from speechbrain_scl.evaluation.encoder import load_encoder
+from speechbrain_scl.evaluation.enrolment import mean_embedding
+from speechbrain_scl.evaluation.store import load_embeddings, save_embeddings
+from speechbrain_scl.experiment import user_errors_in_one_line
+
+# What a store of voices remembers the model by.
+_MODEL = "model:"
+
+
+def verify(args):
+    """Scores two recordings, and decides where it can."""
+    key, vectors = embed_files(args.model, args.recordings)
+    first, second = (vectors[path] for path in args.recordings)
+    print(decision(float(first @ second), args.calibration, args.p_target))
+
+
+def embed(args):
+    """Writes the recordings' embeddings."""
+    _, vectors = embed_files(args.model, args.recordings)
+    save_embeddings(args.output, vectors)
+    print(f"{args.output}: {len(vectors)} embeddings")
+
+
+def enrol(args):
+    """Adds a speaker to a store of voices, or replaces it."""
+    key, vectors = embed_files(args.model, args.recordings)
+    voices = {}
+    if os.path.exists(args.voices):
+        voices = read_voices(args.voices, key)
+    voices[args.name] = mean_embedding(list(vectors.values()))
+    marker = {_MODEL + key: np.zeros_like(voices[args.name])}
+    save_embeddings(args.voices, {**marker, **voices})
+    print(
+        f"{args.voices}: {args.name} enrolled with {len(vectors)} "
+        f"recording(s); {len(voices)} speaker(s)"
+    )
+
+
+def score(args):
+    """Scores recordings against every voice of a store."""
+    key, vectors = embed_files(args.model, args.recordings)
+    voices = read_voices(args.voices, key)
+    for path, vector in vectors.items():
+        scores = {name: float(voice @ vector) for name, voice in voices.items()}
+        for name in sorted(scores, key=scores.get, reverse=True):
+            said = decision(scores[name], args.calibration, args.p_target)
+            print(f"{path}  {name}  {said}")
+
+
+def embed_files(model, paths):
+    """The model's key, and path -> embedding.
+
+    Arguments
+    ---------
+    model : str
+        A folder or hub repository.
+    paths : list of str
+        Recordings.
+
+    Returns
+    -------
+    key : str
+        Changes with the model.
+    embeddings : dict
+        Path -> numpy.ndarray [dim], unit length.
+
+    Raises
+    ------
+    UserError
+        A recording that is not there or cannot be used.
+    """
+    for path in paths:
+        if not os.path.isfile(path):
+            raise UserError(f"{path}: there is no such recording")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = load_encoder(model, folder, device)
+        vectors = extract_embeddings(
+            encoder,
+            {path: path for path in paths},
+            encoder.key,
+            sample_rate=encoder.sample_rate,
+        )
+    return encoder.key, vectors
+
+
+def read_voices(path, key):
+    """The voices of a store that this model made.
+
+    Arguments
+    ---------
+    path : str
+        As ``enrol`` wrote it.
+    key : str
+        The model's.
+
+    Returns
+    -------
+    dict
+        Name -> numpy.ndarray [dim].
+
+    Raises
+    ------
+    UserError
+        No such store, or another model's.
+    """
+    voices = load_embeddings(path)
+    if _MODEL + key not in voices:
+        raise UserError(
+            f"{path}: its voices were enrolled with another model; enrol them "
+            "again with this one"
+        )
+    return {n: v for n, v in voices.items() if not n.startswith(_MODEL)}
+
+
+def decision(cosine, calibration, p_target):
+    """A score in words.
+
+    Arguments
+    ---------
+    cosine : float
+        Of two embeddings.
+    calibration : str or None
+        A calibration.json.
+    p_target : float
+        Prior of the same speaker, at equal costs of both errors.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> decision(0.5, None, 0.5)
+    'cosine 0.500; no decision without --calibration'
+    >>> path = str(getfixture("tmp_path") / "calibration.json")
+    >>> Calibration(20.0, -8.0, 0.01, 1000).save(path)
+    >>> decision(0.7, path, 0.5)
+    'cosine 0.700, log-likelihood ratio 6.00 >= 0.00: same speaker'
+    >>> decision(0.5, path, 0.01)
+    'cosine 0.500, log-likelihood ratio 2.00 < 4.60: different speakers'
+    """
+    if calibration is None:
+        return f"cosine {cosine:.3f}; no decision without --calibration"
+    if not 0 < p_target < 1:
+        raise UserError(f"--p-target {p_target}: between 0 and 1, please")
+    llr = float(Calibration.load(calibration)(cosine))
+    threshold = math.log((1 - p_target) / p_target)
+    same = llr >= threshold
+    return (
+        f"cosine {cosine:.3f}, log-likelihood ratio {llr:.2f} "
+        f"{'>=' if same else '<'} {threshold:.2f}: "
+        f"{'same speaker' if same else 'different speakers'}"
+    )
+
+
+def main(arguments=None):
+    """Reads the command line and runs one command.
+
+    Arguments
+    ---------
+    arguments : list of str or None
+        Those of the program.
+    """
+    parser = argparse.ArgumentParser(
+        prog="speechbrain-scl",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(run, *positional):
+        made = commands.add_parser(run.__name__, help=run.__doc__)
+        made.set_defaults(run=run)
+        made.add_argument("model", help="a folder or hub repository")
+        for name in positional:
+            made.add_argument(name)
+        return made
+
+    def decides(made):
+        made.add_argument("--calibration", help="a calibration.json")
+        made.add_argument(
+            "--p-target",
+            type=float,
+            default=0.5,
+            help="prior of the same speaker, at equal costs (default 0.5)",
+        )
+
+    made = command(verify)
+    made.add_argument("recordings", nargs=2)
+    decides(made)
+    made = command(embed)
+    made.add_argument("recordings", nargs="+")
+    made.add_argument("--output", required=True, help=".npz, .ark or .scp")
+    made = command(enrol, "voices", "name")
+    made.add_argument("recordings", nargs="+")
+    made = command(score, "voices")
+    made.add_argument("recordings", nargs="+")
+    decides(made)
+    args = parser.parse_args(arguments)
+    with user_errors_in_one_line():
+        args.run(args)
