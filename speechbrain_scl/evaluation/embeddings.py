@@ -25,7 +25,7 @@ _SAVE_SECONDS = 120
 _READ_AHEAD = 4  # batches
 
 
-def locate(names, roots, source):
+def locate(names, roots, source, line_of=None):
     """Finds the audio file of each name of a trial list.
 
     Arguments
@@ -37,6 +37,8 @@ def locate(names, roots, source):
         Data folders, searched in order.
     source : str
         Who names them, for the error.
+    line_of : callable or None
+        A name to its line in the source, or None.
 
     Returns
     -------
@@ -66,9 +68,11 @@ def locate(names, roots, source):
             missing.append(name)
         found[name] = path
     if missing:
+        line = line_of(missing[0]) if line_of else None
         raise UserError(
             f"{source}: {len(missing)} of {len(found)} utterances are not "
             f"below {', '.join(map(str, roots))}; the first is {missing[0]}"
+            + (f" in line {line}" if line else "")
         )
     return found
 

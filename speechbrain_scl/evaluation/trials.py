@@ -51,6 +51,22 @@ class Trials:
     def __len__(self):
         return len(self.labels)
 
+    def line_of(self, name):
+        """Where an utterance or model comes first; None where it does not.
+
+        Arguments
+        ---------
+        name : str
+            As the list spells it.
+
+        Returns
+        -------
+        int or None
+        """
+        with open(self.path, encoding="utf-8-sig") as file:
+            lines = enumerate(file, 1)
+            return next((n for n, line in lines if name in line.split()), None)
+
 
 def read_trials(path, layout="auto"):
     """Reads a trial list.

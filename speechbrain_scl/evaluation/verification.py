@@ -249,7 +249,7 @@ def _audio_of(trials, models, params):
     for parts in enrolled.values():
         utterances.update(dict.fromkeys(parts))
     roots = as_list(params["data_folder"])
-    found = locate(utterances, roots, trials.path)
+    found = locate(utterances, roots, trials.path, trials.line_of)
     if params["enrolment"] == "concatenate":
         joined = {m: tuple(found[p] for p in ps) for m, ps in enrolled.items()}
         found = {name: found[name] for name in trials.test_ids} | joined

@@ -7,6 +7,7 @@ import torch
 
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
+from speechbrain_scl.evaluation.trials import read_trials
 
 
 @pytest.fixture
@@ -85,6 +86,13 @@ def test_files_that_cannot_be_scored_are_counted(files, tmp_path):
 def test_missing_utterances_are_counted(tmp_path):
     with pytest.raises(UserError, match="trials.txt: 2 of 2 .* first is a.wav"):
         locate(["a.wav", "b.wav"], [str(tmp_path)], "trials.txt")
+    path = tmp_path / "trials.txt"
+    path.write_text("1 a b\n0 a c\n")
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "b.wav").touch()
+    trials = read_trials(str(path))
+    with pytest.raises(UserError, match="1 of 2 .* first is c in line 2"):
+        locate(trials.test_ids, [str(tmp_path)], trials.path, trials.line_of)
 
 
 def test_joined_files_are_one_utterance(files, tmp_path):
