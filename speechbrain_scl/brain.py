@@ -4,13 +4,16 @@ import torch
 import torch.nn.functional as F
 
 import speechbrain as sb
+from speechbrain.utils.distributed import ddp_broadcast
 from speechbrain.utils.logger import get_logger
+from speechbrain_scl.distributed import all_reduce_sum, world_size
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.resilience import ResilientBrain
 
 logger = get_logger(__name__)
 
 
-class SupConSpeakerBrain(sb.core.Brain):
+class SupConSpeakerBrain(ResilientBrain):
     """Trains speaker embeddings by classification and margin contrast.
 
     A training step makes the views (the augmenter's, the clean crop among
@@ -21,7 +24,8 @@ class SupConSpeakerBrain(sb.core.Brain):
         L = w_1 L_classification + w_2 L_contrastive
 
     ``fit_batch`` is SpeechBrain's own, so mixed precision, gradient
-    accumulation, DDP and the non-finite checks work as in any recipe. Without
+    accumulation and DDP work as in any recipe; what ``ResilientBrain`` adds
+    keeps interruptions and non-finite batches from doing harm. Without
     ``contrastive_loss`` this is the Brain of SpeechBrain's VoxCeleb recipe,
     with the same losses.
 
@@ -153,6 +157,11 @@ class SupConSpeakerBrain(sb.core.Brain):
         if hasattr(self.hparams, "wav_augment"):
             labels = self.hparams.wav_augment.replicate_labels(labels)
         classification = self.hparams.compute_cost(outputs, labels, lens)
+        # DDP averages over the processes; a mean over all utterances weighs
+        # a process by how many it holds.
+        n_local = torch.tensor([float(len(labels))], device=labels.device)
+        share = n_local * world_size() / all_reduce_sum(n_local)
+        classification = classification * share.squeeze()
         if self.hparams.contrastive_loss is None:
             return classification
 
@@ -180,33 +189,18 @@ class SupConSpeakerBrain(sb.core.Brain):
 
     def on_fit_batch_start(self, batch, should_step):
         """Steps a per-batch learning rate once per optimiser step."""
-        self.batch_ids = getattr(batch, "id", [])
-        self.buffers_before = [b.clone() for b in self.modules.buffers()]
+        super().on_fit_batch_start(batch, should_step)
+        _restart_recordings(getattr(self.hparams, "wav_augment", None))
+        self.batch_values = {}
         annealing = getattr(self.hparams, "lr_annealing", None)
         if should_step and hasattr(annealing, "on_batch_end"):
             annealing.on_batch_end(self.optimizer)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Undoes what a batch without a finite loss left in the buffers.
-
-        ``skip_nonfinite_grads`` keeps it out of the parameters; the running
-        statistics of batch normalisation would keep it for good.
-        """
-        if not torch.isfinite(loss):
-            for buffer, before in zip(
-                self.modules.buffers(), self.buffers_before
-            ):
-                buffer.copy_(before)
-
-    def check_loss_isfinite(self, loss):
-        """Names the utterances of a batch whose loss is not finite."""
-        if not torch.isfinite(loss):
-            logger.warning(
-                "The loss is %s; the batch was: %s",
-                loss.item(),
-                ", ".join(map(str, self.batch_ids)),
-            )
-        super().check_loss_isfinite(loss)
+        """Adds what the log shows of a batch that counts."""
+        super().on_fit_batch_end(batch, outputs, loss, should_step)
+        if self.loss_is_finite:
+            self.progress.add(self.batch_values)
 
     def make_dataloader(
         self, dataset, stage, ckpt_prefix="dataloader-", **loader_kwargs
@@ -223,8 +217,9 @@ class SupConSpeakerBrain(sb.core.Brain):
     def on_stage_start(self, stage, epoch=None):
         """Starts the epoch's collections."""
         if stage == sb.Stage.TRAIN:
-            self.objective_sums = {}
-            self.objective_count = 0
+            # Within an epoch, a recovered run goes on with its sums.
+            if self.step == 0:
+                self.progress.start_epoch()
         else:
             self.validation_embeddings = []
             self.validation_speakers = []
@@ -232,9 +227,7 @@ class SupConSpeakerBrain(sb.core.Brain):
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Logs the epoch and, after validation, anneals and saves."""
         if stage == sb.Stage.TRAIN:
-            self.train_stats = {"loss": stage_loss}
-            for name, total in self.objective_sums.items():
-                self.train_stats[name] = float(total) / self.objective_count
+            self.train_stats = {"loss": stage_loss, **self.progress.means()}
             return
         error_rate = self._validation_error()
         if stage == sb.Stage.VALID:
@@ -245,13 +238,20 @@ class SupConSpeakerBrain(sb.core.Brain):
                 train_stats=self.train_stats,
                 valid_stats={"EER": error_rate},
             )
+            # The sum's weights change from batch to batch; this part is
+            # always the same measure.
+            loss = self.train_stats.get(
+                "classification", self.train_stats["loss"]
+            )
+            self.progress.point_out_divergence(epoch, loss, error_rate)
             if self.checkpointer is not None:
                 self.checkpointer.save_and_keep_only(
                     meta={"EER": error_rate}, min_keys=["EER"]
                 )
+        super().on_stage_end(stage, stage_loss, epoch)
 
     def _log_objectives(self, losses, weights, attention, labels):
-        """Adds to the epoch's sums, on the device: no wait for the GPU."""
+        """What on_fit_batch_end adds to the epoch's means."""
         _, counts = labels.unique(return_counts=True)
         batch = {
             "classification": losses[0].detach(),
@@ -267,10 +267,7 @@ class SupConSpeakerBrain(sb.core.Brain):
             norms = gram.diagonal().sqrt() / self.scaler.get_scale()
             batch["grad_norm_classification"] = norms[0]
             batch["grad_norm_contrastive"] = norms[1]
-        for name, value in batch.items():
-            total = self.objective_sums.get(name, 0.0)
-            self.objective_sums[name] = total + value
-        self.objective_count += 1
+        self.batch_values = batch
 
     def _validation_error(self):
         """Equal error rate over all pairs of the validation utterances."""
@@ -287,7 +284,9 @@ class SupConSpeakerBrain(sb.core.Brain):
                 f"{len(names)} speaker(s): raise valid_speakers"
             )
         rate, _ = self.hparams.verification_error(scores, labels)
-        return rate
+        # All processes have seen all utterances; a schedule that reads the
+        # rate must not find another one in the last digit.
+        return ddp_broadcast(rate)
 
 
 def _unwrap(module):
@@ -295,3 +294,15 @@ def _unwrap(module):
     for wrapper in ("module", "_orig_mod"):
         module = getattr(module, wrapper, module)
     return module
+
+
+def _restart_recordings(augmenter):
+    """Lets the augmentations choose noises and rooms anew for each batch.
+
+    Their loaders otherwise walk through a shuffled list, and their place in
+    it is in no checkpoint.
+    """
+    for augmentation in getattr(augmenter, "augmentations", {}).values():
+        for name in ("noise_data", "rir_data"):
+            if hasattr(augmentation, name):
+                setattr(augmentation, name, iter(()))

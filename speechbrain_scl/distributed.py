@@ -23,6 +23,21 @@ def world_size():
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def rank():
+    """The number of this process in the default group; 0 where there is none.
+
+    Returns
+    -------
+    int
+
+    Example
+    -------
+    >>> rank()
+    0
+    """
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def all_reduce_sum(tensor):
     """Sums a tensor over all processes; no gradient flows through.
 
@@ -41,11 +56,36 @@ def all_reduce_sum(tensor):
     >>> all_reduce_sum(torch.ones(2))
     tensor([1., 1.])
     """
+    return _all_reduce(tensor, dist.ReduceOp.SUM)
+
+
+def all_reduce_max(tensor):
+    """The largest value over all processes; no gradient flows through.
+
+    Arguments
+    ---------
+    tensor : torch.Tensor
+        Any shape, the same on every process.
+
+    Returns
+    -------
+    torch.Tensor
+        On every process; the tensor itself where there is only one.
+
+    Example
+    -------
+    >>> all_reduce_max(torch.ones(2))
+    tensor([1., 1.])
+    """
+    return _all_reduce(tensor, dist.ReduceOp.MAX)
+
+
+def _all_reduce(tensor, operation):
     if world_size() == 1:
         return tensor
-    total = tensor.detach().clone()
-    dist.all_reduce(total)
-    return total
+    reduced = tensor.detach().clone()
+    dist.all_reduce(reduced, operation)
+    return reduced
 
 
 def gather_rows(*tensors):

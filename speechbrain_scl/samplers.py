@@ -39,6 +39,9 @@ class SpeakerBatchSampler(Sampler):
         None takes the one of ``speechbrain.utils.seed_everything``.
     epoch : int
         The epoch to start at; ``set_epoch`` changes it.
+    processes : int
+        Among how many SpeechBrain will deal out the batches. Their number
+        becomes a multiple, or it would give some to two processes.
 
     Raises
     ------
@@ -62,6 +65,7 @@ class SpeakerBatchSampler(Sampler):
         utterances_per_speaker,
         seed=None,
         epoch=0,
+        processes=1,
     ):
         if speakers_per_batch < 2 or utterances_per_speaker < 1:
             raise UserError(
@@ -94,6 +98,10 @@ class SpeakerBatchSampler(Sampler):
             -(-self._n_groups.sum() // speakers_per_batch),
             self._n_groups.max(),
         )
+        if processes > 1:
+            # SpeechBrain cannot deal out a single batch to each.
+            shares = max(-(-self._n_batches // processes), 2)
+            self._n_batches = shares * processes
 
     def set_epoch(self, epoch):
         """Chooses the order of the next pass; SpeechBrain calls it.

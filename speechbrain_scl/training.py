@@ -5,9 +5,10 @@ import os
 import torch
 
 import speechbrain as sb
-from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.dataio import read_crop
+from speechbrain_scl.distributed import world_size
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.inference import save_inference_folder
 from speechbrain_scl.samplers import SpeakerBatchSampler
@@ -48,6 +49,7 @@ def train(hparams, run_opts, hparams_file, overrides):
         hparams["speakers_per_batch"],
         hparams["utterances_per_speaker"],
         seed=hparams["seed"],
+        processes=world_size(),
     )
 
     speaker_brain = SupConSpeakerBrain(
@@ -83,7 +85,8 @@ def train(hparams, run_opts, hparams_file, overrides):
             "label_encoder": label_encoder,
         },
     )
-    print(f"The trained encoder is in {hparams['inference_folder']}")
+    if if_main_process():
+        print(f"The trained encoder is in {hparams['inference_folder']}")
 
 
 def dataio_prep(hparams):

@@ -1,0 +1,233 @@
+"""Checkpoints that are complete or not there, and hold all of a run's state."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import threading
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from speechbrain.utils.checkpoints import METAFNAME, Checkpointer
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain_scl.distributed import rank, world_size
+from speechbrain_scl.errors import UserError
+
+_PARTIAL = f"{METAFNAME}.partial"
+
+
+class CompleteCheckpointer(Checkpointer):
+    """SpeechBrain's checkpointer, safe from interruption and a full disk.
+
+    SpeechBrain takes a folder with a meta file for a checkpoint and writes
+    that file first, so an interrupted one would be resumed from. Here the meta
+    file gets its name when all else is written. What an interruption left is
+    removed with the next checkpoint.
+
+    Arguments
+    ---------
+    *args, **kwargs
+        Those of ``speechbrain.utils.checkpoints.Checkpointer``.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> checkpointer = CompleteCheckpointer(
+    ...     folder, {"layer": torch.nn.Linear(2, 2)}
+    ... )
+    >>> checkpointer.save_checkpoint().path.parent == folder
+    True
+    """
+
+    def save_checkpoint(self, *args, **kwargs):
+        """As SpeechBrain's.
+
+        Arguments
+        ---------
+        *args, **kwargs
+            Those of SpeechBrain's.
+
+        Returns
+        -------
+        Checkpoint or None
+            None on other processes than the main one.
+
+        Raises
+        ------
+        UserError
+            It cannot be written; the earlier ones are as they were.
+        """
+        self._remove_partial()
+        try:
+            checkpoint = super().save_checkpoint(*args, **kwargs)
+            if checkpoint is not None:
+                for path in checkpoint.path.iterdir():
+                    _to_disk(path)
+                meta = checkpoint.path / METAFNAME
+                os.replace(meta.with_name(_PARTIAL), meta)
+                _to_disk(checkpoint.path)
+        except (OSError, RuntimeError) as error:
+            # torch.save reports a full disk as a RuntimeError of its own.
+            if not isinstance(error, OSError) and not _is_write_error(error):
+                raise
+            self._remove_partial()
+            raise UserError(
+                f"{self.checkpoints_dir}: no checkpoint could be written "
+                f"({str(error).splitlines()[0]}); the one before is intact: "
+                "make room or allow writing there, and start again"
+            ) from error
+        ddp_barrier()
+        return checkpoint
+
+    def _save_checkpoint_metafile(self, fpath, *args, **kwargs):
+        return super()._save_checkpoint_metafile(
+            fpath.with_name(_PARTIAL), *args, **kwargs
+        )
+
+    def _remove_partial(self):
+        if if_main_process():
+            for meta in self.checkpoints_dir.glob(f"CKPT+*/{_PARTIAL}"):
+                shutil.rmtree(meta.parent, ignore_errors=True)
+
+
+class RandomState:
+    """The state of every random number generator, of every process.
+
+    A recoverable of SpeechBrain's ``Checkpointer``. Its file holds tensors and
+    numbers only, and loads with ``weights_only``.
+
+    After an end of epoch the state is restored at once. Within an epoch the
+    data loader draws a number when its iteration starts anew, so the state
+    waits for ``resume``, which the training calls before the next batch.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "random_state.ckpt"
+    >>> state = RandomState()
+    >>> state.save(path)
+    >>> wanted = torch.rand(3), random.random(), np.random.rand()
+    >>> state.load(path, end_of_epoch=True)
+    >>> found = torch.rand(3), random.random(), np.random.rand()
+    >>> torch.equal(found[0], wanted[0]), found[1:] == wanted[1:]
+    (True, True)
+    """
+
+    def __init__(self):
+        self._waiting = None
+
+    def save(self, path):
+        """Writes the states; every process takes part.
+
+        Arguments
+        ---------
+        path : str
+            The file, written by the main process.
+        """
+        states = [_random_state()]
+        if world_size() > 1:
+            states = [None] * world_size()
+            dist.all_gather_object(states, _random_state())
+        if if_main_process():
+            torch.save(states, path)
+
+    def load(self, path, end_of_epoch):
+        """Reads this process's state.
+
+        Arguments
+        ---------
+        path : str
+            The file.
+        end_of_epoch : bool
+            Whether to restore it at once.
+        """
+        states = torch.load(path, weights_only=True)
+        # More processes than before have streams of their own already.
+        self._waiting = states[rank()] if rank() < len(states) else None
+        if end_of_epoch:
+            self.resume()
+
+    def resume(self):
+        """Restores a state that waits."""
+        if self._waiting is not None:
+            _restore_random_state(self._waiting)
+            self._waiting = None
+
+
+class Interruption:
+    """Remembers SIGINT (Ctrl-C) or SIGTERM until the training can stop.
+
+    The first signal is remembered; a second one does what it always did.
+
+    Example
+    -------
+    >>> with Interruption() as interruption:
+    ...     os.kill(os.getpid(), signal.SIGTERM)
+    >>> interruption.signal == signal.SIGTERM
+    True
+    """
+
+    def __init__(self):
+        self.signal = 0
+        self._before = {}
+
+    def __enter__(self):
+        # Python delivers signals to the main thread only.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *error):
+        self._restore_handlers()
+
+    def _remember(self, number, frame):
+        self.signal = number
+        self._restore_handlers()
+
+    def _restore_handlers(self):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+
+def _random_state():
+    name, keys, *rest = np.random.get_state()
+    version, words, gauss = random.getstate()
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+        "numpy": [name, keys.tolist(), *rest],
+        "python": [version, list(words), gauss],
+    }
+
+
+def _restore_random_state(state):
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+
+
+def _is_write_error(error):
+    """Whether torch.save failed for want of room."""
+    return any(
+        words in str(error)
+        for words in ("PytorchStreamWriter", "unexpected pos", "write failed")
+    )
+
+
+def _to_disk(path):
+    """Waits until a file or folder is on the disk, where that can be asked."""
+    with contextlib.suppress(PermissionError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,129 @@
+"""What a training run says of itself: its means, and whether it learns."""
+
+import torch
+
+from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.logger import get_logger
+from speechbrain_scl.distributed import all_reduce_sum
+
+logger = get_logger(__name__)
+
+# An equal error rate near that of guessing, and the epoch by which it should
+# have fallen.
+CHANCE, CHANCE_AFTER = 0.45, 3
+
+
+class Progress:
+    """Means over the batches of an epoch, of all processes.
+
+    A recoverable of SpeechBrain's ``Checkpointer``: a run that goes on within
+    an epoch has the means of the whole epoch. Its file loads with
+    ``weights_only``.
+
+    Example
+    -------
+    >>> progress = Progress()
+    >>> progress.add({"classification": torch.tensor(3.0)})
+    >>> progress.add({"classification": torch.tensor(5.0)})
+    >>> progress.means()
+    {'classification': 4.0}
+    """
+
+    def __init__(self):
+        self.start_epoch()
+        self.first_loss = None
+
+    def start_epoch(self):
+        """Forgets the batches so far."""
+        self._sums = {}
+
+    def add(self, values):
+        """Adds a batch; tensors stay on their device, without a wait for it.
+
+        Arguments
+        ---------
+        values : dict
+            Name to number or 0-dim tensor; the same names on all processes.
+        """
+        for name, value in {**values, "count": 1.0}.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def means(self):
+        """The means so far; every process takes part.
+
+        Returns
+        -------
+        dict
+            Name to float.
+        """
+        sums = self._all_sums()
+        count = sums.pop("count", 0.0)
+        return {name: total / count for name, total in sums.items()}
+
+    def point_out_divergence(self, epoch, loss, error_rate):
+        """Warns of a run that is finite but does not learn.
+
+        Arguments
+        ---------
+        epoch : int
+            From 1.
+        loss : float
+            The mean training loss; the first one is remembered.
+        error_rate : float
+            The equal error rate of the validation, in [0, 1].
+        """
+        if self.first_loss is None:
+            self.first_loss = loss
+        symptoms = []
+        if epoch >= CHANCE_AFTER and error_rate > CHANCE:
+            symptoms.append(f"the validation EER is {100 * error_rate:.0f} %")
+        if loss > self.first_loss:
+            symptoms.append(
+                f"the classification loss is {loss:.3g}, after "
+                f"{self.first_loss:.3g} in the first epoch"
+            )
+        if symptoms:
+            logger.warning(
+                "Epoch %d: this training does not converge: %s. Try a lower "
+                "lr, a smaller aam_margin, or a higher temperature of the "
+                "contrastive loss; do the labels fit the recordings?",
+                epoch,
+                " and ".join(symptoms),
+            )
+
+    def save(self, path):
+        """Writes the sums; every process takes part.
+
+        Arguments
+        ---------
+        path : str
+            The file, written by the main process.
+        """
+        state = {"sums": self._all_sums(), "first_loss": self.first_loss}
+        if if_main_process():
+            torch.save(state, path)
+
+    def load(self, path, end_of_epoch):
+        """Goes on from the sums of a file.
+
+        Arguments
+        ---------
+        path : str
+            The file.
+        end_of_epoch : bool
+            Not needed: a new epoch starts with ``start_epoch``.
+        """
+        state = torch.load(path, weights_only=True)
+        self.first_loss = state["first_loss"]
+        # They are of all processes together, so one of them has them.
+        share = float(if_main_process())
+        self._sums = {n: share * total for n, total in state["sums"].items()}
+
+    def _all_sums(self):
+        if not self._sums:
+            return {}
+        # Apart: a number and a tensor may be on different devices.
+        tensors = [torch.as_tensor(x).double() for x in self._sums.values()]
+        device = max(tensors, key=lambda t: t.is_cuda).device
+        sums = all_reduce_sum(torch.stack([t.to(device) for t in tensors]))
+        return dict(zip(self._sums, sums.tolist(), strict=True))

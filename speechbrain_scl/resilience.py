@@ -1,0 +1,235 @@
+"""A Brain that survives interruptions, bad batches and several processes."""
+
+import random
+import sys
+
+import numpy as np
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import speechbrain as sb
+from speechbrain.utils.checkpoints import DEFAULT_SAVE_HOOKS, get_default_hook
+from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.logger import get_logger
+from speechbrain_scl.checkpoints import Interruption, RandomState
+from speechbrain_scl.distributed import all_reduce_max, rank
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.progress import Progress
+
+logger = get_logger(__name__)
+
+
+class ResilientBrain(sb.core.Brain):
+    """SpeechBrain's Brain, with rules for what goes wrong in long runs.
+
+    Interruption: checkpoints hold the random number generators of every
+    process, the learning rate's schedule and the epoch's ``progress``, and are taken between optimiser
+    steps only, so that a run that goes on from one is the run that was not
+    interrupted. The first Ctrl-C or SIGTERM writes a checkpoint and ends the
+    program with status 130 or 143.
+
+    Numerics: a loss or a gradient that is not finite never reaches the
+    parameters or the running statistics, at any precision. Its batch is named
+    and left out, on all processes alike; more than ``nonfinite_patience`` such
+    batches in an epoch end the run.
+
+    Several processes: each draws random numbers of its own.
+
+    Arguments
+    ---------
+    *args, **kwargs
+        Those of ``speechbrain.core.Brain``. With an ``CompleteCheckpointer``,
+        not even a kill during a checkpoint does harm.
+
+    Example
+    -------
+    >>> class Brain(ResilientBrain):
+    ...     def compute_forward(self, batch, stage):
+    ...         return self.modules.model(batch)
+    ...
+    ...     def compute_objectives(self, predictions, batch, stage):
+    ...         return predictions.square().mean()
+    >>> brain = Brain(
+    ...     {"model": torch.nn.Linear(2, 2)},
+    ...     lambda params: torch.optim.SGD(params, lr=0.1),
+    ... )
+    >>> brain.fit(range(2), [torch.ones(1, 2)], progressbar=False)
+    >>> brain.optimizer_step
+    2
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Asks optimizers_step for check_gradients.
+        self.skip_nonfinite_grads = True
+        self.nonfinite_count = 0
+        self.random_state = RandomState()
+        self.progress = Progress()
+        self.interruption = Interruption()
+        self._start_step()
+        if self.checkpointer is not None:
+            self._add_recoverables()
+
+    def fit(self, *args, **kwargs):
+        """As SpeechBrain's; a first Ctrl-C or SIGTERM ends it in good order.
+
+        Arguments
+        ---------
+        *args, **kwargs
+            Those of ``speechbrain.core.Brain.fit``.
+        """
+        with Interruption() as self.interruption:
+            super().fit(*args, **kwargs)
+
+    def on_fit_start(self):
+        """Prepares the processes, then as SpeechBrain's."""
+        if self.distributed_launch:
+            self._refuse_unsynchronised_statistics()
+            # All processes have seeded alike, for equal initial parameters.
+            seed = torch.initial_seed() + rank()
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+        super().on_fit_start()
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Remembers what a batch that is left out must not change."""
+        self.random_state.resume()
+        self.batch_ids = list(getattr(batch, "id", []))
+        self.step_ids += self.batch_ids
+        self.buffers_before = [b.clone() for b in self.modules.buffers()]
+
+    def check_loss_isfinite(self, loss):
+        """Counts a batch whose loss is not finite on any process."""
+        bad = ~torch.isfinite(loss.detach())
+        if bad:
+            logger.warning(
+                "The loss is %s, and the batch is left out: %s",
+                loss.item(),
+                ", ".join(map(str, self.batch_ids)),
+                main_process_only=False,
+            )
+        self.loss_is_finite = not all_reduce_max(bad.float())
+        if not self.loss_is_finite:
+            self.step_is_finite = False
+            self._count_nonfinite(self.batch_ids)
+
+    def check_gradients(self):
+        """Drops the step where a gradient is not finite.
+
+        DDP has averaged the gradients, so all processes decide alike.
+        """
+        parameters = [
+            p for p in self.modules.parameters() if p.grad is not None
+        ]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        if norm.isfinite() and self.step_is_finite:
+            return
+        for parameter in parameters:
+            parameter.grad = None
+        if self.step_is_finite:
+            logger.warning(
+                "The gradient is not finite, and the step is left out: %s",
+                ", ".join(map(str, self.step_ids)),
+                main_process_only=False,
+            )
+            self._count_nonfinite(self.step_ids)
+
+    def optimizers_step(self):
+        """As SpeechBrain's, and starts to collect the next step."""
+        super().optimizers_step()
+        self._start_step()
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Undoes what a batch without a finite loss left in the buffers."""
+        if not self.loss_is_finite:
+            for buffer, before in zip(
+                self.modules.buffers(), self.buffers_before, strict=True
+            ):
+                buffer.copy_(before)
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Stops after the validation where a signal came during it."""
+        if stage == sb.Stage.VALID and self._is_interrupted():
+            self._exit(f"epoch {epoch} is complete")
+
+    def _add_recoverables(self):
+        for name in ("random_state", "progress"):
+            recoverable = getattr(self, name)
+            self.checkpointer.add_recoverable(
+                name,
+                recoverable,
+                custom_save_hook=type(recoverable).save,
+                custom_load_hook=type(recoverable).load,
+                optional_load=True,
+            )
+        annealing = getattr(self.hparams, "lr_annealing", None)
+        known = self.checkpointer.recoverables.values()
+        # Most schedules follow from the epoch and have nothing to save.
+        if get_default_hook(annealing, DEFAULT_SAVE_HOOKS) is not None:
+            if not any(annealing is other for other in known):
+                self.checkpointer.add_recoverable(
+                    "lr_annealing", annealing, optional_load=True
+                )
+
+    def _start_step(self):
+        self.step_ids = []
+        self.step_is_finite = True
+
+    def _count_nonfinite(self, utterances):
+        self.nonfinite_count += 1
+        if self.nonfinite_count > self.nonfinite_patience:
+            raise UserError(
+                f"{self.nonfinite_count} batches of this epoch had no finite "
+                f"loss or gradient, and nonfinite_patience is "
+                f"{self.nonfinite_patience}; the last one held "
+                f"{', '.join(map(str, utterances))}: look at these recordings, "
+                "lower lr, or train with --precision=fp32"
+            )
+
+    def _refuse_unsynchronised_statistics(self):
+        if self.device_type == "cpu":
+            for name, module in self.modules.named_modules():
+                if isinstance(module, _BatchNorm):
+                    raise UserError(
+                        f"modules: {name} is a batch normalisation, which "
+                        "cannot be synchronised between processes on the CPU: "
+                        "train with one process, on GPUs, or with an encoder "
+                        "without batch normalisation"
+                    )
+
+    def _is_interrupted(self):
+        """Whether any process was told to stop; all find the same."""
+        found = torch.tensor(float(self.interruption.signal))
+        if self.device_type == "cuda":
+            found = found.to(self.device)
+        self.interruption.signal = int(all_reduce_max(found))
+        return self.interruption.signal > 0
+
+    def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
+        if self._is_interrupted() and self.checkpointer is None:
+            self._exit("there is no checkpoint")
+        # Gradients that wait for further micro-batches are in no checkpoint.
+        if self.step % self.grad_accumulation_factor:
+            return False
+        return self.interruption.signal > 0 or (
+            super()._should_save_intra_epoch_ckpt(
+                last_ckpt_time, steps_since_ckpt
+            )
+        )
+
+    def _save_intra_epoch_ckpt(self):
+        super()._save_intra_epoch_ckpt()
+        if self.interruption.signal:
+            self._exit(f"saved after batch {self.step} of the epoch")
+
+    def _exit(self, state):
+        if if_main_process():
+            where = ""
+            if self.checkpointer is not None:
+                where = (
+                    f" in {self.checkpointer.checkpoints_dir}; the same "
+                    "command goes on from there"
+                )
+            print(f"interrupted: {state}{where}", file=sys.stderr)
+        sys.exit(128 + self.interruption.signal)
