@@ -45,6 +45,7 @@ def main(arguments):
             "min_duration": hparams["min_duration"],
             "joined_duration": hparams["joined_duration"],
             "check_audio": hparams["check_audio"],
+            "max_excluded": hparams["max_excluded"],
             "strict": hparams["strict"],
             "seed": hparams["seed"],
             "skip_prep": hparams["skip_prep"],
