@@ -5,14 +5,22 @@ the other one has. Each test compares what two ranks computed together (one
 spawn for the whole file) with the ordinary computation in this process.
 """
 
+import os
+
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
+import speechbrain as sb
+from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
+from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
+from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.distributed import all_reduce_sum, gather_rows, world_size
+from speechbrain_scl.errors import UserError
 from speechbrain_scl.losses import SupConMarginLoss
 
 N_LOCAL = (5, 8)  # utterances of each rank
@@ -60,9 +68,92 @@ def local_rows(rank):
     return slice(first, first + N_LOCAL[rank])
 
 
+class Encoder(torch.nn.Linear):
+    """[n, time, 1] -> [n, 1, 4]: a batch of any size, no batch statistics."""
+
+    def forward(self, feats):
+        return super().forward(feats.transpose(1, 2))
+
+
+class Classifier(torch.nn.Linear):
+    """Cosines, as ECAPA-TDNN's."""
+
+    def forward(self, x):
+        normalize = torch.nn.functional.normalize
+        return normalize(x, dim=-1) @ normalize(self.weight).T
+
+
+class Keep(torch.nn.Module):
+    def forward(self, x, lens=None):
+        return x.unsqueeze(-1) if lens is None else x
+
+
+def whole_brain(normalize):
+    """The Brain with every objective; the same on every process."""
+    torch.manual_seed(2)
+    brain = SupConSpeakerBrain(
+        modules={
+            "compute_features": Keep(),
+            "mean_var_norm": Keep(),
+            "embedding_model": Encoder(6, 4),
+            "classifier": Classifier(4, 10, bias=False),
+        },
+        opt_class=lambda params: torch.optim.SGD(params, lr=0.1),
+        hparams={
+            "compute_cost": LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 2)),
+            "contrastive_loss": SupConMarginLoss(0.2, 0.3, gather=True),
+            "attention": ClassAwareAttention(3.0),
+            "balancer": MinNormBalancer(normalize),
+        },
+        run_opts={
+            "max_grad_norm": 1e9,
+            "distributed_backend": "gloo",
+            "device": "cpu",
+        },
+    )
+    brain.on_fit_start()
+    brain.on_stage_start(sb.Stage.TRAIN, 1)
+    return brain
+
+
+def brains_batch(rows, broken=False):
+    x, labels, _, _ = joined_batch()
+    x = x.float()
+    if broken:
+        x[rows.start] = float("nan")
+    return PaddedBatch(
+        [
+            {
+                "id": f"utt{i}",
+                "sig": x[i],
+                "spk_id_encoded": labels[i : i + 1],
+            }
+            for i in range(rows.start, rows.stop)
+        ]
+    )
+
+
+def brains_step(normalize, batch):
+    """The gradients of one step, its weights, and the epoch's means."""
+    brain = whole_brain(normalize)
+    gradients = []
+    step = brain.optimizers_step
+    brain.optimizers_step = lambda: (
+        gradients.append(gradient_of(brain.modules)),
+        step(),
+    )
+    brain.fit_batch(batch)
+    return gradients[0], brain.progress.means()
+
+
+def brains_parameters(brain):
+    return torch.cat([p.detach().flatten() for p in brain.modules.parameters()])
+
+
 def on_a_rank(rank, store, results):
     """Everything two processes compute together."""
     torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
     dist.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=2
     )
@@ -91,6 +182,20 @@ def on_a_rank(rank, store, results):
         balancer = MinNormBalancer(normalize)
         for level, shared in levels(z, model):
             found[normalize, level] = balancer(losses, shared)
+
+    for normalize in NORMALIZE:
+        found["brain", normalize] = brains_step(normalize, brains_batch(rows))
+    brain = whole_brain("none")
+    brain.nonfinite_patience = 1
+    before = brains_parameters(brain)
+    broken = brains_batch(rows, broken=rank == 1)
+    brain.fit_batch(broken)
+    after = brains_parameters(brain)
+    found["left out"] = torch.equal(before, after), brain.nonfinite_count
+    try:
+        brain.fit_batch(broken)
+    except UserError:
+        found["stopped"] = True
 
     local = torch.arange(3 * rank, 3 * rank + 2 + rank)[:, None]
     (joined,), where = gather_rows(local)
@@ -155,6 +260,25 @@ def test_every_rank_finds_the_weights_of_the_joined_batch(
     assert 0.01 < expected[0] < 0.99  # not an end, where many agree
     assert torch.equal(ranks[0][normalize, level], ranks[1][normalize, level])
     torch.testing.assert_close(ranks[0][normalize, level], expected)
+
+
+@pytest.mark.parametrize("normalize", NORMALIZE)
+def test_the_brains_step_is_that_of_the_joined_batch(ranks, normalize):
+    """Classification, attention, contrast and balancing through DDP."""
+    wanted, means = brains_step(normalize, brains_batch(slice(0, sum(N_LOCAL))))
+    assert 0.01 < means["weight_contrastive"] < 0.99
+    for found in ranks:
+        gradient, rank_means = found["brain", normalize]
+        torch.testing.assert_close(gradient, wanted, rtol=1e-6, atol=1e-6)
+        for name in ("classification", "contrastive", "weight_contrastive"):
+            assert rank_means[name] == pytest.approx(means[name], rel=1e-5)
+    assert torch.equal(*(r["brain", normalize][0] for r in ranks))
+
+
+def test_all_processes_leave_out_a_batch_that_one_cannot_use(ranks):
+    for found in ranks:
+        assert found["left out"] == (True, 1)
+        assert found["stopped"]
 
 
 def test_unequal_rows_are_joined_in_the_order_of_the_ranks(ranks):

@@ -1,0 +1,164 @@
+"""The recipe on two processes, as torchrun starts them."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from commands import RECIPE, ROOT, SMALL, trial_option
+
+# The recipe's own script, whose Brain notes what each process does.
+SCRIPT = """
+import sys
+
+import torch
+
+sys.path[:0] = [{recipe!r}]
+import train_speaker_embeddings
+from speechbrain_scl import brain, distributed, training
+
+
+class Noting(brain.SupConSpeakerBrain):
+    def on_fit_start(self):
+        super().on_fit_start()
+        self.notes = {{"batches": [], "weights": [], "valid": []}}
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        super().on_fit_batch_end(batch, outputs, loss, should_step)
+        labels = batch.spk_id_encoded.data.flatten().tolist()
+        epoch = self.hparams.epoch_counter.current
+        self.notes["batches"].append((epoch, batch.id, labels))
+        self.notes["weights"].append(
+            float(self.batch_values["weight_contrastive"])
+        )
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        super().on_stage_end(stage, stage_loss, epoch)
+        self.notes["valid"].append(len(getattr(self, "validation_speakers", [])))
+        self.notes["random"] = torch.get_rng_state()
+        self.notes["stats"] = self.train_stats
+        self.notes["parameters"] = [
+            p.detach().clone() for p in self.modules.parameters()
+        ]
+        torch.save(self.notes, sys.argv[-1] + f"/{{distributed.rank()}}.pt")
+
+
+training.SupConSpeakerBrain = Noting
+train_speaker_embeddings.main(sys.argv[1:-1])
+"""
+
+ENCODER = """embedding_model: !new:speechbrain.nnet.containers.Sequential
+    frame: !new:speechbrain.nnet.linear.Linear
+        input_size: !ref <n_mels>
+        n_neurons: 16
+    activation: !new:torch.nn.LeakyReLU
+    pooling: !new:speechbrain.nnet.pooling.StatisticsPooling
+    segment: !new:speechbrain.nnet.linear.Linear
+        input_size: 32
+        n_neurons: !ref <emb_dim>
+
+"""
+
+
+def torchrun(folder, corpus, script, hparams_file, *arguments):
+    return subprocess.run(
+        [
+            sys.executable,
+            *("-m", "torch.distributed.run", "--standalone"),
+            *("--nproc_per_node=2", script, hparams_file),
+            *[x for x in SMALL[1:] if "embedding_model" not in x],
+            "--distributed_backend=gloo",
+            "--device=cpu",
+            "--utterances_per_speaker=2",
+            "--speakers_per_batch=2",
+            f"--data_folder={corpus}",
+            f"--output_folder={folder / 'out'}",
+            trial_option(corpus, "verification_file"),
+            *arguments,
+        ],
+        cwd=RECIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(corpus, tmp_path_factory):
+    """What two processes left, of two epochs."""
+    folder = tmp_path_factory.mktemp("torchrun")
+    small = (RECIPE / SMALL[0]).read_text(encoding="utf-8")
+    hparams_file = folder / "hparams.yaml"
+    # Batch normalisation cannot be synchronised on the CPU.
+    hparams_file.write_text(
+        re.sub(r"(?m)^embedding_model: .*\n(    .*\n)+\n", ENCODER, small)
+    )
+    script = folder / "script.py"
+    script.write_text(SCRIPT.format(recipe=str(RECIPE)))
+    done = torchrun(folder, corpus, script, hparams_file, folder)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ranks(folder):
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+def test_the_processes_have_equal_parameters(ranks):
+    first, second = (r["parameters"] for r in ranks)
+    assert all(map(torch.equal, first, second))
+
+
+def test_the_balancing_weights_are_equal(ranks):
+    weights = ranks[0]["weights"]
+    assert weights == ranks[1]["weights"]
+    assert len(set(weights)) > 1 and all(0 < w < 1 for w in weights)
+
+
+def test_every_batch_goes_to_one_process(ranks, folder):
+    """Each epoch's batches are dealt out, with a speaker's utterances."""
+    lines = (folder / "out" / "save" / "train.csv").read_text().splitlines()
+    for epoch in (1, 2):
+        shards = [
+            [tuple(ids) for e, ids, _ in r["batches"] if e == epoch]
+            for r in ranks
+        ]
+        assert len(shards[0]) == len(shards[1]) > 1
+        batches = [*shards[0], *shards[1]]
+        assert len({u for ids in batches for u in ids}) == len(lines) - 1
+        assert len(set(batches)) == len(batches)
+        for ids in batches:
+            speakers = [utterance.split("--")[0] for utterance in ids]
+            assert speakers[0] == speakers[1] != speakers[2] == speakers[3]
+
+
+def test_a_label_is_the_same_on_both(ranks):
+    labels = [
+        {u: x for _, ids, xs in r["batches"] for u, x in zip(ids, xs)}
+        for r in ranks
+    ]
+    common = set(labels[0]) & set(labels[1])
+    assert common
+    assert all(labels[0][u] == labels[1][u] for u in common)
+
+
+def test_the_processes_draw_augmentations_of_their_own(ranks):
+    assert not torch.equal(ranks[0]["random"], ranks[1]["random"])
+
+
+def test_the_log_is_of_all_processes(ranks, folder):
+    means = [dict(r["stats"]) for r in ranks]
+    for part in means:
+        del part["loss"]  # SpeechBrain's own, of one process
+    assert means[0] == means[1]
+    assert len((folder / "out" / "train_log.txt").read_text().splitlines()) == 2
+
+
+def test_all_validation_utterances_count(ranks, folder):
+    lines = (folder / "out" / "save" / "valid.csv").read_text().splitlines()
+    for found in ranks:
+        assert found["valid"][-1] == len(lines) - 1

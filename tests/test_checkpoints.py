@@ -1,0 +1,157 @@
+"""Checkpoints are complete or not there, and hold every generator's state."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import (
+    given,
+    strategies as st,
+)
+
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain_scl.checkpoints import (
+    CompleteCheckpointer,
+    Interruption,
+    RandomState,
+)
+from speechbrain_scl.errors import UserError
+
+
+def full_disk(*args):
+    raise OSError(28, "No space left on device")
+
+
+def checkpointer_with(
+    folder, layer, save=torch.save, kind=CompleteCheckpointer
+):
+    """Of two recoverables; ``save`` writes the one that comes last."""
+    checkpointer = kind(folder, {"layer": layer})
+    checkpointer.add_recoverable(
+        "more",
+        torch.zeros(3),
+        custom_save_hook=save,
+        custom_load_hook=lambda *args: None,
+    )
+    return checkpointer
+
+
+@pytest.fixture
+def layer():
+    return torch.nn.Linear(2, 2)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, layer):
+    checkpointer_with(tmp_path, layer).save_checkpoint()
+    wanted = layer.weight.detach().clone()
+    torch.nn.init.zeros_(layer.weight)
+    with pytest.raises(UserError) as caught:
+        checkpointer_with(tmp_path, layer, full_disk).save_and_keep_only()
+    message = str(caught.value)
+    assert str(tmp_path) in message and "No space left" in message
+    assert "\n" not in message
+    assert len(list(tmp_path.iterdir())) == 1
+    checkpointer_with(tmp_path, layer).recover_if_possible()
+    assert torch.equal(layer.weight, wanted)
+
+
+def test_torchs_own_error_of_a_full_disk_is_recognised(tmp_path):
+    """In a process whose files cannot grow beyond 64 kB."""
+    script = f"""
+import resource, signal, torch
+from speechbrain_scl.checkpoints import CompleteCheckpointer
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+big = torch.nn.Linear(1000, 1000)
+CompleteCheckpointer({str(tmp_path)!r}, {{"big": big}}).save_checkpoint()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    assert "UserError" in done.stderr.splitlines()[-1]
+    assert "no checkpoint could be written" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_said_in_one_line(tmp_path, layer):
+    checkpointer = checkpointer_with(tmp_path, layer)
+    checkpointer.save_checkpoint()
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(UserError, match="allow writing"):
+            checkpointer.save_checkpoint()
+    finally:
+        tmp_path.chmod(0o700)
+    assert len(checkpointer.list_checkpoints()) == 1
+
+
+def test_a_mistake_in_the_program_is_not_a_full_disk(tmp_path, layer):
+    checkpointer = CompleteCheckpointer(tmp_path, {"layer": object()})
+    with pytest.raises(RuntimeError, match="Don't know how"):
+        checkpointer.save_checkpoint()
+
+
+@pytest.mark.parametrize("kind", [CompleteCheckpointer, Checkpointer])
+def test_what_a_kill_left_is_no_checkpoint(tmp_path, layer, kind):
+    checkpointer_with(tmp_path, layer, kind=kind).save_checkpoint()
+    if os.fork() == 0:
+        kill = lambda *args: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
+        checkpointer_with(tmp_path, layer, kill, kind).save_checkpoint()
+    os.wait()
+    assert len(list(tmp_path.iterdir())) == 2
+    again = checkpointer_with(tmp_path, layer, kind=kind)
+    if kind is Checkpointer:
+        # Why there is another: SpeechBrain's own would start from half a one.
+        assert len(again.list_checkpoints()) == 2
+        return
+    assert len(again.list_checkpoints()) == 1
+    again.save_and_keep_only()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def draws():
+    return (
+        [random.random(), random.gauss(0, 1)],
+        np.random.standard_normal(3).tolist(),
+        torch.rand(3).tolist(),
+    )
+
+
+@given(seed=st.integers(0, 2**32 - 1), before=st.integers(0, 700))
+def test_every_generator_goes_on_where_it_was(tmp_path_factory, seed, before):
+    path = tmp_path_factory.mktemp("random") / "state.ckpt"
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    for _ in range(before):
+        random.random()
+    draws()  # Leaves half a pair of normal numbers behind.
+    RandomState().save(path)
+    wanted = draws()
+    state = RandomState()
+    draws()
+    state.load(path, end_of_epoch=True)
+    assert draws() == wanted
+    # Within an epoch: when the training says so, and once.
+    state.load(path, end_of_epoch=False)
+    assert draws() != wanted
+    state.resume()
+    assert draws() == wanted
+    state.resume()
+    assert draws() != wanted
+
+
+def test_the_second_signal_does_what_it_always_did():
+    handler = signal.getsignal(signal.SIGINT)
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is handler
