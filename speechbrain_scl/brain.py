@@ -216,11 +216,8 @@ class SupConSpeakerBrain(ResilientBrain):
 
     def on_stage_start(self, stage, epoch=None):
         """Starts the epoch's collections."""
-        if stage == sb.Stage.TRAIN:
-            # Within an epoch, a recovered run goes on with its sums.
-            if self.step == 0:
-                self.progress.start_epoch()
-        else:
+        super().on_stage_start(stage, epoch)
+        if stage != sb.Stage.TRAIN:
             self.validation_embeddings = []
             self.validation_speakers = []
 

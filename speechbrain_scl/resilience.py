@@ -148,6 +148,15 @@ class ResilientBrain(sb.core.Brain):
             ):
                 buffer.copy_(before)
 
+    def on_stage_start(self, stage, epoch=None):
+        """Starts the epoch's means, but within an epoch goes on with them."""
+        goes_on = stage == sb.Stage.TRAIN and self.step > 0
+        if not goes_on:
+            # An interruption after the last batch left no batch to do it.
+            self.random_state.resume()
+            if stage == sb.Stage.TRAIN:
+                self.progress.start_epoch()
+
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Stops after the validation where a signal came during it."""
         if stage == sb.Stage.VALID and self._is_interrupted():

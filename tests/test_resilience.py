@@ -1,0 +1,221 @@
+"""The Brain in long runs: bad batches, interruptions, several processes."""
+
+import logging
+import os
+import signal
+
+import pytest
+import torch
+
+from speechbrain.nnet.schedulers import CyclicLRScheduler
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain_scl.checkpoints import CompleteCheckpointer
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.resilience import ResilientBrain
+
+
+class Line(ResilientBrain):
+    """Random draws and a schedule in every step."""
+
+    at_batch = None
+
+    def compute_forward(self, batch, stage):
+        return self.modules.model(batch)
+
+    def compute_objectives(self, predictions, batch, stage):
+        if self.at_batch is not None and stage.name == "TRAIN":
+            self.at_batch(self.step)
+        noise = torch.rand(())
+        return (predictions * noise).square().mean()
+
+    def on_fit_batch_start(self, batch, should_step):
+        super().on_fit_batch_start(batch, should_step)
+        if should_step:
+            self.hparams.lr_annealing.on_batch_end(self.optimizer)
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        if stage.name == "VALID" and self.checkpointer is not None:
+            self.checkpointer.save_and_keep_only()
+        super().on_stage_end(stage, stage_loss, epoch)
+
+
+def line(folder=None, model=None, **run_opts):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 1) if model is None else model
+    counter = EpochCounter(2)
+    checkpointer = folder and CompleteCheckpointer(
+        folder, {"model": model, "counter": counter}
+    )
+    return Line(
+        {"model": model},
+        lambda params: torch.optim.Adam(params, lr=0.1),
+        hparams={
+            "epoch_counter": counter,
+            "lr_annealing": CyclicLRScheduler(0.01, 0.1, 3),
+        },
+        run_opts=run_opts,
+        checkpointer=checkpointer,
+    )
+
+
+def batches():
+    generator = torch.Generator().manual_seed(1)
+    return list(torch.randn(6, 4, 3, generator=generator))
+
+
+def fit(brain):
+    rows = torch.cat(batches())
+    options = {"batch_size": 4}
+    brain.fit(
+        brain.hparams.epoch_counter,
+        rows,
+        rows,
+        progressbar=False,
+        train_loader_kwargs={**options, "shuffle": True},
+        valid_loader_kwargs=options,
+    )
+    return brain
+
+
+def weights(brain):
+    return torch.cat([p.detach().flatten() for p in brain.modules.parameters()])
+
+
+def ready(brain):
+    brain.on_fit_start()
+    brain.modules.train()
+    return brain
+
+
+class Overflow(torch.autograd.Function):
+    """Finite forward, not backward."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * float("inf")
+
+
+def test_a_gradient_that_is_not_finite_drops_the_whole_step(caplog):
+    model = torch.nn.Linear(3, 1)
+    broken = [True]
+
+    class Sometimes(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.line, self.bias = model, torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            y = self.line(x)
+            # The bias has a finite gradient, and must stay all the same.
+            return (Overflow.apply(y) if broken[0] else y) + self.bias
+
+    brain = ready(line(model=Sometimes(), nonfinite_patience=1))
+    before = weights(brain).clone()
+    with caplog.at_level(logging.WARNING):
+        brain.fit_batch(batches()[0])
+    assert "gradient is not finite" in caplog.text
+    assert torch.equal(weights(brain), before)
+    assert brain.nonfinite_count == 1
+    broken[0] = False
+    brain.fit_batch(batches()[1])
+    assert weights(brain).isfinite().all()
+    assert not torch.equal(weights(brain), before)
+    broken[0] = True
+    with pytest.raises(UserError, match="nonfinite_patience is 1"):
+        brain.fit_batch(batches()[2])
+
+
+def test_one_bad_micro_batch_drops_the_step_of_all(caplog):
+    brain = ready(line(grad_accumulation_factor=2))
+    before = weights(brain).clone()
+    for i, batch in enumerate([batches()[0] * float("nan"), batches()[1]], 1):
+        brain.step = i
+        brain.fit_batch(batch)
+    assert brain.optimizer_step == 1
+    assert torch.equal(weights(brain), before)
+    assert brain.nonfinite_count == 1
+    for i in (3, 4):
+        brain.step = i
+        brain.fit_batch(batches()[i])
+    assert not torch.equal(weights(brain), before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("at_step", [1, 3, 6])
+def test_a_signal_saves_and_the_run_goes_on(
+    tmp_path, capsys, number, accumulation, at_step
+):
+    """Between optimiser steps, with random draws and schedule in place."""
+    opts = {"grad_accumulation_factor": accumulation}
+    whole = fit(line(tmp_path / "whole", **opts))
+    brain = line(tmp_path / "parts", **opts)
+    brain.at_batch = (
+        lambda step: os.kill(os.getpid(), number) if step == at_step else None
+    )
+    with pytest.raises(SystemExit) as caught:
+        fit(brain)
+    assert caught.value.code == 128 + number
+    assert brain.step % accumulation == 0
+    said = capsys.readouterr().err
+    assert str(tmp_path / "parts") in said and said.count("\n") == 1
+    again = fit(line(tmp_path / "parts", **opts))
+    assert torch.equal(weights(whole), weights(again))
+    assert whole.optimizer_step == again.optimizer_step > 4
+
+
+def test_a_signal_without_a_checkpointer_ends_the_run(capsys):
+    brain = line()
+    brain.at_batch = lambda step: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        fit(brain)
+    assert caught.value.code == 143 and brain.step == 1
+    assert "there is no checkpoint" in capsys.readouterr().err
+
+
+def test_a_signal_in_validation_waits_for_its_checkpoint(tmp_path, capsys):
+    brain = line(tmp_path)
+    evaluate = brain.evaluate_batch
+
+    def signalled(batch, stage):
+        if brain.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return evaluate(batch, stage)
+
+    brain.evaluate_batch = signalled
+    with pytest.raises(SystemExit) as caught:
+        fit(brain)
+    assert caught.value.code == 130
+    assert "epoch 1 is complete" in capsys.readouterr().err
+    (found,) = Checkpointer(tmp_path).list_checkpoints()
+    assert found.meta["end-of-epoch"]
+
+
+@pytest.mark.filterwarnings("ignore:.*marked as optional")
+def test_a_checkpoint_of_before_still_loads(tmp_path):
+    """One without the generators' state, from an earlier version."""
+    brain = line(tmp_path)
+    for name in ("random_state", "progress", "lr_annealing"):
+        del brain.checkpointer.recoverables[name]
+    fit(brain)
+    found = fit(line(tmp_path))
+    assert torch.equal(weights(found), weights(brain))
+
+
+@pytest.fixture
+def one_of_several(monkeypatch):
+    """As torchrun starts a process, without the others."""
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "0")
+
+
+def test_batch_normalisation_on_gloo_is_refused(one_of_several):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 1), torch.nn.BatchNorm1d(1))
+    brain = line(model=model, distributed_backend="gloo", device="cpu")
+    with pytest.raises(UserError, match="model.1 is a batch norm.*GPUs"):
+        brain.on_fit_start()
