@@ -141,9 +141,8 @@ def dataio_prep(hparams):
 
     train_data.add_dynamic_item(label_pipeline)
     label_file = os.path.join(hparams["save_folder"], "label_encoder.txt")
-    label_encoder.load_or_create(
-        path=label_file, from_didatasets=[train_data], output_key="spk_id"
-    )
+    run_on_main(_write_labels, [label_file, train_data])
+    label_encoder.load(label_file)
     with train_data.output_keys_as(["spk_id"]):
         speakers = [item["spk_id"] for item in train_data]
     if set(speakers) != set(label_encoder.lab2ind):
@@ -156,3 +155,13 @@ def dataio_prep(hparams):
     train_data.set_output_keys(["id", "sig", "spk_id_encoded"])
     valid_data.set_output_keys(["id", "sig", "spk_id"])
     return train_data, valid_data, label_encoder, speakers
+
+
+def _write_labels(label_file, train_data):
+    """Numbers the speakers once for an output folder."""
+    if not os.path.exists(label_file):
+        label_encoder = sb.dataio.encoder.CategoricalEncoder()
+        label_encoder.update_from_didataset(train_data, "spk_id")
+        # A kill in the middle must not leave half of them.
+        label_encoder.save(f"{label_file}.aside")
+        os.replace(f"{label_file}.aside", label_file)
