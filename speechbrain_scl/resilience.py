@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
+from tqdm import tqdm
 
 import speechbrain as sb
 from speechbrain.utils.checkpoints import DEFAULT_SAVE_HOOKS, get_default_hook
@@ -240,5 +241,6 @@ class ResilientBrain(sb.core.Brain):
                     f" in {self.checkpointer.checkpoints_dir}; the same "
                     "command goes on from there"
                 )
-            print(f"interrupted: {state}{where}", file=sys.stderr)
+            # Beside the progress bar, not at its end.
+            tqdm.write(f"interrupted: {state}{where}", file=sys.stderr)
         sys.exit(128 + self.interruption.signal)

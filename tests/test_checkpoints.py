@@ -78,12 +78,13 @@ CompleteCheckpointer({str(tmp_path)!r}, {{"big": big}}).save_checkpoint()
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_said_in_one_line(tmp_path, layer):
     checkpointer = checkpointer_with(tmp_path, layer)
     checkpointer.save_checkpoint()
     tmp_path.chmod(0o500)
     try:
+        if os.access(tmp_path, os.W_OK):
+            pytest.skip("this user may write everywhere")
         with pytest.raises(UserError, match="allow writing"):
             checkpointer.save_checkpoint()
     finally:
