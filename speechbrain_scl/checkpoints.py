@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from speechbrain.utils.checkpoints import METAFNAME, Checkpointer
+from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain_scl.distributed import rank, world_size
 from speechbrain_scl.errors import UserError
@@ -89,8 +89,9 @@ class CompleteCheckpointer(Checkpointer):
 
     def _remove_partial(self):
         if if_main_process():
-            for meta in self.checkpoints_dir.glob(f"CKPT+*/{_PARTIAL}"):
-                shutil.rmtree(meta.parent, ignore_errors=True)
+            for folder in self.checkpoints_dir.glob(f"{CKPT_PREFIX}+*"):
+                if not (folder / METAFNAME).exists():
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 class RandomState:

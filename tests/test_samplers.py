@@ -12,6 +12,7 @@ from hypothesis import (
 )
 
 from speechbrain.dataio.dataloader import SaveableDataLoader
+from speechbrain.dataio.sampler import DistributedSamplerWrapper
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain_scl.samplers import SpeakerBatchSampler
 
@@ -68,6 +69,27 @@ def test_an_epoch_is_as_short_as_it_can_be(corpus, seed):
     groups = [-(-n // k) for n in Counter(speakers).values()]
     shortest = max(-(-sum(groups) // p), max(groups))
     assert len(SpeakerBatchSampler(speakers, p, k, seed)) == shortest
+
+
+@given(corpora(), st.integers(2, 5), st.integers(0, 9))
+@many
+def test_speechbrain_deals_each_batch_to_one_process(corpus, processes, epoch):
+    speakers, p, k = corpus
+    shards = []
+    for rank in range(processes):
+        sampler = SpeakerBatchSampler(speakers, p, k, 1, processes=processes)
+        shard = DistributedSamplerWrapper(
+            sampler, num_replicas=processes, rank=rank
+        )
+        shard.set_epoch(epoch)
+        shards.append(list(shard))
+    # As many for each, and together the epoch, nothing twice.
+    assert len({len(shard) for shard in shards}) == 1
+    dealt = [tuple(batch) for shard in shards for batch in shard]
+    assert Counter(dealt) == Counter(map(tuple, sampler))
+    assert {i for batch in dealt for i in batch} == set(range(len(speakers)))
+    fewest = len(SpeakerBatchSampler(speakers, p, k, 1))
+    assert len(dealt) < fewest + max(processes, 2 * processes - fewest + 1)
 
 
 @given(corpora(), st.integers(0, 2**31))
