@@ -12,7 +12,7 @@ VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
 CNCELEB = "recipes/CNCeleb/SpeakerRec"
 TRAIN, VERIFY = "train_speaker_embeddings.py", "speaker_verification_cosine.py"
 # SpeechBrain's Brain reads these from the hparams by itself.
-BRAIN_OPTIONS = {"ckpt_interval_minutes", "skip_nonfinite_grads"}
+BRAIN_OPTIONS = {"ckpt_interval_minutes"}
 
 
 def test_the_readmes_python_runs():
