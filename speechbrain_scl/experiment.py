@@ -107,6 +107,27 @@ def read_experiment(arguments, default_file=None):
     return hparams, run_opts, hparams_file, overrides
 
 
+def as_list(value):
+    """One path, several separated by commas, or a list.
+
+    Arguments
+    ---------
+    value : str or list
+        As an option may spell it.
+
+    Returns
+    -------
+    list of str
+
+    Example
+    -------
+    >>> as_list("a.txt, b.txt")
+    ['a.txt', 'b.txt']
+    """
+    value = value.split(",") if isinstance(value, str) else value
+    return [str(item).strip() for item in value]
+
+
 def _check_overrides(hparams_file, overrides):
     """Every override names a key of the file."""
     with open(hparams_file, encoding="utf-8") as file:

@@ -20,6 +20,7 @@ from speechbrain_scl.corpora.splits import (
 )
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_trials
+from speechbrain_scl.experiment import as_list
 
 SAMPLE_RATE = 16000
 
@@ -83,11 +84,11 @@ def prepare_voxceleb(
     """
     if skip_prep:
         return None
-    roots = _as_list(data_folder)
+    roots = as_list(data_folder)
     paths = {root: find_audio(_wav_folder(root)) for root in roots}
     lists = [
         fetch_file(source, save_folder)
-        for source in _as_list(verification_files)
+        for source in as_list(verification_files)
     ]
     options = {
         "data_folder": roots,
@@ -138,12 +139,6 @@ def prepare_voxceleb(
         state,
         {"left_out": left_out, "trial_speakers_kept_out": kept_out},
     )
-
-
-def _as_list(value):
-    if isinstance(value, str):
-        value = value.split(",")
-    return [str(item).strip() for item in value]
 
 
 def _wav_folder(root):

@@ -29,6 +29,7 @@ from speechbrain_scl.evaluation.page import write_page
 from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
 from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials
+from speechbrain_scl.experiment import as_list
 from speechbrain_scl.files import write_json, written_aside
 
 _CHOICES = {
@@ -172,27 +173,6 @@ def check_options(params):
                 f"data_folder={root}: there is no such folder; name yours "
                 "with --data_folder=/path/to/corpus"
             )
-
-
-def as_list(value):
-    """One path, several separated by commas, or a list.
-
-    Arguments
-    ---------
-    value : str or list
-        As an option may spell it.
-
-    Returns
-    -------
-    list of str
-
-    Example
-    -------
-    >>> as_list("a.txt, b.txt")
-    ['a.txt', 'b.txt']
-    """
-    value = value.split(",") if isinstance(value, str) else value
-    return [str(item).strip() for item in value]
 
 
 def speaker_function(params):
