@@ -73,6 +73,12 @@ def verify(params, run_opts):
         read_trials(fetch_file(source, output), params["trial_layout"])
         for source in as_list(params["verification_file"])
     ]
+    names = [trials.name for trials in lists]
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"verification_file: the lists {', '.join(names)} need different "
+            "file names, as their results bear them"
+        )
     models = {}
     if params["enrolment_map"]:
         models = read_enrolment_map(params["enrolment_map"])

@@ -147,6 +147,15 @@ def test_crops_and_cohorts_change_the_scores(run, tmp_path):
     assert not np.allclose(*found, atol=1e-3)
 
 
+def test_lists_of_one_name_are_refused(run, corpus, tmp_path):
+    """The second one's results would take the place of the first one's."""
+    source = corpus / f"{LISTS[0]}.txt"
+    copy = tmp_path / source.name
+    copy.write_bytes(source.read_bytes())
+    with pytest.raises(UserError, match="need different file names"):
+        run(f"--verification_file=[{source}, {copy}]", lists=["none"])
+
+
 class Page(html.parser.HTMLParser):
     """Every element closes, and nothing is fetched."""
 
