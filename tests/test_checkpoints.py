@@ -149,10 +149,15 @@ def test_every_generator_goes_on_where_it_was(tmp_path_factory, seed, before):
 
 
 def test_the_second_signal_does_what_it_always_did():
-    handler = signal.getsignal(signal.SIGINT)
-    with Interruption() as interruption:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert interruption.signal == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
+    # A shell starts what runs in its background with SIGINT ignored.
+    handler = signal.default_int_handler
+    outside = signal.signal(signal.SIGINT, handler)
+    try:
+        with Interruption() as interruption:
             os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is handler
+            assert interruption.signal == signal.SIGINT
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, outside)
