@@ -222,7 +222,7 @@ def report(args, variants):
     print(f"\n{table}\nTable and plot: {args.output}/results.{{md,csv,png}}")
     if not args.validation_only:
         print(
-            "Scores, figures and DET plot of each run: "
+            "Scores, figures and report.html of each run: "
             f"{args.output}/<objective>/<seed>/verification"
         )
 
