@@ -21,6 +21,8 @@ from speechbrain_scl.evaluation.store import (
     write_cache,
 )
 
+# Seconds; the widest kernels of an encoder need a few frames.
+SHORTEST = 0.1
 _SAVE_SECONDS = 120
 _READ_AHEAD = 4  # batches
 
@@ -190,7 +192,15 @@ def _lengths(utterances, sample_rate):
     if excluded:
         raise UserError(_complain(excluded))
     samples = {file.path: file.samples for file in accepted}
-    return {parts: sum(samples[p] for p in parts) for parts in utterances}
+    lengths = {parts: sum(samples[p] for p in parts) for parts in utterances}
+    short = [p for p in utterances if lengths[p] < SHORTEST * sample_rate]
+    if short:
+        raise UserError(
+            f"{len(short)} utterance(s) below {SHORTEST} s cannot be scored; "
+            f"the first is {', '.join(short[0])}: "
+            f"{lengths[short[0]] / sample_rate:.3f} s"
+        )
+    return lengths
 
 
 def _batches(utterances, lengths, batch_size):

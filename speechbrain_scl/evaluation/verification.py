@@ -18,7 +18,11 @@ from speechbrain_scl.evaluation.conditions import (
     read_metadata,
     split_by_conditions,
 )
-from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
+from speechbrain_scl.evaluation.embeddings import (
+    SHORTEST,
+    extract_embeddings,
+    locate,
+)
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.enrolment import (
     CONVENTIONS,
@@ -169,7 +173,9 @@ def check_options(params):
         if params[key]:
             read_manifest(params[key])
     crops = params["crops"]
-    if crops and not (len(crops) == 2 and crops[0] >= 1 and crops[1] > 0):
+    if crops and not (
+        len(crops) == 2 and crops[0] >= 1 and crops[1] >= SHORTEST
+    ):
         raise UserError(
             f"crops={crops}: [how many, seconds], such as [5, 3.0], or null"
         )

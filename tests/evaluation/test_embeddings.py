@@ -71,6 +71,16 @@ def test_what_was_done_before_a_failure_is_kept(files, tmp_path):
     assert Encoder.calls == 1
 
 
+def test_audio_too_short_for_an_encoder_is_named(files, tmp_path):
+    path = str(tmp_path / "click.wav")
+    soundfile.write(path, 0.1 * np.ones(900), 16000)
+    with pytest.raises(UserError, match=r"1 utterance.*click.wav: 0.056 s"):
+        extract_embeddings(Encoder(), {**files, "click": path}, "m")
+    # Together they are long enough.
+    found = extract_embeddings(Encoder(), {"twice": (path, path)}, "m")
+    assert np.isfinite(found["twice"]).all()
+
+
 def test_an_embedding_that_is_not_finite_is_named(files):
     with pytest.raises(UserError, match="4.wav: the model's embedding is not"):
         extract_embeddings(lambda w: w[:, :2] * float("nan"), files, "m")
