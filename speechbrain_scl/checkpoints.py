@@ -14,7 +14,7 @@ import torch.distributed as dist
 from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain_scl.distributed import rank, world_size
-from speechbrain_scl.errors import UserError
+from speechbrain_scl.errors import UNLOADABLE, UserError, first_line
 
 _PARTIAL = f"{METAFNAME}.partial"
 
@@ -76,11 +76,34 @@ class CompleteCheckpointer(Checkpointer):
             self._remove_partial()
             raise UserError(
                 f"{self.checkpoints_dir}: no checkpoint could be written "
-                f"({str(error).splitlines()[0]}); the one before is intact: "
+                f"({first_line(error)}); the one before is intact: "
                 "make room or allow writing there, and start again"
             ) from error
         ddp_barrier()
         return checkpoint
+
+    def load_checkpoint(self, checkpoint):
+        """As SpeechBrain's.
+
+        Arguments
+        ---------
+        checkpoint : Checkpoint
+            What to load.
+
+        Raises
+        ------
+        UserError
+            Its files are damaged, hold code, or belong to another model.
+        """
+        try:
+            super().load_checkpoint(checkpoint)
+        except UNLOADABLE as error:
+            raise UserError(
+                f"{checkpoint.path}: cannot be loaded ({first_line(error)}); "
+                "if the model's settings have changed, choose another "
+                "output_folder; if it is damaged, delete this checkpoint and "
+                "start again from the one before"
+            ) from error
 
     def _save_checkpoint_metafile(self, fpath, *args, **kwargs):
         return super()._save_checkpoint_metafile(

@@ -1,4 +1,17 @@
-"""The one error a user's mistake raises."""
+"""The one error a user's mistake raises, and what helps to word it."""
+
+import pickle
+
+# What damaged parameters, those of another model, or a pickle with code in it
+# raise when they are loaded.
+UNLOADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    EOFError,
+    OSError,
+)
 
 
 class UserError(ValueError):
@@ -7,3 +20,24 @@ class UserError(ValueError):
     The recipe scripts and the command line print it as one line and exit with
     status 1. Library code raises it like any ``ValueError``.
     """
+
+
+def first_line(error):
+    """The gist of a message that goes on for pages.
+
+    Arguments
+    ---------
+    error : Exception
+        Of another library.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> first_line(RuntimeError("sizes do not match:\\n\\tat ..."))
+    'RuntimeError: sizes do not match'
+    """
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}".rstrip(": ")

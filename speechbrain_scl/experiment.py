@@ -7,21 +7,10 @@ import sys
 import torch
 import yaml
 from hyperpyyaml import load_hyperpyyaml
-from ruamel.yaml import YAMLError
 
 import speechbrain as sb
 from speechbrain_scl.errors import UserError
-
-# What HyperPyYAML raises for a file or an override that cannot be used; it
-# parses with both YAML libraries.
-_MISTAKES = (
-    ValueError,
-    TypeError,
-    ImportError,
-    OSError,
-    YAMLError,
-    yaml.YAMLError,
-)
+from speechbrain_scl.options import check_values
 
 
 @contextlib.contextmanager
@@ -99,33 +88,15 @@ def read_experiment(arguments, default_file=None):
     try:
         with open(hparams_file, encoding="utf-8") as file:
             hparams = load_hyperpyyaml(file, overrides)
-    except _MISTAKES as error:
+    except Exception as error:
+        # Whatever the parsers or the constructors it names raise, the file or
+        # an override is at fault.
         raise UserError(f"{hparams_file}: {error}") from error
+    check_values(hparams, hparams_file)
     if run_opts.device is None and torch.cuda.is_available():
         run_opts.device = "cuda"
         run_opts.overridden_args.add("device")
     return hparams, run_opts, hparams_file, overrides
-
-
-def as_list(value):
-    """One path, several separated by commas, or a list.
-
-    Arguments
-    ---------
-    value : str or list
-        As an option may spell it.
-
-    Returns
-    -------
-    list of str
-
-    Example
-    -------
-    >>> as_list("a.txt, b.txt")
-    ['a.txt', 'b.txt']
-    """
-    value = value.split(",") if isinstance(value, str) else value
-    return [str(item).strip() for item in value]
 
 
 def _check_overrides(hparams_file, overrides):

@@ -7,6 +7,7 @@ import torch
 import speechbrain as sb
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_scl.brain import SupConSpeakerBrain
+from speechbrain_scl.corpora.manifest import read_manifest
 from speechbrain_scl.dataio import read_crop
 from speechbrain_scl.distributed import world_size
 from speechbrain_scl.errors import UserError
@@ -107,11 +108,14 @@ def dataio_prep(hparams):
     speakers : list of str
         The speaker of each training utterance.
     """
-    train_data = sb.dataio.dataset.DynamicItemDataset.from_csv(
-        hparams["train_annotation"]
+    train, valid = (
+        read_manifest(hparams[key])
+        for key in ("train_annotation", "valid_annotation")
     )
-    valid_data = sb.dataio.dataset.DynamicItemDataset.from_csv(
-        hparams["valid_annotation"]
+    speakers = [utterance.spk_id for utterance in train]
+    train_data, valid_data = (
+        sb.dataio.dataset.DynamicItemDataset({u.ID: vars(u) for u in rows})
+        for rows in (train, valid)
     )
     rate = hparams["sample_rate"]
 
@@ -141,10 +145,8 @@ def dataio_prep(hparams):
 
     train_data.add_dynamic_item(label_pipeline)
     label_file = os.path.join(hparams["save_folder"], "label_encoder.txt")
-    run_on_main(_write_labels, [label_file, train_data])
+    run_on_main(_write_labels, [label_file, speakers])
     label_encoder.load(label_file)
-    with train_data.output_keys_as(["spk_id"]):
-        speakers = [item["spk_id"] for item in train_data]
     if set(speakers) != set(label_encoder.lab2ind):
         raise UserError(
             f"{hparams['train_annotation']} has other speakers than "
@@ -157,11 +159,11 @@ def dataio_prep(hparams):
     return train_data, valid_data, label_encoder, speakers
 
 
-def _write_labels(label_file, train_data):
+def _write_labels(label_file, speakers):
     """Numbers the speakers once for an output folder."""
     if not os.path.exists(label_file):
         label_encoder = sb.dataio.encoder.CategoricalEncoder()
-        label_encoder.update_from_didataset(train_data, "spk_id")
+        label_encoder.update_from_iterable(speakers)
         # A kill in the middle must not leave half of them.
         label_encoder.save(f"{label_file}.aside")
         os.replace(f"{label_file}.aside", label_file)

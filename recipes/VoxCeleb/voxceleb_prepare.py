@@ -20,7 +20,7 @@ from speechbrain_scl.corpora.splits import (
 )
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_trials
-from speechbrain_scl.experiment import as_list
+from speechbrain_scl.options import as_list
 
 SAMPLE_RATE = 16000
 
@@ -84,11 +84,11 @@ def prepare_voxceleb(
     """
     if skip_prep:
         return None
-    roots = as_list(data_folder)
+    roots = as_list(data_folder, "data_folder")
     paths = {root: find_audio(_wav_folder(root)) for root in roots}
     lists = [
         fetch_file(source, save_folder)
-        for source in as_list(verification_files)
+        for source in as_list(verification_files, "verification_file")
     ]
     options = {
         "data_folder": roots,

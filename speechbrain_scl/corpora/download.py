@@ -53,7 +53,7 @@ def fetch_file(source, folder):
         if not os.path.isfile(source):
             raise UserError(f"{source}: there is no such file")
         return str(source)
-    name = os.path.basename(urllib.parse.urlparse(source).path)
+    name = os.path.basename(urllib.parse.urlparse(source).path).strip(".")
     key = hashlib.sha256(source.encode()).hexdigest()[:8]
     folder = os.path.join(folder, key)
     destination = os.path.join(folder, name or "download")
@@ -112,8 +112,8 @@ def fetch_archive(url, folder):
     Raises
     ------
     UserError
-        The download failed, or the archive is broken or writes outside the
-        folder.
+        The download failed, or the archive is broken, writes outside the
+        folder or does not fit the disk.
     """
     parent = os.path.dirname(os.path.abspath(folder))
     os.makedirs(parent, exist_ok=True)
@@ -126,6 +126,10 @@ def fetch_archive(url, folder):
                 archive.extractall(os.path.join(aside, "files"))
         except zipfile.BadZipFile as error:
             raise UserError(f"{url}: not a complete zip file") from error
+        except OSError as error:
+            raise UserError(
+                f"{url}: cannot be unpacked in {parent} ({error.strerror})"
+            ) from error
         os.replace(os.path.join(aside, "files"), folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

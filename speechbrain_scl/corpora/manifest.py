@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import math
 import os
 from collections import Counter
 
@@ -86,7 +87,8 @@ def read_manifest(path):
     Raises
     ------
     UserError
-        A missing file or column, or a value that is no number.
+        A missing file or column, or a row that no utterance can be; with the
+        line.
 
     Example
     -------
@@ -97,31 +99,50 @@ def read_manifest(path):
     """
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such manifest")
+    rows = {}
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        missing = set(COLUMNS) - set(reader.fieldnames or [])
-        if missing:
-            raise UserError(
-                f"{path}: column(s) {', '.join(sorted(missing))} missing"
-            )
-        rows = []
-        for row in reader:
-            try:
-                rows.append(
-                    Utterance(
-                        row["ID"],
-                        float(row["duration"]),
-                        row["wav"],
-                        int(row["start"]),
-                        int(row["stop"]),
-                        row["spk_id"],
-                    )
-                )
-            except (TypeError, ValueError) as error:
+        try:
+            missing = set(COLUMNS) - set(reader.fieldnames or [])
+            if missing:
                 raise UserError(
-                    f"{path}, line {reader.line_num}: {error}"
-                ) from error
-    return rows
+                    f"{path}: column(s) {', '.join(sorted(missing))} missing"
+                )
+            for row in reader:
+                utterance = _utterance(row)
+                if utterance.ID in rows:
+                    raise ValueError(f"the ID {utterance.ID} comes twice")
+                rows[utterance.ID] = utterance
+        except UserError:
+            raise
+        except (TypeError, ValueError, csv.Error) as error:
+            # UnicodeDecodeError is a ValueError.
+            raise UserError(
+                f"{path}, line {reader.line_num}: {error}"
+            ) from error
+    return list(rows.values())
+
+
+def _utterance(row):
+    """A row of text as an utterance; ValueError where it is none."""
+    found = Utterance(
+        row["ID"],
+        float(row["duration"]),
+        row["wav"],
+        int(row["start"]),
+        int(row["stop"]),
+        row["spk_id"],
+    )
+    for column in ("ID", "wav", "spk_id"):
+        if not row[column]:
+            raise ValueError(f"{column} is empty")
+    if not 0 < found.duration < math.inf:
+        raise ValueError(f"duration={row['duration']}: no length in seconds")
+    if not 0 <= found.start < found.stop:
+        raise ValueError(
+            f"start={found.start}, stop={found.stop}: no samples between them"
+        )
+    return found
 
 
 def report_excluded(path, excluded, n_files, max_excluded):

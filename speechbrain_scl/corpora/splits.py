@@ -10,6 +10,7 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_scl.corpora.manifest import write_manifest
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import write_json
+from speechbrain_scl.options import as_list
 
 logger = get_logger(__name__)
 
@@ -108,8 +109,7 @@ def hold_out(utterances, valid_speakers, seed, source):
         n = per_speaker.get(utterance.spk_id, 0)
         per_speaker[utterance.spk_id] = n + 1
     if not isinstance(valid_speakers, int):
-        if isinstance(valid_speakers, str):
-            valid_speakers = [s.strip() for s in valid_speakers.split(",")]
+        valid_speakers = as_list(valid_speakers, "valid_speakers")
         unknown = sorted(set(valid_speakers) - set(per_speaker))
         if unknown:
             raise UserError(

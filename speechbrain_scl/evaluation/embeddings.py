@@ -50,7 +50,8 @@ def locate(names, roots, source, line_of=None):
     Raises
     ------
     UserError
-        Names without a file: how many, and the first.
+        Names without a file: how many, and the first. A name that leads out
+        of the folders.
 
     Example
     -------
@@ -65,18 +66,27 @@ def locate(names, roots, source, line_of=None):
     folders = [folder for folder in folders if folder.is_dir()]
     found, missing = {}, []
     for name in names:
+        if os.path.isabs(name) or ".." in Path(name).parts:
+            raise UserError(
+                f"{source}{_in_line(line_of, name)}: {name} leads out of the "
+                "data folders; name utterances by their path below one"
+            )
         path = next(filter(os.path.isfile, _candidates(name, folders)), None)
         if path is None:
             missing.append(name)
         found[name] = path
     if missing:
-        line = line_of(missing[0]) if line_of else None
         raise UserError(
             f"{source}: {len(missing)} of {len(found)} utterances are not "
             f"below {', '.join(map(str, roots))}; the first is {missing[0]}"
-            + (f" in line {line}" if line else "")
+            f"{_in_line(line_of, missing[0])}"
         )
     return found
+
+
+def _in_line(line_of, name):
+    line = line_of(name) if line_of else None
+    return f" in line {line}" if line else ""
 
 
 def _candidates(name, folders):

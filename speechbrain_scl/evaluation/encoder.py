@@ -3,7 +3,7 @@
 import os
 
 from speechbrain.inference import EncoderClassifier
-from speechbrain_scl.errors import UserError
+from speechbrain_scl.errors import UNLOADABLE, UserError, first_line
 from speechbrain_scl.evaluation.store import folder_digest
 
 
@@ -65,7 +65,7 @@ def load_encoder(source, folder, device="cpu"):
     Raises
     ------
     UserError
-        No such folder.
+        No such folder, or files in it that are damaged or hold code.
     """
     is_folder = os.path.isdir(source)
     if not is_folder and (
@@ -77,7 +77,14 @@ def load_encoder(source, folder, device="cpu"):
         )
     name = folder_digest(source) if is_folder else source.replace("/", "--")
     savedir = os.path.join(folder, name)
-    classifier = EncoderClassifier.from_hparams(
-        source=source, savedir=savedir, run_opts={"device": device}
-    )
+    try:
+        classifier = EncoderClassifier.from_hparams(
+            source=source, savedir=savedir, run_opts={"device": device}
+        )
+    except UNLOADABLE as error:
+        raise UserError(
+            f"pretrain_path={source}: cannot be loaded ({first_line(error)}); "
+            "it must be an inference folder that is complete, or a hub "
+            "repository that can be reached"
+        ) from error
     return Encoder(classifier, source if is_folder else savedir)

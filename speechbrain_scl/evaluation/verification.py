@@ -33,8 +33,8 @@ from speechbrain_scl.evaluation.page import write_page
 from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
 from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials
-from speechbrain_scl.experiment import as_list
 from speechbrain_scl.files import write_json, written_aside
+from speechbrain_scl.options import as_list
 
 _CHOICES = {
     "trial_layout": LAYOUTS,
@@ -75,7 +75,7 @@ def verify(params, run_opts):
     output = params["output_folder"]
     lists = [
         read_trials(fetch_file(source, output), params["trial_layout"])
-        for source in as_list(params["verification_file"])
+        for source in as_list(params["verification_file"], "verification_file")
     ]
     names = [trials.name for trials in lists]
     if len(set(names)) < len(names):
@@ -179,7 +179,7 @@ def check_options(params):
         raise UserError(
             f"crops={crops}: [how many, seconds], such as [5, 3.0], or null"
         )
-    for root in as_list(params["data_folder"]):
+    for root in as_list(params["data_folder"], "data_folder"):
         if not os.path.isdir(root):
             raise UserError(
                 f"data_folder={root}: there is no such folder; name yours "
@@ -240,7 +240,7 @@ def _audio_of(trials, models, params):
     utterances = dict.fromkeys(trials.test_ids)
     for parts in enrolled.values():
         utterances.update(dict.fromkeys(parts))
-    roots = as_list(params["data_folder"])
+    roots = as_list(params["data_folder"], "data_folder")
     found = locate(utterances, roots, trials.path, trials.line_of)
     if params["enrolment"] == "concatenate":
         joined = {m: tuple(found[p] for p in ps) for m, ps in enrolled.items()}
@@ -252,7 +252,7 @@ def _conditions(params, lists, speaker_of):
     """The conditions of each list, or None for each."""
     if not params["metadata"]:
         return [None] * len(lists)
-    columns = as_list(params["conditions"])
+    columns = as_list(params["conditions"], "conditions")
     metadata = read_metadata(params["metadata"], columns)
     return [
         split_by_conditions(trials, metadata, columns, speaker_of)

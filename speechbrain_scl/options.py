@@ -1,0 +1,172 @@
+"""What the values of an experiment may be, checked before any work."""
+
+import dataclasses
+import math
+
+from speechbrain_scl.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that an option may be.
+
+    Arguments
+    ---------
+    least, most : float
+        The ends.
+    whole : bool
+        Whether it counts something.
+    open : bool
+        Whether the ends themselves are out.
+
+    Example
+    -------
+    >>> print(Range(least=2, whole=True))
+    a whole number, at least 2
+    >>> 0.5 in Range(0, 1), True in Range(0, 1), "0.5" in Range(0, 1)
+    (True, False, False)
+    """
+
+    least: float
+    most: float = math.inf
+    whole: bool = False
+    open: bool = False
+
+    def __contains__(self, value):
+        kinds = int if self.whole else int | float
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            return False
+        if self.open and value in (self.least, self.most):
+            return False
+        # NaN compares as false, and nothing here can use infinity.
+        return self.least <= value <= self.most and math.isfinite(value)
+
+    def __str__(self):
+        kind = "a whole number" if self.whole else "a number"
+        if math.isfinite(self.most):
+            place = f"between {self.least:g} and {self.most:g}"
+        else:
+            place = f"{'above' if self.open else 'at least'} {self.least:g}"
+        return f"{kind}, {place}"
+
+
+_FROM_1 = Range(1, whole=True)
+_POSITIVE = Range(0, open=True)
+# Seconds: the widest kernels need a few frames, and a batch has to fit memory.
+_CROP = Range(0.1, 600)
+
+_RANGES = {
+    "seed": Range(0, 2**32 - 1, whole=True),  # as numpy's generators take it
+    "sample_rate": _FROM_1,
+    # Training
+    "min_duration": Range(0),
+    "max_excluded": Range(0, 1),
+    "out_n_neurons": Range(2, whole=True),
+    "number_of_epochs": _FROM_1,
+    "speakers_per_batch": Range(2, whole=True),
+    "utterances_per_speaker": Range(1, 1000, whole=True),
+    "sentence_len": _CROP,
+    "valid_len": _CROP,
+    "valid_batch_size": _FROM_1,
+    "num_workers": Range(0, 256, whole=True),
+    "lr": _POSITIVE,
+    "lr_decay": _POSITIVE,
+    "weight_decay": Range(0),
+    "aam_margin": Range(0, math.pi),
+    "aam_scale": _POSITIVE,
+    "ckpt_interval_minutes": Range(0),
+    # Verification
+    "batch_size": _FROM_1,
+    "top_n": _FROM_1,
+    "plda_rank": _FROM_1,
+    "bootstrap": Range(0, 100_000, whole=True),
+    "p_target": Range(0, 1, open=True),
+}
+
+
+_TEXT = (
+    "output_folder",
+    "save_folder",
+    "inference_folder",
+    "train_log",
+    "train_annotation",
+    "valid_annotation",
+    "data_folder_noise",
+    "data_folder_rir",
+    "noise_annotation",
+    "rir_annotation",
+    "pretrain_path",
+    "embeddings_file",
+    "cohort",
+)
+
+
+def check_values(hparams, source):
+    """Refuses values that no experiment can use.
+
+    Arguments
+    ---------
+    hparams : dict
+        The experiment; keys that it lacks are not missed.
+    source : str
+        Its file, for the error.
+
+    Raises
+    ------
+    UserError
+        With the file, the key, its value and what it may be.
+
+    Example
+    -------
+    >>> check_values({"lr": 0.001}, "ecapa.yaml")
+    >>> check_values({"lr": -1}, "ecapa.yaml")
+    Traceback (most recent call last):
+    speechbrain_scl.errors.UserError: ecapa.yaml: lr=-1: it must be a number, above 0
+    """
+    for key, accepted in _RANGES.items():
+        if key in hparams and hparams[key] not in accepted:
+            raise UserError(
+                f"{source}: {key}={hparams[key]!r}: it must be {accepted}"
+            )
+    for key in _TEXT:
+        # Python takes a number for an open file, whichever that is.
+        if key in hparams and not (hparams[key] and _is_text(hparams[key])):
+            raise UserError(f"{source}: {key}={hparams[key]!r}: name a path")
+
+
+def as_list(value, name):
+    """The items of an option that takes one or several.
+
+    Arguments
+    ---------
+    value : str or list of str
+        As the option may spell it: one, several separated by commas, a list.
+    name : str
+        The option's, for the error.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    UserError
+        Nothing, or something that is no text.
+
+    Example
+    -------
+    >>> as_list("a.txt, b.txt", "verification_file")
+    ['a.txt', 'b.txt']
+    """
+    items = value.split(",") if isinstance(value, str) else value
+    if (
+        not isinstance(items, list | tuple)
+        or not items
+        or not all(_is_text(item) and item.strip() for item in items)
+    ):
+        raise UserError(f"{name}={value!r}: name one, or a list of several")
+    return [item.strip() for item in items]
+
+
+def _is_text(value):
+    return isinstance(value, str) and "\x00" not in value

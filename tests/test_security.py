@@ -1,0 +1,107 @@
+"""Files from others are data: loading them runs nothing of theirs."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from speechbrain_scl.checkpoints import CompleteCheckpointer
+from speechbrain_scl.corpora.download import fetch_file
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.embeddings import locate
+from speechbrain_scl.evaluation.encoder import load_encoder
+from speechbrain_scl.evaluation.store import load_embeddings, read_cache
+from speechbrain_scl.evaluation.trials import read_trials
+
+
+class Payload:
+    """What a pickle executes when it is loaded without care."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.fixture
+def payload(tmp_path):
+    """An object that leaves a folder behind where it is unpickled."""
+    yield Payload(tmp_path / "executed")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_the_payload_would_work(tmp_path):
+    torch.save(Payload(tmp_path / "yes"), tmp_path / "bad.ckpt")
+    torch.load(tmp_path / "bad.ckpt", weights_only=False)
+    assert (tmp_path / "yes").exists()
+
+
+def test_a_checkpoint_with_code_is_refused(tmp_path, payload):
+    checkpointer = CompleteCheckpointer(
+        tmp_path / "save", {"layer": torch.nn.Linear(2, 2)}
+    )
+    folder = checkpointer.save_checkpoint().path
+    torch.save(payload, folder / "layer.ckpt")
+    with pytest.raises(UserError, match="CKPT.*cannot be loaded.*Weights only"):
+        checkpointer.recover_if_possible()
+
+
+def test_a_checkpoint_of_another_model_is_told(tmp_path):
+    folder = tmp_path / "save"
+    CompleteCheckpointer(
+        folder, {"layer": torch.nn.Linear(2, 2)}
+    ).save_checkpoint()
+    other = CompleteCheckpointer(folder, {"layer": torch.nn.Linear(3, 2)})
+    with pytest.raises(UserError, match="choose another output_folder"):
+        other.recover_if_possible()
+
+
+def test_a_model_with_code_is_refused(tmp_path, payload):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "hyperparams.yaml").write_text(
+        "embedding_model: !new:torch.nn.Linear [2, 2]\n"
+        "modules: {embedding_model: !ref <embedding_model>}\n"
+        "pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer\n"
+        "    loadables: {embedding_model: !ref <embedding_model>}\n"
+    )
+    torch.save(payload, folder / "embedding_model.ckpt")
+    with pytest.raises(UserError, match="model: cannot be loaded"):
+        load_encoder(str(folder), str(tmp_path / "loaded"))
+
+
+def test_embeddings_and_caches_hold_no_objects(tmp_path, payload):
+    path = str(tmp_path / "bad.npz")
+    objects = np.array([payload], dtype=object)
+    np.savez(path, ids=objects, embeddings=objects, keys=objects, sizes=objects)
+    with pytest.raises(UserError, match="no file of embeddings"):
+        load_embeddings(path)
+    assert read_cache(path) == {}  # made anew
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.wav", "/etc/hostname", "a/../../b"]
+)
+def test_a_list_does_not_lead_out_of_the_data(tmp_path, name):
+    (tmp_path / "data" / "wav").mkdir(parents=True)
+    (tmp_path / "secret.wav").touch()
+    path = tmp_path / "trials.txt"
+    path.write_text(f"1 x.wav x.wav\n0 x.wav {name}\n")
+    (tmp_path / "data" / "wav" / "x.wav").touch()
+    trials = read_trials(str(path))
+    with pytest.raises(UserError, match="in line 2: .* leads out of the data"):
+        locate(
+            trials.test_ids,
+            [str(tmp_path / "data")],
+            trials.path,
+            trials.line_of,
+        )
+
+
+def test_a_url_names_no_folder_above(tmp_path):
+    """What is fetched lies below its own folder, whatever the URL ends in."""
+    with pytest.raises(UserError, match="the download failed"):
+        fetch_file("http://127.0.0.1:9/lists/..", str(tmp_path / "save"))
+    assert list((tmp_path / "save").iterdir()) == []
