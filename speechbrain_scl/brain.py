@@ -42,7 +42,7 @@ class SupConSpeakerBrain(ResilientBrain):
     - ``balancer``: e.g. ``MinNormBalancer``;
     - ``balance_at``: embedding (default) or parameters (of the encoder: exact
       MGDA, one more backward pass through the encoder per objective);
-    - ``wav_augment`` (optional): a SpeechBrain ``Augmenter``; with
+    - ``wav_augment``: a SpeechBrain ``Augmenter``, or null for none; with
       ``concat_original`` the clean crop is the first view;
     - ``verification_error``: a function of (scores, labels) that returns
       (error rate, threshold), e.g. ``evaluation.metrics.eer``;
@@ -120,8 +120,8 @@ class SupConSpeakerBrain(ResilientBrain):
         batch = batch.to(self.device)
         wavs, lens = batch.sig
         training = stage == sb.Stage.TRAIN
-        if training and hasattr(self.hparams, "wav_augment"):
-            wavs, lens = self.hparams.wav_augment(wavs, lens)
+        if training and self._augmenter is not None:
+            wavs, lens = self._augmenter(wavs, lens)
         feats = self.modules.compute_features(wavs)
         feats = self.modules.mean_var_norm(feats, lens)
         # Both objectives, and the balance between them, start here in float32.
@@ -154,8 +154,8 @@ class SupConSpeakerBrain(ResilientBrain):
             return embeddings.new_zeros(())
 
         labels, _ = batch.spk_id_encoded
-        if hasattr(self.hparams, "wav_augment"):
-            labels = self.hparams.wav_augment.replicate_labels(labels)
+        if self._augmenter is not None:
+            labels = self._augmenter.replicate_labels(labels)
         classification = self.hparams.compute_cost(outputs, labels, lens)
         # DDP averages over the processes; a mean over all utterances weighs
         # a process by how many it holds.
@@ -190,7 +190,7 @@ class SupConSpeakerBrain(ResilientBrain):
     def on_fit_batch_start(self, batch, should_step):
         """Steps a per-batch learning rate once per optimiser step."""
         super().on_fit_batch_start(batch, should_step)
-        _restart_recordings(getattr(self.hparams, "wav_augment", None))
+        _restart_recordings(self._augmenter)
         self.batch_values = {}
         annealing = getattr(self.hparams, "lr_annealing", None)
         if should_step and hasattr(annealing, "on_batch_end"):
@@ -246,6 +246,10 @@ class SupConSpeakerBrain(ResilientBrain):
                     meta={"EER": error_rate}, min_keys=["EER"]
                 )
         super().on_stage_end(stage, stage_loss, epoch)
+
+    @property
+    def _augmenter(self):
+        return getattr(self.hparams, "wav_augment", None)
 
     def _log_objectives(self, losses, weights, attention, labels):
         """What on_fit_batch_end adds to the epoch's means."""

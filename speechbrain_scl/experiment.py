@@ -1,6 +1,7 @@
 """What the recipe scripts share: reading an experiment, and its errors."""
 
 import contextlib
+import dataclasses
 import os
 import sys
 
@@ -94,8 +95,11 @@ def read_experiment(arguments, default_file=None):
         raise UserError(f"{hparams_file}: {error}") from error
     check_values(hparams, hparams_file)
     if run_opts.device is None and torch.cuda.is_available():
-        run_opts.device = "cuda"
-        run_opts.overridden_args.add("device")
+        run_opts = dataclasses.replace(
+            run_opts,
+            device="cuda",
+            overridden_args=run_opts.overridden_args | {"device"},
+        )
     return hparams, run_opts, hparams_file, overrides
 
 

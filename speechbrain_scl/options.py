@@ -57,7 +57,9 @@ _CROP = Range(0.1, 600)
 
 _RANGES = {
     "seed": Range(0, 2**32 - 1, whole=True),  # as numpy's generators take it
-    "sample_rate": _FROM_1,
+    "sample_rate": Range(1000, 400_000, whole=True),  # Hz
+    "n_mels": _FROM_1,
+    "emb_dim": _FROM_1,
     # Training
     "min_duration": Range(0),
     "max_excluded": Range(0, 1),
@@ -100,6 +102,32 @@ _TEXT = (
     "cohort",
 )
 
+_OBJECTS = (
+    "compute_cost",
+    "balancer",
+    "compute_features",
+    "mean_var_norm",
+    "embedding_model",
+    "classifier",
+    "prepare_noise_data",
+    "prepare_rir_data",
+    "opt_class",
+    "lr_annealing",
+    "epoch_counter",
+    "verification_error",
+    "train_logger",
+    "checkpointer",
+)
+_CHOICES = {"balance_at": ("embedding", "parameters")}
+_MODULES = {
+    "compute_features",
+    "mean_var_norm",
+    "embedding_model",
+    "classifier",
+}
+_OBJECTS_OR_NULL = ("contrastive_loss", "attention", "wav_augment")
+_PLAIN = str | int | float | list | tuple | dict
+
 
 def check_values(hparams, source):
     """Refuses values that no experiment can use.
@@ -132,6 +160,30 @@ def check_values(hparams, source):
         # Python takes a number for an open file, whichever that is.
         if key in hparams and not (hparams[key] and _is_text(hparams[key])):
             raise UserError(f"{source}: {key}={hparams[key]!r}: name a path")
+    for key, choices in _CHOICES.items():
+        if key in hparams and hparams[key] not in choices:
+            raise UserError(
+                f"{source}: {key}={hparams[key]!r}: choose one of {choices}"
+            )
+    modules = hparams.get("modules", dict.fromkeys(_MODULES))
+    if not isinstance(modules, dict) or _MODULES - set(modules):
+        raise UserError(
+            f"{source}: modules: it must name {', '.join(sorted(_MODULES))}"
+        )
+    for key in _OBJECTS:
+        if key in hparams:
+            _check_object(key, hparams[key], source, "")
+    for key in _OBJECTS_OR_NULL:
+        if hparams.get(key) is not None:
+            _check_object(key, hparams[key], source, ", or null")
+
+
+def _check_object(key, value, source, otherwise):
+    if value is None or isinstance(value, _PLAIN):
+        raise UserError(
+            f"{source}: {key}={value!r}: it must be an object, such as "
+            f"!new:package.module.Class{otherwise}"
+        )
 
 
 def as_list(value, name):

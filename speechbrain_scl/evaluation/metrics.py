@@ -142,7 +142,10 @@ def hull_eer(miss, false_alarm):
         down, right = y[above] - y[below], x[below] - x[above]
         height = down * x + right * y
         lowest = np.argmin(height)
-        if height[lowest] >= min(height[above], height[below]):
+        # Points on the line itself lie below it by a rounding error, and
+        # would take turns forever.
+        rounding = 1e-12 * (down + right)
+        if height[lowest] >= min(height[above], height[below]) - rounding:
             t = (y[above] - x[above]) / (right + down)
             return float(x[above] + t * right)
         if y[lowest] >= x[lowest]:

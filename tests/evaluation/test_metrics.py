@@ -101,6 +101,36 @@ def test_perfect_and_useless_scores():
     assert cost == 1 and 1.0 < threshold < 1.001
 
 
+def test_points_on_one_line_do_not_take_turns():
+    """Three corners of a real list that differ from a line by 4e-19."""
+    miss = [
+        0.0,
+        0.09142857142857143,
+        0.10373626373626374,
+        0.11384615384615385,
+        1.0,
+    ]
+    false_alarm = [
+        0.7292477302204929,
+        0.09987029831387806,
+        0.09079118028534372,
+        0.08333333333333337,
+        0.0,
+    ]
+    rate = hull_eer(np.array(miss), np.array(false_alarm))
+    slope = (miss[1] - miss[3]) / (false_alarm[1] - false_alarm[3])
+    on_line = (miss[1] - slope * false_alarm[1]) / (1 - slope)
+    assert rate == pytest.approx(on_line, rel=1e-9)
+
+
+@given(st.integers(1, 10**6), st.lists(st.floats(0, 1), max_size=30))
+def test_a_straight_roc(slope, places):
+    """miss = 1 - slope x for x below 1/slope, then 0: EER 1/(1 + slope)."""
+    x = np.sort([0.0, 1.0, 1 / slope, *places])[::-1]
+    rate = hull_eer(np.maximum(1 - slope * x, 0), x)
+    assert rate == pytest.approx(1 / (1 + slope), rel=1e-6)
+
+
 @pytest.mark.parametrize(
     "scores, labels, message",
     [

@@ -1,0 +1,158 @@
+"""What goes wrong without a word in SpeechBrain's VoxCeleb recipe (1.1.2).
+
+=====================================================  ========================
+there                                                  here
+=====================================================  ========================
+a new ``pretrain_path`` keeps scoring the old model    below
+NaN scores give EER 0                                  evaluation/test_metrics
+a list of one class gives minDCF NaN                   evaluation/test_metrics
+the label 0.9 becomes 0                                evaluation/test_trials
+a misspelt ``score_norm`` returns raw scores           recipes/test_verification
+a new trial list leaves the old manifests              test_voxceleb_prepare
+speakers of the test column alone get into training    test_voxceleb_prepare
+another ``/wav/`` in a path gives a wrong speaker      below
+quiet, short, stereo files are dropped uncounted       test_voxceleb_prepare
+8 kHz is read as 16 kHz                                below
+the split depends on the file system's order           below
+the batch size changes the scores                      evaluation/test_embeddings
+minDCF is printed times 100                            below
+validation uses random crops                           below
+verification stays on the CPU without ``--device``     below
+=====================================================  ========================
+"""
+
+import os
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from voxceleb_prepare import prepare_voxceleb
+
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain_scl.corpora.audio import find_audio
+from speechbrain_scl.corpora.manifest import Utterance, write_manifest
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.embeddings import extract_embeddings
+from speechbrain_scl.evaluation.encoder import load_encoder
+from speechbrain_scl.evaluation.metrics import min_dcf
+from speechbrain_scl.experiment import read_experiment
+from speechbrain_scl.inference import save_inference_folder
+from speechbrain_scl.training import dataio_prep
+
+MODEL = """
+compute_features: !new:speechbrain.lobes.features.Fbank
+    n_mels: 20
+mean_var_norm: !new:speechbrain.processing.features.InputNormalization
+    norm_type: sentence
+    std_norm: False
+embedding_model: !new:speechbrain.lobes.models.Xvector.Xvector
+    in_channels: 20
+    tdnn_blocks: 1
+    tdnn_channels: [8]
+    tdnn_kernel_sizes: [5]
+    tdnn_dilations: [1]
+    lin_neurons: 4
+classifier: !new:speechbrain.lobes.models.ECAPA_TDNN.Classifier
+    input_size: 4
+    out_neurons: 2
+"""
+
+
+def noise(path, rate=16000, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    signal = 0.1 * np.random.default_rng(seed).normal(size=rate)
+    soundfile.write(path, signal, rate)
+    return str(path)
+
+
+def test_another_model_in_the_same_folders_gives_other_scores(tmp_path):
+    (tmp_path / "model.yaml").write_text(MODEL)
+    labels = CategoricalEncoder()
+    labels.update_from_iterable(["ann", "bob"])
+    source = str(tmp_path / "inference")
+    wav = torch.randn(1, 16000)
+    found, keys = [], set()
+    for seed in (0, 1):  # trained anew in the same place
+        torch.manual_seed(seed)
+        hparams = load_hyperpyyaml(MODEL)
+        save_inference_folder(
+            source, str(tmp_path / "model.yaml"), "", hparams, labels
+        )
+        encoder = load_encoder(source, str(tmp_path / "output"))
+        found.append(encoder(wav))
+        keys.add(encoder.key)  # what the cache of embeddings goes by
+    assert not torch.allclose(*found, atol=1e-3)
+    assert len(keys) == 2
+
+
+def test_a_speaker_is_below_the_corpus_own_wav(tmp_path):
+    root = tmp_path / "wav" / "wav" / "data"
+    for speaker in "abcdef":
+        for session in ("wav", "2"):
+            noise(root / "wav" / speaker / session / "1.wav")
+    (root / "trials.txt").write_text(
+        "1 a/wav/1.wav a/2/1.wav\n0 a/2/1.wav b/2/1.wav\n"
+    )
+    counts = prepare_voxceleb(
+        str(root), str(tmp_path / "save"), str(root / "trials.txt"), 2
+    )
+    assert counts["train"]["speakers"] + counts["valid"]["speakers"] == 4
+
+
+def test_a_wrong_sample_rate_is_refused(tmp_path):
+    path = noise(tmp_path / "a.wav", rate=8000)
+    with pytest.raises(UserError, match="a.wav: sample rate, 8000 Hz"):
+        extract_embeddings(lambda wavs: wavs[:, :4], {"a": path}, "model")
+
+
+def test_files_come_in_one_order(tmp_path, monkeypatch):
+    paths = {noise(tmp_path / s / "1.wav") for s in ("b", "a", "c", "10", "9")}
+    walk = os.walk
+
+    def as_another_system_lists(*arguments, **options):
+        for place, folders, files in walk(*arguments, **options):
+            folders.reverse()
+            yield place, folders, files[::-1]
+
+    wanted = find_audio(tmp_path)
+    monkeypatch.setattr(os, "walk", as_another_system_lists)
+    assert find_audio(tmp_path) == wanted == sorted(paths)
+
+
+def test_min_dcf_of_refusing_everybody_is_one():
+    cost, _ = min_dcf(np.zeros(10), np.arange(10) < 5, p_target=0.01)
+    assert cost == pytest.approx(1)
+
+
+def test_validation_hears_the_same_in_every_epoch(tmp_path):
+    path = noise(tmp_path / "a.wav")
+    rows = [Utterance("a", 1.0, path, 0, 16000, "ann")]
+    for name in ("train", "valid"):
+        write_manifest(tmp_path / f"{name}.csv", rows)
+    epochs = EpochCounter(limit=5)
+    train, valid, *_ = dataio_prep(
+        {
+            "train_annotation": str(tmp_path / "train.csv"),
+            "valid_annotation": str(tmp_path / "valid.csv"),
+            "save_folder": str(tmp_path),
+            "sample_rate": 16000,
+            "sentence_len": 0.2,
+            "valid_len": 0.2,
+            "seed": 1,
+            "epoch_counter": epochs,
+        }
+    )
+    heard = [(train[0]["sig"], valid[0]["sig"]) for _ in epochs]
+    assert all(torch.equal(heard[0][1], later) for _, later in heard)
+    assert not all(torch.equal(heard[0][0], later) for later, _ in heard)
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_a_gpu_is_used_where_there_is_one(tmp_path, monkeypatch, present):
+    (tmp_path / "verification.yaml").write_text("batch_size: 16\n")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
+    _, options, *_ = read_experiment([str(tmp_path / "verification.yaml")])
+    assert options.device == ("cuda" if present else None)
