@@ -18,8 +18,8 @@ import os
 import tempfile
 
 import numpy as np
-import torch
 
+from speechbrain.utils.distributed import infer_device
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.embeddings import extract_embeddings
@@ -97,9 +97,8 @@ def embed_files(model, paths):
     for path in paths:
         if not os.path.isfile(path):
             raise UserError(f"{path}: there is no such recording")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as folder:
-        encoder = load_encoder(model, folder, device)
+        encoder = load_encoder(model, folder, infer_device())
         vectors = extract_embeddings(
             encoder,
             {path: path for path in paths},

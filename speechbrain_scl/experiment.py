@@ -1,11 +1,9 @@
 """What the recipe scripts share: reading an experiment, and its errors."""
 
 import contextlib
-import dataclasses
 import os
 import sys
 
-import torch
 import yaml
 from hyperpyyaml import load_hyperpyyaml
 
@@ -16,7 +14,8 @@ from speechbrain_scl.options import check_values
 
 @contextlib.contextmanager
 def user_errors_in_one_line():
-    """Ends the program with status 1 and one line where the user is at fault.
+    """Ends the program with one line where the user is at fault (status 1) or
+    pressed Ctrl-C (130).
 
     Example
     -------
@@ -29,6 +28,9 @@ def user_errors_in_one_line():
         yield
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def read_experiment(arguments, default_file=None):
@@ -47,8 +49,7 @@ def read_experiment(arguments, default_file=None):
     hparams : dict
         What HyperPyYAML made of the file.
     run_opts : speechbrain.utils.run_opts.RunOptions
-        The run options; the device is the GPU where there is one and none was
-        named.
+        The run options.
     hparams_file : str
         The file.
     overrides : str
@@ -94,12 +95,6 @@ def read_experiment(arguments, default_file=None):
         # an override is at fault.
         raise UserError(f"{hparams_file}: {error}") from error
     check_values(hparams, hparams_file)
-    if run_opts.device is None and torch.cuda.is_available():
-        run_opts = dataclasses.replace(
-            run_opts,
-            device="cuda",
-            overridden_args=run_opts.overridden_args | {"device"},
-        )
     return hparams, run_opts, hparams_file, overrides
 
 

@@ -76,7 +76,6 @@ _RANGES = {
     "weight_decay": Range(0),
     "aam_margin": Range(0, math.pi),
     "aam_scale": _POSITIVE,
-    "ckpt_interval_minutes": Range(0),
     # Verification
     "batch_size": _FROM_1,
     "top_n": _FROM_1,
@@ -101,6 +100,7 @@ _TEXT = (
     "embeddings_file",
     "cohort",
 )
+_TEXT_OR_NULL = ("enrolment_map", "calibration", "metadata")
 
 _OBJECTS = (
     "compute_cost",
@@ -156,10 +156,13 @@ def check_values(hparams, source):
             raise UserError(
                 f"{source}: {key}={hparams[key]!r}: it must be {accepted}"
             )
-    for key in _TEXT:
+    for key in (*_TEXT, *_TEXT_OR_NULL):
+        value = hparams.get(key)
+        if key not in hparams or (value is None and key in _TEXT_OR_NULL):
+            continue
         # Python takes a number for an open file, whichever that is.
-        if key in hparams and not (hparams[key] and _is_text(hparams[key])):
-            raise UserError(f"{source}: {key}={hparams[key]!r}: name a path")
+        if not _is_text(value):
+            raise UserError(f"{source}: {key}={value!r}: name a path")
     for key, choices in _CHOICES.items():
         if key in hparams and hparams[key] not in choices:
             raise UserError(
@@ -214,11 +217,11 @@ def as_list(value, name):
     if (
         not isinstance(items, list | tuple)
         or not items
-        or not all(_is_text(item) and item.strip() for item in items)
+        or not all(map(_is_text, items))
     ):
         raise UserError(f"{name}={value!r}: name one, or a list of several")
     return [item.strip() for item in items]
 
 
 def _is_text(value):
-    return isinstance(value, str) and "\x00" not in value
+    return isinstance(value, str) and bool(value.strip("\0 "))

@@ -7,7 +7,7 @@ import torch
 
 from speechbrain_scl.dataio import read_crop
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.experiment import read_experiment
+from speechbrain_scl.experiment import read_experiment, user_errors_in_one_line
 
 
 @pytest.fixture
@@ -57,6 +57,13 @@ def test_mistakes_name_the_file_and_the_value(tmp_path, text, options, message):
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_experiment([str(path), *options])
+
+
+def test_ctrl_c_leaves_no_traceback(capsys):
+    with pytest.raises(SystemExit) as ended, user_errors_in_one_line():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
 
 
 def test_crops(tmp_path):

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 
+from speechbrain.utils.distributed import infer_device
 from speechbrain_scl.corpora.download import fetch_file
 from speechbrain_scl.corpora.manifest import read_manifest
 from speechbrain_scl.errors import UserError
@@ -34,7 +35,7 @@ from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
 from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials
 from speechbrain_scl.files import write_json, written_aside
-from speechbrain_scl.options import as_list
+from speechbrain_scl.options import Range, as_list
 
 _CHOICES = {
     "trial_layout": LAYOUTS,
@@ -97,7 +98,7 @@ def verify(params, run_opts):
     encoder = load_encoder(
         params["pretrain_path"],
         os.path.join(output, "models"),
-        run_opts.device or "cpu",
+        run_opts.device or infer_device(),
     )
     embed = functools.partial(
         extract_embeddings,
@@ -173,8 +174,11 @@ def check_options(params):
         if params[key]:
             read_manifest(params[key])
     crops = params["crops"]
-    if crops and not (
-        len(crops) == 2 and crops[0] >= 1 and crops[1] >= SHORTEST
+    if crops is not None and not (
+        isinstance(crops, list | tuple)
+        and len(crops) == 2
+        and crops[0] in Range(1, 1000, whole=True)
+        and crops[1] in Range(SHORTEST, 600)
     ):
         raise UserError(
             f"crops={crops}: [how many, seconds], such as [5, 3.0], or null"

@@ -27,6 +27,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from commands import ROOT
 from hyperpyyaml import load_hyperpyyaml
 from voxceleb_prepare import prepare_voxceleb
 
@@ -35,6 +36,7 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain_scl.corpora.audio import find_audio
 from speechbrain_scl.corpora.manifest import Utterance, write_manifest
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation import verification
 from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import min_dcf
@@ -150,9 +152,26 @@ def test_validation_hears_the_same_in_every_epoch(tmp_path):
     assert not all(torch.equal(heard[0][0], later) for later, _ in heard)
 
 
-@pytest.mark.parametrize("present", [True, False])
-def test_a_gpu_is_used_where_there_is_one(tmp_path, monkeypatch, present):
-    (tmp_path / "verification.yaml").write_text("batch_size: 16\n")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
-    _, options, *_ = read_experiment([str(tmp_path / "verification.yaml")])
-    assert options.device == ("cuda" if present else None)
+@pytest.mark.parametrize("asked, used", [(None, "cuda:0"), ("cpu", "cpu")])
+def test_a_gpu_is_used_where_there_is_one(tmp_path, monkeypatch, asked, used):
+    for name in "ab":
+        noise(tmp_path / "wav" / name / "1" / "1.wav")
+    (tmp_path / "trials.txt").write_text("1 a/1/1 a/1/1\n0 a/1/1 b/1/1\n")
+    params, options, *_ = read_experiment(
+        [
+            str(ROOT / "hparams" / "verification_small.yaml"),
+            f"--data_folder={tmp_path}",
+            f"--verification_file={tmp_path / 'trials.txt'}",
+            f"--output_folder={tmp_path}",
+            "--pretrain_path=model",
+            *([f"--device={asked}"] if asked else []),
+        ]
+    )
+    asked_for = []
+    monkeypatch.setattr(verification, "infer_device", lambda: "cuda:0")
+    monkeypatch.setattr(
+        verification, "load_encoder", lambda *found: asked_for.extend(found)
+    )
+    with pytest.raises(AttributeError):  # there is no encoder
+        verification.verify(params, options)
+    assert asked_for[-1] == used
