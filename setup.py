@@ -18,10 +18,13 @@ demo = ["espeakng-loader>=0.2,<0.3"]
 torchjd = ["torchjd>=0.8"]
 # Embeddings as Kaldi ark/scp
 kaldi = ["kaldiio>=2.18"]
+# The curves of a training
+tensorboard = ["tensorboard>=2.14"]
 test = [
     *demo,
     *torchjd,
     *kaldi,
+    *tensorboard,
     "pytest>=8,<10",
     "hypothesis>=6.100",
     "pytorch-metric-learning>=2.5,<3",
@@ -62,6 +65,7 @@ setup(
     extras_require={
         "demo": demo,
         "kaldi": kaldi,
+        "tensorboard": tensorboard,
         "torchjd": torchjd,
         "test": test,
     },

@@ -77,7 +77,8 @@ class ClassAwareAttention(torch.nn.Module):
             Integer classes below C, [N] or [N, 1].
         class_weights : torch.Tensor
             The class vectors [C, D], any scale; usually the classifier's
-            own weight, so that the attention adds no parameter.
+            own weight, so that the attention adds no parameter. Of several
+            vectors per class, [C, K, D], the nearest counts.
 
         Returns
         -------
@@ -94,14 +95,13 @@ class ClassAwareAttention(torch.nn.Module):
         with torch.autocast(embeddings.device.type, enabled=False):
             if embeddings.dtype != torch.float64:
                 embeddings = embeddings.float()
-            log_fit = F.log_softmax(
-                self.scale
-                * F.linear(
-                    F.normalize(embeddings),
-                    F.normalize(class_weights.to(embeddings.dtype)),
-                ),
-                dim=1,
+            weights = class_weights.to(embeddings.dtype)
+            cosines = F.linear(
+                F.normalize(embeddings), F.normalize(weights.flatten(0, -2))
             )
+            if weights.dim() == 3:
+                cosines = cosines.unflatten(1, weights.shape[:2]).amax(2)
+            log_fit = F.log_softmax(self.scale * cosines, dim=1)
             log_a = log_fit.gather(1, labels[:, None]).squeeze(1)
             if self.rescale == "best_class":
                 log_a = log_a - log_fit.amax(1)

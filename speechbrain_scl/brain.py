@@ -44,9 +44,13 @@ class SupConSpeakerBrain(ResilientBrain):
       MGDA, one more backward pass through the encoder per objective);
     - ``wav_augment``: a SpeechBrain ``Augmenter``, or null for none; with
       ``concat_original`` the clean crop is the first view;
+    - ``fea_augment``: the same for the features, e.g. SpecAugment, or null;
     - ``verification_error``: a function of (scores, labels) that returns
       (error rate, threshold), e.g. ``evaluation.metrics.eer``;
-    - ``lr_annealing``, ``train_logger``: as in any recipe.
+    - ``lr_annealing``: as in any recipe, or of ``schedules``;
+    - ``margin_warmup``: e.g. ``schedules.MarginWarmup``, or null;
+    - ``average_checkpoints``: how many of the best to keep, 1 where it lacks;
+    - ``train_logger``: as in any recipe.
 
     Arguments
     ---------
@@ -101,6 +105,9 @@ class SupConSpeakerBrain(ResilientBrain):
     True
     """
 
+    # Of a loader that was made elsewhere; schedules then go by whole epochs.
+    batches_per_epoch = float("inf")
+
     def compute_forward(self, batch, stage):
         """Waveforms to embeddings and, in training, class outputs.
 
@@ -120,10 +127,12 @@ class SupConSpeakerBrain(ResilientBrain):
         batch = batch.to(self.device)
         wavs, lens = batch.sig
         training = stage == sb.Stage.TRAIN
-        if training and self._augmenter is not None:
-            wavs, lens = self._augmenter(wavs, lens)
+        if training and self._option("wav_augment") is not None:
+            wavs, lens = self.hparams.wav_augment(wavs, lens)
         feats = self.modules.compute_features(wavs)
         feats = self.modules.mean_var_norm(feats, lens)
+        if training and self._option("fea_augment") is not None:
+            feats, lens = self.hparams.fea_augment(feats, lens)
         # Both objectives, and the balance between them, start here in float32.
         embeddings = self.modules.embedding_model(feats).float()
         outputs = self.modules.classifier(embeddings) if training else None
@@ -137,8 +146,8 @@ class SupConSpeakerBrain(ResilientBrain):
         predictions : tuple
             What ``compute_forward`` returned.
         batch : PaddedBatch
-            ``spk_id_encoded`` [batch, 1] in training, ``spk_id`` (names)
-            otherwise.
+            ``spk_id_encoded`` [batch, 1] in training; otherwise that or
+            ``spk_id`` (names).
         stage : speechbrain.Stage
             Training or not.
 
@@ -150,12 +159,19 @@ class SupConSpeakerBrain(ResilientBrain):
         embeddings, outputs, lens = predictions
         if stage != sb.Stage.TRAIN:
             self.validation_embeddings.append(embeddings.squeeze(1))
-            self.validation_speakers.extend(batch.spk_id)
+            # The classes serve as well as the names.
+            known = "spk_id" if hasattr(batch, "spk_id") else "spk_id_encoded"
+            speakers = getattr(batch, known)
+            if known == "spk_id_encoded":
+                speakers = speakers.data.flatten().tolist()
+            self.validation_speakers.extend(speakers)
             return embeddings.new_zeros(())
 
         labels, _ = batch.spk_id_encoded
-        if self._augmenter is not None:
-            labels = self._augmenter.replicate_labels(labels)
+        for augmentation in ("wav_augment", "fea_augment"):
+            if self._option(augmentation) is not None:
+                augmenter = self._option(augmentation)
+                labels = augmenter.replicate_labels(labels)
         classification = self.hparams.compute_cost(outputs, labels, lens)
         # DDP averages over the processes; a mean over all utterances weighs
         # a process by how many it holds.
@@ -176,7 +192,7 @@ class SupConSpeakerBrain(ResilientBrain):
         )
         losses = [classification, contrastive]
         shared = embeddings
-        if getattr(self.hparams, "balance_at", "embedding") == "parameters":
+        if self._option("balance_at") == "parameters":
             encoder = self.modules.embedding_model
             shared = [p for p in encoder.parameters() if p.requires_grad]
         # Scaled as the backward pass will be: half precision would lose small
@@ -188,12 +204,19 @@ class SupConSpeakerBrain(ResilientBrain):
         return weights[0] * classification + weights[1] * contrastive
 
     def on_fit_batch_start(self, batch, should_step):
-        """Steps a per-batch learning rate once per optimiser step."""
+        """Sets what changes within an epoch."""
         super().on_fit_batch_start(batch, should_step)
-        _restart_recordings(self._augmenter)
+        _restart_recordings(self._option("wav_augment"))
         self.batch_values = {}
-        annealing = getattr(self.hparams, "lr_annealing", None)
-        if should_step and hasattr(annealing, "on_batch_end"):
+        done = self.epoch - 1 + (self.step - 1) / self.batches_per_epoch
+        if self._option("margin_warmup") is not None:
+            self.hparams.margin_warmup.update(done)
+        annealing = self._option("lr_annealing")
+        if hasattr(annealing, "at"):
+            rate = annealing.at(done)
+            sb.nnet.schedulers.update_learning_rate(self.optimizer, rate)
+        elif should_step and hasattr(annealing, "on_batch_end"):
+            # SpeechBrain's per-batch schedules: once per optimiser step
             annealing.on_batch_end(self.optimizer)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
@@ -210,14 +233,18 @@ class SupConSpeakerBrain(ResilientBrain):
             dataset, stage, ckpt_prefix, **loader_kwargs
         )
         sampler = loader_kwargs.get("batch_sampler")
-        if stage == sb.Stage.TRAIN and self.train_sampler is None:
-            self.train_sampler = sampler
+        if stage == sb.Stage.TRAIN:
+            self.batches_per_epoch = len(loader)
+            if self.train_sampler is None:
+                self.train_sampler = sampler
         return loader
 
     def on_stage_start(self, stage, epoch=None):
         """Starts the epoch's collections."""
         super().on_stage_start(stage, epoch)
-        if stage != sb.Stage.TRAIN:
+        if stage == sb.Stage.TRAIN:
+            self.epoch = epoch
+        else:
             self.validation_embeddings = []
             self.validation_speakers = []
 
@@ -243,13 +270,15 @@ class SupConSpeakerBrain(ResilientBrain):
             self.progress.point_out_divergence(epoch, loss, error_rate)
             if self.checkpointer is not None:
                 self.checkpointer.save_and_keep_only(
-                    meta={"EER": error_rate}, min_keys=["EER"]
+                    meta={"EER": error_rate},
+                    min_keys=["EER"],
+                    num_to_keep=self._option("average_checkpoints", 1),
                 )
         super().on_stage_end(stage, stage_loss, epoch)
 
-    @property
-    def _augmenter(self):
-        return getattr(self.hparams, "wav_augment", None)
+    def _option(self, name, otherwise=None):
+        """An entry that an experiment may leave out."""
+        return getattr(self.hparams, name, otherwise)
 
     def _log_objectives(self, losses, weights, attention, labels):
         """What on_fit_batch_end adds to the epoch's means."""

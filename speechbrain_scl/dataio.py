@@ -1,11 +1,113 @@
 """Reading crops of utterances for training."""
 
+import dataclasses
+import functools
+import math
 import random
 
 import torch
+import torchaudio
 
 from speechbrain.dataio import audio_io
+from speechbrain_scl.corpora.manifest import Utterance
 from speechbrain_scl.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class AtSpeed(Utterance):
+    """An utterance to be played faster or slower.
+
+    Arguments
+    ---------
+    speed : float
+        1 plays it as it is.
+    """
+
+    speed: float
+
+
+def at_speeds(utterances, speeds):
+    """Each utterance at each speed, whose voice is a speaker of its own.
+
+    Played faster or slower, a voice has another pitch and other formants: it
+    is another speaker, and there are more of them to tell apart (Yamamoto et
+    al., "Speaker augmentation and bandwidth extension", Interspeech 2019).
+
+    Arguments
+    ---------
+    utterances : list of Utterance
+        Of the corpus.
+    speeds : list of float
+        Factors between 0.5 and 2, each once; 1 is the corpus as it is.
+
+    Returns
+    -------
+    list of AtSpeed
+        At other speeds than 1, ID and speaker bear the speed.
+
+    Raises
+    ------
+    UserError
+        Speeds outside of that.
+
+    Example
+    -------
+    >>> ann = Utterance("a", 1.0, "a.wav", 0, 16000, "ann")
+    >>> [(u.ID, u.spk_id, u.speed) for u in at_speeds([ann], [1.0, 0.9])]
+    [('a', 'ann', 1.0), ('a@0.9', 'ann@0.9', 0.9)]
+    """
+    good = isinstance(speeds, list) and all(
+        isinstance(s, int | float) and 0.5 <= s <= 2 for s in speeds
+    )
+    if not good or not speeds or len(set(speeds)) < len(speeds):
+        raise UserError(
+            f"speeds={speeds!r}: a list of different factors from 0.5 to 2, "
+            "such as [0.9, 1.0, 1.1]"
+        )
+    found = []
+    for speed in speeds:
+        mark = "" if speed == 1 else f"@{speed:g}"
+        for u in utterances:
+            named = {"ID": u.ID + mark, "spk_id": u.spk_id + mark}
+            found.append(AtSpeed(**{**vars(u), **named}, speed=speed))
+    return found
+
+
+def read_crop_at_speed(wav, start, stop, length, draw, speed, rate):
+    """As ``read_crop``, faster or slower.
+
+    Arguments
+    ---------
+    wav, start, stop, length, draw
+        Those of ``read_crop``.
+    speed : float
+        More than 1 is faster, and the voice higher.
+    rate : int
+        Of the file, Hz.
+
+    Returns
+    -------
+    torch.Tensor
+        [length], float32.
+
+    Example
+    -------
+    >>> path = str(getfixture("tmp_path") / "tone.wav")
+    >>> tone = 0.5 * torch.sin(2 * math.pi * 1000 * torch.arange(16000) / 16000)
+    >>> audio_io.save(path, tone[None], 16000)
+    >>> crop = read_crop_at_speed(path, 0, 16000, 8000, "x", 1.1, 16000)
+    >>> crop.shape, crop.diff().sign().diff().ne(0).sum().item() // 2
+    (torch.Size([8000]), 550)
+    """
+    if speed == 1:
+        return read_crop(wav, start, stop, length, draw)
+    crop = read_crop(wav, start, stop, math.ceil(length * speed) + 1, draw)
+    return _resampler(round(rate * speed), rate)(crop)[:length]
+
+
+@functools.cache
+def _resampler(from_rate, to_rate):
+    return torchaudio.transforms.Resample(from_rate, to_rate)
 
 
 def read_crop(wav, start, stop, length, draw=None):

@@ -74,6 +74,9 @@ _RANGES = {
     "lr": _POSITIVE,
     "lr_decay": _POSITIVE,
     "weight_decay": Range(0),
+    "average_checkpoints": _FROM_1,
+    "margin_warmup_epochs": Range(0),
+    "spec_augment_prob": Range(0, 1),
     "aam_margin": Range(0, math.pi),
     "aam_scale": _POSITIVE,
     # Verification
@@ -100,7 +103,7 @@ _TEXT = (
     "embeddings_file",
     "cohort",
 )
-_TEXT_OR_NULL = ("enrolment_map", "calibration", "metadata")
+_TEXT_OR_NULL = ("pretrained", "enrolment_map", "calibration", "metadata")
 
 _OBJECTS = (
     "compute_cost",
@@ -125,7 +128,13 @@ _MODULES = {
     "embedding_model",
     "classifier",
 }
-_OBJECTS_OR_NULL = ("contrastive_loss", "attention", "wav_augment")
+_OBJECTS_OR_NULL = (
+    "contrastive_loss",
+    "attention",
+    "wav_augment",
+    "fea_augment",
+    "margin_warmup",
+)
 _PLAIN = str | int | float | list | tuple | dict
 
 

@@ -5,12 +5,14 @@ import os
 import torch
 
 import speechbrain as sb
+from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.corpora.manifest import read_manifest
-from speechbrain_scl.dataio import read_crop
+from speechbrain_scl.dataio import at_speeds, read_crop, read_crop_at_speed
 from speechbrain_scl.distributed import world_size
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.finetuning import start_from
 from speechbrain_scl.inference import save_inference_folder
 from speechbrain_scl.samplers import SpeakerBatchSampler
 
@@ -53,12 +55,21 @@ def train(hparams, run_opts, hparams_file, overrides):
         processes=world_size(),
     )
 
+    checkpointer = hparams["checkpointer"]
+    if hparams["pretrained"] and checkpointer.find_checkpoint() is None:
+        start_from(
+            hparams["pretrained"],
+            hparams["modules"],
+            label_encoder,
+            os.path.join(hparams["save_folder"], "pretrained"),
+        )
+
     speaker_brain = SupConSpeakerBrain(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
         hparams=hparams,
         run_opts=run_opts,
-        checkpointer=hparams["checkpointer"],
+        checkpointer=checkpointer,
     )
     speaker_brain.fit(
         hparams["epoch_counter"],
@@ -74,8 +85,15 @@ def train(hparams, run_opts, hparams_file, overrides):
         },
     )
 
-    # The best epoch, for verification and for speechbrain.inference
-    hparams["checkpointer"].recover_if_possible(min_key="EER")
+    # The best epochs, for verification and for speechbrain.inference
+    checkpointer.recover_if_possible(min_key="EER")
+    best = checkpointer.find_checkpoints(
+        min_key="EER", max_num_checkpoints=hparams["average_checkpoints"]
+    )
+    if len(best) > 1:
+        for name in ("embedding_model", "classifier"):
+            average = average_checkpoints(best, name)
+            hparams["modules"][name].load_state_dict(average)
     run_on_main(
         save_inference_folder,
         kwargs={
@@ -112,6 +130,7 @@ def dataio_prep(hparams):
         read_manifest(hparams[key])
         for key in ("train_annotation", "valid_annotation")
     )
+    train = at_speeds(train, hparams["speeds"])
     speakers = [utterance.spk_id for utterance in train]
     train_data, valid_data = (
         sb.dataio.dataset.DynamicItemDataset({u.ID: vars(u) for u in rows})
@@ -121,12 +140,12 @@ def dataio_prep(hparams):
 
     # The position of a crop depends on the seed, the epoch and the utterance,
     # so neither the number of workers nor an interruption changes it.
-    @sb.utils.data_pipeline.takes("id", "wav", "start", "stop")
+    @sb.utils.data_pipeline.takes("id", "wav", "start", "stop", "speed")
     @sb.utils.data_pipeline.provides("sig")
-    def random_crop(utt_id, wav, start, stop):
+    def random_crop(utt_id, wav, start, stop, speed):
         draw = f"{hparams['seed']} {hparams['epoch_counter'].current} {utt_id}"
         length = int(hparams["sentence_len"] * rate)
-        return read_crop(wav, start, stop, length, draw)
+        return read_crop_at_speed(wav, start, stop, length, draw, speed, rate)
 
     @sb.utils.data_pipeline.takes("wav", "start", "stop")
     @sb.utils.data_pipeline.provides("sig")

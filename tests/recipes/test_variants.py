@@ -1,0 +1,167 @@
+"""What a yaml alone can change: encoders, classifiers, schedules, starts."""
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from commands import RECIPE, ROOT, SMALL, trial_option
+from tensorboard.backend.event_processing.event_accumulator import (
+    EventAccumulator,
+)
+from voxceleb_prepare import prepare_voxceleb
+
+from speechbrain.inference import EncoderClassifier
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.experiment import read_experiment
+from speechbrain_scl.training import train
+
+VARIANTS = (ROOT / "docs" / "variants.md").read_text(encoding="utf-8")
+BLOCKS = {
+    re.search(r"!new:[\w.]*?(\w+)\n", block)[1]: block
+    for block in re.findall(r"```yaml\n(.*?)```", VARIANTS, re.DOTALL)
+}
+TINY = {
+    "Xvector": "--embedding_model={tdnn_channels: [8, 8, 8, 8, 16]}",
+    "ResNet": "--embedding_model={channels: [4, 4, 4, 4],"
+    " block_sizes: [1, 1, 1, 1]}",
+}
+
+
+def replaced(block, text):
+    """A training file with the keys of a block of the page."""
+    for key, _ in yaml.compose(block).value:
+        old = rf"(?m)^{key.value}:.*\n(?:[ \t]+.*\n)*"
+        assert len(re.findall(old, text)) == 1
+        text = re.sub(old, "", text)
+    return f"{text}\n{block}"
+
+
+@pytest.fixture
+def run(corpus, tmp_path, monkeypatch):
+    """Trains in this process; returns the output folder."""
+    monkeypatch.chdir(RECIPE)
+
+    def start(*options, blocks=(), epochs=1):
+        text = Path(SMALL[0]).read_text(encoding="utf-8")
+        for name in blocks:
+            text = replaced(BLOCKS[name], text)
+        (tmp_path / "train.yaml").write_text(text, encoding="utf-8")
+        other = [TINY[name] for name in blocks if name in TINY]
+        hparams, run_opts, file, overrides = read_experiment(
+            [
+                str(tmp_path / "train.yaml"),
+                *(SMALL[1:-1] + other if other else SMALL[1:]),
+                f"--number_of_epochs={epochs}",
+                f"--data_folder={corpus}",
+                f"--output_folder={tmp_path / 'out'}",
+                trial_option(corpus, "verification_file"),
+                *options,
+            ]
+        )
+        prepare_voxceleb(
+            hparams["data_folder"],
+            hparams["save_folder"],
+            hparams["verification_file"],
+            hparams["valid_speakers"],
+        )
+        train(hparams, run_opts, file, overrides)
+        return tmp_path / "out"
+
+    return start
+
+
+def test_every_block_is_tried():
+    assert set(BLOCKS) == {
+        "Xvector",
+        "ResNet",
+        "SubCentreClassifier",
+        "WarmupCosine",
+        "TensorboardLogger",
+    }
+
+
+@pytest.mark.parametrize("block", ["Xvector", "ResNet", "SubCentreClassifier"])
+def test_encoders_and_classifiers(run, tmp_path, block):
+    output = run("--out_n_neurons=4", blocks=[block])
+    encoder = EncoderClassifier.from_hparams(
+        str(output / "inference"), savedir=str(tmp_path / "cache")
+    )
+    vectors = encoder.encode_batch(torch.randn(2, 16000))
+    assert vectors.flatten(1).shape == (2, 192)
+    *_, speakers = encoder.classify_batch(torch.randn(1, 16000))
+    assert set(speakers) <= set(encoder.hparams.label_encoder.lab2ind)
+    text = (output / "train_log.txt").read_text()
+    assert "attention" in text and "weight_contrastive" in text
+
+
+def test_everything_at_once(run, trained, caplog):
+    caplog.set_level(logging.INFO)
+    output = run(
+        f"--pretrained={trained / 'inference'}",
+        "--speeds=[0.9, 1.0, 1.1]",
+        "--spec_augment_prob=1.0",
+        "--margin_warmup_epochs=2",
+        "--average_checkpoints=2",
+        "--lr_annealing={warmup_epochs: 0.5, final: 0.0001}",
+        "--lr=0.001",
+        blocks=["WarmupCosine", "TensorboardLogger"],
+        epochs=2,
+    )
+    assert "the class vectors of 4 of 12 speakers" in caplog.text
+
+    # The inference folder holds the mean of both epochs.
+    checkpoints = Checkpointer(output / "save").find_checkpoints(
+        max_num_checkpoints=5
+    )
+    assert len(checkpoints) == 2
+    states = [
+        torch.load(c.path / "embedding_model.ckpt", weights_only=True)
+        for c in checkpoints
+    ]
+    found = torch.load(
+        output / "inference" / "embedding_model.ckpt", weights_only=True
+    )
+    for name, value in found.items():
+        if value.is_floating_point():
+            mean = (states[0][name] + states[1][name]) / 2
+            torch.testing.assert_close(value, mean)
+    assert not torch.equal(
+        states[0]["fc.conv.weight"], states[1]["fc.conv.weight"]
+    )
+
+    events = EventAccumulator(str(output / "tensorboard")).Reload()
+    curves = set(events.Tags()["scalars"])
+    assert {
+        "EER/valid",
+        "contrastive/train",
+        "weight_contrastive/train",
+        "grad_norm_classification/train",
+        "attention/train",
+        "lr",
+    } <= curves
+    assert [e.value for e in events.Scalars("lr")] == pytest.approx(
+        [0.0001, 0.000775]
+    )
+
+
+def test_what_does_not_fit_is_told(run, trained):
+    with pytest.raises(UserError, match="pretrained=.*same settings"):
+        run(f"--pretrained={trained / 'inference'}", "--emb_dim=100")
+    with pytest.raises(UserError, match="speeds=.*0.9, 1.0, 1.1"):
+        run("--speeds=[3]")
+    with pytest.raises(UserError, match="set out_n_neurons to 12"):
+        output = "--output_folder=" + str(trained.parent / "other")
+        run("--speeds=[0.9, 1, 1.1]", "--out_n_neurons=4", output)
+
+
+def test_a_resumed_run_does_not_start_anew(run, trained, caplog):
+    caplog.set_level(logging.INFO)
+    start = f"--pretrained={trained / 'inference'}"
+    run(start)
+    assert len(re.findall("is taken over", caplog.text)) == 1
+    run(start, epochs=2)
+    assert len(re.findall("is taken over", caplog.text)) == 1

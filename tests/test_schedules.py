@@ -1,0 +1,90 @@
+"""Schedules: closed forms, and no dependence on the batches."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import (
+    given,
+    strategies as st,
+)
+
+from speechbrain.nnet.losses import AdditiveAngularMargin, AngularMargin
+from speechbrain_scl.losses import SupConMarginLoss
+from speechbrain_scl.schedules import (
+    MarginWarmup,
+    WarmupCosine,
+    WarmupExponential,
+)
+
+epochs = st.floats(1.5, 200)
+
+
+@given(epochs, st.floats(0, 1), st.floats(0, 300))
+def test_rates_are_those_of_torch_and_of_the_formula(total, warmup, done):
+    peak, final = 0.1, 0.001
+    cosine = WarmupCosine(peak, total, warmup, final).at(done)
+    decay = WarmupExponential(peak, total, warmup, final).at(done)
+    assert final * (1 - 1e-9) <= min(cosine, decay)
+    assert max(cosine, decay) <= peak * (1 + 1e-9)
+    if done < warmup:
+        rising = final + (peak - final) * done / warmup
+        assert cosine == decay == pytest.approx(rising)
+    share = min((done - warmup) / (total - warmup), 1)
+    if share >= 0:
+        parameter = torch.nn.Parameter(torch.zeros(1))
+        steps = 1000
+        reference = torch.optim.lr_scheduler.CosineAnnealingLR(
+            torch.optim.SGD([parameter], lr=peak), steps, eta_min=final
+        )
+        # Its closed form takes any step
+        reference.last_epoch = share * steps
+        (wanted,) = reference._get_closed_form_lr()
+        assert cosine == pytest.approx(wanted)
+        assert math.log(decay) == pytest.approx(
+            (1 - share) * math.log(peak) + share * math.log(final)
+        )
+
+
+@given(st.floats(0.01, 1.5), st.floats(0.5, 20), st.floats(0, 30))
+def test_a_grown_margin_is_a_margin_from_the_start(margin, length, done):
+    """The loss after an update, and one made with that margin, agree."""
+    cosines = torch.linspace(-1, 1, 21).view(7, 3)
+    targets = torch.eye(3).repeat(3, 1)[:7]
+    share = min(done / length, 1)
+    for kind in (AdditiveAngularMargin, AngularMargin):
+        grown = kind(margin=margin, scale=30)
+        MarginWarmup([grown, None], length).update(done)
+        fresh = kind(margin=share * margin, scale=30)
+        torch.testing.assert_close(
+            grown(cosines, targets), fresh(cosines, targets)
+        )
+    embeddings = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    grown = SupConMarginLoss(margin=margin)
+    MarginWarmup([grown], length).update(done)
+    torch.testing.assert_close(
+        grown(embeddings, labels),
+        SupConMarginLoss(margin=share * margin)(embeddings, labels),
+    )
+
+
+def test_no_warmup_leaves_the_margin_alone():
+    loss = SupConMarginLoss(margin=0.3)
+    MarginWarmup([loss], 0).update(0)
+    assert loss.margin == 0.3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: WarmupCosine(0.1, epochs=1, warmup_epochs=1),
+        lambda: WarmupExponential(0.1, epochs=2, final=0),
+        lambda: WarmupCosine(0.1, epochs=2, final=0.2),
+        lambda: MarginWarmup([torch.nn.Linear(1, 1)], 1),
+        lambda: MarginWarmup([], -1),
+    ],
+)
+def test_mistakes(make):
+    with pytest.raises(ValueError):
+        make()
