@@ -16,9 +16,10 @@ BRAIN_OPTIONS = {"ckpt_interval_minutes"}
 
 
 def test_the_readmes_python_runs():
-    objective, evaluation = re.findall(
+    objective, swap, evaluation = re.findall(
         r"```python\n(.*?)```", README, re.DOTALL
     )
+    assert "SpeakerBrain" in swap  # tests/recipes/test_drop_in.py
     names = {}
     exec(evaluation, names)  # noqa: S102
     assert 0 <= names["rate"] <= 1 and 0 <= names["cost"] <= 1
