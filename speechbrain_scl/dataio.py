@@ -5,11 +5,11 @@ import functools
 import math
 import random
 
-import torch
 import torchaudio
 
 from speechbrain.dataio import audio_io
 from speechbrain_scl.corpora.manifest import Utterance
+from speechbrain_scl.corpora.packing import open_audio
 from speechbrain_scl.errors import UserError
 
 
@@ -118,7 +118,7 @@ def read_crop(wav, start, stop, length, draw=None):
     Arguments
     ---------
     wav : str
-        The file, mono.
+        The file, mono, or its place in a shard (``corpora.packing``).
     start, stop : int
         The utterance within the file, in samples.
     length : int
@@ -154,15 +154,17 @@ def read_crop(wav, start, stop, length, draw=None):
     )
     try:
         signal, _ = audio_io.load(
-            wav,
+            open_audio(wav),
             frame_offset=start + offset,
             num_frames=min(length, stop - start),
         )
     except Exception as error:
         # Whatever the audio library raises, the user needs the file's name.
         raise UserError(f"{wav}: cannot be read ({error})") from error
-    signal = signal.mean(0)
-    if signal.numel() == 0 or not torch.isfinite(signal).all():
+    signal = signal[0] if len(signal) == 1 else signal.mean(0)
+    # NaN and infinity outlive a sum, which is a tenth of the work of looking
+    # at each sample.
+    if signal.numel() == 0 or not math.isfinite(signal.sum()):
         raise UserError(
             f"{wav}: samples {start + offset} to {start + offset + length} are "
             'empty or not finite; prepare the data with check_audio: "full"'

@@ -174,7 +174,7 @@ class MarginWarmup:
         done : float
             Epochs, and the done share of the next one.
         """
-        share = done / self.epochs if done < self.epochs else 1.0
+        share = min(done / self.epochs, 1.0) if self.epochs else 1.0
         for loss, whole in self.losses:
             loss.margin = share * whole
             if hasattr(loss, "cos_m"):  # SpeechBrain's keeps what follows

@@ -143,6 +143,7 @@ def test_validation_hears_the_same_in_every_epoch(tmp_path):
             "sample_rate": 16000,
             "sentence_len": 0.2,
             "valid_len": 0.2,
+            "speeds": [1.0],
             "seed": 1,
             "epoch_counter": epochs,
         }
