@@ -20,8 +20,11 @@ torchjd = ["torchjd>=0.8"]
 kaldi = ["kaldiio>=2.18"]
 # The curves of a training
 tensorboard = ["tensorboard>=2.14"]
+# speechbrain-scl export
+onnx = ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.17"]
 test = [
     *demo,
+    *onnx,
     *torchjd,
     *kaldi,
     *tensorboard,
@@ -58,6 +61,7 @@ setup(
         "soundfile>=0.12.1",
         "matplotlib>=3.8",
         "tqdm>=4.42",
+        "huggingface_hub>=0.20",
     ],
     entry_points={
         "console_scripts": ["speechbrain-scl = speechbrain_scl.cli:main"]
@@ -65,6 +69,7 @@ setup(
     extras_require={
         "demo": demo,
         "kaldi": kaldi,
+        "onnx": onnx,
         "tensorboard": tensorboard,
         "torchjd": torchjd,
         "test": test,

@@ -4,19 +4,24 @@ Both train the same ECAPA-TDNN on the same two views of the same batch, from
 the waveforms to the optimiser's step. ``stock`` is SpeechBrain's AAM-softmax;
 ``full`` adds the class-aware attention, the margin-contrastive loss and the
 balancing at the embedding. The steps are timed in turn, and the ratio is the
-median over pairs of neighbouring steps.
+median over pairs of neighbouring steps. Modes: fp32, bf16 (autocast), and
+either with ``-compiled`` (torch.compile of the encoder). The operations are
+counted in the matrix products and convolutions of one full step; peak memory
+is CUDA's.
 
-    python benchmarks/step.py results/benchmarks
+    python benchmarks/step.py results/benchmarks [--modes fp32 bf16 bf16-compiled]
 
 writes step.md there.
 """
 
 import argparse
+import multiprocessing
 import statistics
 import time
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, Classifier
@@ -24,19 +29,22 @@ from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from speechbrain.processing.features import InputNormalization
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
+from speechbrain_scl.files import written_aside
 from speechbrain_scl.losses import SupConMarginLoss
 
 SAMPLE_RATE = 16000
 N_MELS = 80
 EMBEDDING_DIM = 192
+MODES = ["fp32", "bf16", "fp32-compiled", "bf16-compiled"]
 
 
 class Step:
     """A training step; ``parts`` holds what goes beyond AAM-softmax."""
 
-    def __init__(self, args, parts=None):
+    def __init__(self, args, mode, parts=None):
         torch.manual_seed(0)
         self.device = torch.device(args.device)
+        self.half = mode.startswith("bf16")
         self.features = Fbank(n_mels=N_MELS).to(args.device)
         self.normalise = InputNormalization(
             norm_type="sentence", std_norm=False
@@ -49,6 +57,9 @@ class Step:
             attention_channels=128,
             lin_neurons=EMBEDDING_DIM,
         ).to(args.device)
+        self.embed = self.encoder
+        if mode.endswith("-compiled"):
+            self.embed = torch.compile(self.encoder)
         self.classifier = Classifier(
             EMBEDDING_DIM, device=args.device, out_neurons=args.speakers
         )
@@ -61,18 +72,24 @@ class Step:
         )
 
     def __call__(self, waveforms, labels):
-        lengths = torch.ones(len(waveforms), device=self.device)
-        features = self.normalise(self.features(waveforms), lengths)
-        embeddings = self.encoder(features, lengths)
-        loss = self.classification(self.classifier(embeddings), labels[:, None])
-        if self.parts is not None:
-            attention, contrast, balancer = self.parts
-            weights = attention(embeddings, labels, self.classifier.weight)
-            losses = [loss, contrast(embeddings, labels, weights)]
-            loss = torch.stack(losses).dot(balancer(losses, embeddings))
+        with torch.autocast(self.device.type, torch.bfloat16, self.half):
+            loss = self.loss(waveforms, labels)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
+
+    def loss(self, waveforms, labels):
+        """What the step goes backward from."""
+        lengths = torch.ones(len(waveforms), device=self.device)
+        features = self.normalise(self.features(waveforms), lengths)
+        embeddings = self.embed(features).float()
+        loss = self.classification(self.classifier(embeddings), labels[:, None])
+        if self.parts is None:
+            return loss
+        attention, contrast, balancer = self.parts
+        weights = attention(embeddings, labels, self.classifier.weight)
+        losses = [loss, contrast(embeddings, labels, weights)]
+        return torch.stack(losses).dot(balancer(losses, embeddings))
 
 
 def seconds(step, *batch):
@@ -96,23 +113,45 @@ def main():
     parser.add_argument("--device", default="cpu", help="or cuda")
     parser.add_argument("--pairs", type=int, default=15, help="of steps")
     parser.add_argument(
+        "--modes", nargs="+", default=["fp32"], choices=MODES, metavar="MODE"
+    )
+    parser.add_argument(
         "--threads", type=int, default=1, help="see objective.py"
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
+    lines = [
+        "| C | utterances x views | mode | stock | full | full / stock "
+        "(quartiles) | TFLOP | peak, stock | peak, full |",
+        "|--:|--:|:--|--:|--:|--:|--:|--:|--:|",
+    ]
+    # A process for each: what one leaves does not count for the next.
+    context = multiprocessing.get_context("spawn")
+    for mode in args.modes:
+        with context.Pool(1) as pool:
+            lines.append(pool.apply(measure, (args, mode)))
+        print(lines[-1])
+    text = "\n".join(lines) + "\n"
+    print(text)
+    with written_aside(str(Path(args.output) / "step.md")) as file:
+        file.write(text)
+    print(f"written to {args.output}")
+
+
+def measure(args, mode):
+    """The table's row of a mode."""
+    torch.set_num_threads(args.threads)
     n = args.utterances
     speakers = torch.randint(args.speakers, (n // 2,)).repeat_interleave(2)
     labels = speakers.repeat(args.views)
     waveforms = torch.randn(len(labels), int(args.seconds * SAMPLE_RATE))
-    stock = Step(args)
-    full = Step(
-        args,
-        (ClassAwareAttention(10.0), SupConMarginLoss(), MinNormBalancer("l2")),
-    )
     batch = waveforms.to(args.device), labels.to(args.device)
-    for step in (stock, full):
-        step(*batch)
+    parts = ClassAwareAttention(10.0), SupConMarginLoss(), MinNormBalancer("l2")
+    stock, peak = warmed_up(args, mode, None, batch)
+    full, full_peak = warmed_up(args, mode, parts, batch)
+    with FlopCounterMode(display=False) as counter:
+        Step(args, mode.removesuffix("-compiled"), parts)(*batch)
     times = []
     for i in range(args.pairs):
         # Whoever goes second finds another cache: take turns.
@@ -124,20 +163,25 @@ def main():
     ratios = sorted(second / first for first, second in times)
     low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
     stock_s, full_s = (statistics.median(t) for t in zip(*times, strict=True))
-    text = (
-        "| C | utterances x views | stock | full | full / stock "
-        "(quartiles) |\n|--:|--:|--:|--:|--:|\n"
-        f"| {args.channels} | {n} x {args.views} | {stock_s:.2f} s | "
-        f"{full_s:.2f} s | {statistics.median(ratios):.3f} "
-        f"({low:.3f} to {high:.3f}) |\n"
+    return (
+        f"| {args.channels} | {n} x {args.views} | {mode} | {stock_s:.3g} s | "
+        f"{full_s:.3g} s | {statistics.median(ratios):.3f} "
+        f"({low:.3f} to {high:.3f}) | {counter.get_total_flops() / 1e12:.3g} | "
+        f"{peak} | {full_peak} |"
     )
-    print(text)
-    output = Path(args.output)
-    output.mkdir(parents=True, exist_ok=True)
-    aside = output / ".step.md"
-    aside.write_text(text)
-    aside.replace(output / "step.md")
-    print(f"written to {output}")
+
+
+def warmed_up(args, mode, parts, batch):
+    """A step that has compiled and has its state, and its peak memory."""
+    before = torch.cuda.memory_allocated() if args.device != "cpu" else 0
+    step = Step(args, mode, parts)
+    step(*batch)
+    if args.device == "cpu":
+        return step, "-"
+    torch.cuda.reset_peak_memory_stats()
+    step(*batch)
+    peak = torch.cuda.max_memory_allocated() - before
+    return step, f"{peak / 2**30:.1f} GiB"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""The command line for recordings rather than corpora.
+"""The command line: recordings rather than corpora, and giving models away.
 
     speechbrain-scl verify MODEL a.wav b.wav [--calibration FILE]
     speechbrain-scl embed MODEL a.wav b.wav --output embeddings.npz
     speechbrain-scl enrol MODEL VOICES.npz ann a.wav b.wav
     speechbrain-scl score MODEL VOICES.npz test.wav [--calibration FILE]
+    speechbrain-scl export MODEL model.onnx
+    speechbrain-scl card MODEL --metrics FILE --training-data TEXT --license ID
+    speechbrain-scl upload MODEL REPOSITORY [--yes]
 
 MODEL is the inference folder of a training, or a hub repository such as
 speechbrain/spkrec-ecapa-voxceleb. Recordings are 16 kHz mono wav or flac
@@ -27,6 +30,12 @@ from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.enrolment import mean_embedding
 from speechbrain_scl.evaluation.store import load_embeddings, save_embeddings
 from speechbrain_scl.experiment import user_errors_in_one_line
+from speechbrain_scl.hub import (
+    public_files,
+    upload as hub_upload,
+    write_card,
+)
+from speechbrain_scl.onnx_export import export_onnx
 
 # What a store of voices remembers the model by.
 _MODEL = "model:"
@@ -70,6 +79,40 @@ def score(args):
         for name in sorted(scores, key=scores.get, reverse=True):
             said = decision(scores[name], args.calibration, args.p_target)
             print(f"{path}  {name}  {said}")
+
+
+def export(args):
+    """Writes the encoder as ONNX, checked against PyTorch."""
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = load_encoder(args.model, folder)
+        difference = export_onnx(encoder, args.output)
+    print(
+        f"{args.output}: waveform [batch, time] at {encoder.sample_rate} Hz to "
+        f"embedding [batch, dim]; onnxruntime differs by {difference:.1e}"
+    )
+
+
+def card(args):
+    """Writes the model card, README.md, into an inference folder."""
+    path = write_card(
+        args.model,
+        args.metrics,
+        args.training_data,
+        args.license,
+        args.language,
+        args.repo,
+    )
+    print(f"{path}: read it, and say what only you know")
+
+
+def upload(args):
+    """Lists what would be sent to a model hub, or sends it."""
+    for name, size in public_files(args.model).items():
+        print(f"{size:12,d}  {name}")
+    if args.yes:
+        print(hub_upload(args.model, args.repo, args.private))
+    else:
+        print(f"nothing sent; --yes sends these to {args.repo}")
 
 
 def embed_files(model, paths):
@@ -221,6 +264,17 @@ def main(arguments=None):
     made = command(score, "voices")
     made.add_argument("recordings", nargs="+")
     decides(made)
+    command(export, "output")
+    made = command(card)
+    add = made.add_argument
+    add("--metrics", required=True, help="metrics.json of a verification")
+    add("--training-data", required=True, help="what it was trained on")
+    add("--license", required=True, help="of the model, such as cc-by-4.0")
+    add("--language", nargs="+", default=(), help="such as zh en")
+    add("--repo", help="its place on the hub, such as me/ecapa-scl")
+    made = command(upload, "repo")
+    made.add_argument("--private", action="store_true")
+    made.add_argument("--yes", action="store_true", help="really send")
     args = parser.parse_args(arguments)
     with user_errors_in_one_line():
         args.run(args)

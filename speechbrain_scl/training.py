@@ -32,8 +32,10 @@ def train(hparams, run_opts, hparams_file, overrides):
     Raises
     ------
     UserError
-        More speakers than classes, or what the parts say is wrong.
+        More speakers than classes, nothing to compile, or what the parts say
+        is wrong.
     """
+    _check_compilation(run_opts, hparams["modules"])
     torch.backends.cudnn.benchmark = True
     run_on_main(hparams["prepare_noise_data"])
     run_on_main(hparams["prepare_rir_data"])
@@ -106,6 +108,21 @@ def train(hparams, run_opts, hparams_file, overrides):
     )
     if if_main_process():
         print(f"The trained encoder is in {hparams['inference_folder']}")
+
+
+def _check_compilation(run_opts, modules):
+    """SpeechBrain compiles nothing of named modules alone, and says nothing."""
+    keys = run_opts.compile_module_keys or []
+    if keys and not run_opts.compile:
+        raise UserError(
+            f"--compile_module_keys {' '.join(keys)}: give --compile with it"
+        )
+    for key in keys:
+        if key not in modules:
+            raise UserError(
+                f"--compile_module_keys {key}: the modules are "
+                f"{', '.join(modules)}; several are separated by spaces"
+            )
 
 
 def dataio_prep(hparams):

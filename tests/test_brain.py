@@ -321,6 +321,20 @@ def test_the_log_holds_the_objectives_curves(tmp_path):
     assert 0 <= checkpoint.meta["EER"] <= 1
 
 
+def test_a_batch_goes_to_the_device_once(tmp_path, monkeypatch):
+    moved = []
+
+    def to(batch, *args, **kwargs):
+        moved.append(tuple(batch.id))
+        return stock(batch, *args, **kwargs)
+
+    stock = PaddedBatch.to
+    monkeypatch.setattr(PaddedBatch, "to", to)
+    fit(tmp_path)
+    # Two epochs of 24 utterances for training by 4, for validation by 7
+    assert len(moved) == 2 * (6 + 4)
+
+
 def test_each_epoch_has_its_own_batches(tmp_path):
     seen = []
     brain = fit(tmp_path)

@@ -131,12 +131,13 @@ def write_cache(path, known):
 
 
 def folder_digest(folder):
-    """SHA-256 over the names and contents of a folder's files.
+    """SHA-256 over the names and contents of an inference folder's files.
 
     Arguments
     ---------
     folder : str
-        E.g. an inference folder.
+        Its model card and ONNX files do not count: they come later, and change
+        nothing.
 
     Returns
     -------
@@ -149,7 +150,7 @@ def folder_digest(folder):
     """
     digest = hashlib.sha256()
     for path in sorted(Path(folder).rglob("*")):
-        if path.is_file():
+        if path.is_file() and path.suffix not in (".md", ".onnx"):
             digest.update(str(path.relative_to(folder)).encode())
             digest.update(file_digest(path).encode())
     return digest.hexdigest()

@@ -148,6 +148,63 @@ def test_everything_at_once(run, trained, caplog):
     )
 
 
+def first_loss(folder):
+    """The training loss of the first epoch."""
+    return float(
+        re.search(
+            r"train loss: ([\d.]+)", (folder / "train_log.txt").read_text()
+        )[1]
+    )
+
+
+@pytest.mark.parametrize(
+    "options, tolerance",
+    [
+        (["--precision=bf16"], 0.05),
+        (["--compile", "--compile_module_keys", "embedding_model"], 0.02),
+    ],
+    ids=["bf16", "compiled"],
+)
+def test_half_precision_and_compilation(
+    run, trained, monkeypatch, options, tolerance
+):
+    compiled = []
+
+    def compiles(module, **kwargs):
+        # Generating code takes a minute; the traced graphs and their gradients
+        # are the same.
+        compiled.append(type(module).__name__)
+        return torch_compile(module, backend="aot_eager", **kwargs)
+
+    torch_compile = torch.compile
+    monkeypatch.setattr(torch, "compile", compiles)
+    output = run(*options)
+    assert compiled == (["ECAPA_TDNN"] if "--compile" in options else [])
+    wanted = first_loss(trained)
+    assert first_loss(output) == pytest.approx(wanted, rel=tolerance)
+
+    # What is left is an encoder like any other, and goes on without either.
+    names, wanted = (
+        {
+            name: value.dtype
+            for name, value in torch.load(
+                folder / "inference" / "embedding_model.ckpt", weights_only=True
+            ).items()
+        }
+        for folder in (output, trained)
+    )
+    assert names == wanted
+    run(epochs=2)
+    assert "epoch: 2" in (output / "train_log.txt").read_text()
+
+
+def test_what_cannot_be_compiled_is_told(run):
+    with pytest.raises(UserError, match="give --compile with it"):
+        run("--compile_module_keys", "embedding_model")
+    with pytest.raises(UserError, match="encoder: the modules are"):
+        run("--compile", "--compile_module_keys", "encoder")
+
+
 def test_what_does_not_fit_is_told(run, trained):
     with pytest.raises(UserError, match="pretrained=.*same settings"):
         run(f"--pretrained={trained / 'inference'}", "--emb_dim=100")

@@ -1,0 +1,266 @@
+"""A trained encoder on a model hub: its card, and its upload."""
+
+import json
+import os
+
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
+
+from speechbrain_scl.errors import UserError, first_line
+from speechbrain_scl.evaluation.report import table
+from speechbrain_scl.evaluation.store import file_digest
+from speechbrain_scl.files import written_aside
+
+# What an inference folder may hold; nothing else leaves the machine.
+PUBLIC = (
+    "README.md",
+    "hyperparams.yaml",
+    "embedding_model.ckpt",
+    "classifier.ckpt",
+    "label_encoder.ckpt",
+    "calibration.json",
+    "model.onnx",
+)
+
+_TEXT = """# {name}
+
+A speaker encoder for [SpeechBrain](https://speechbrain.github.io): it maps a
+recording to a vector, and vectors of one speaker point the same way. It was
+trained with AAM-softmax and supervised contrast with an angular margin,
+class-aware attention and gradient-based balancing.
+
+## Use
+
+```python
+from speechbrain.inference import SpeakerRecognition
+
+recognition = SpeakerRecognition.from_hparams("{repo}", savedir="model")
+score, _ = recognition.verify_files("a.wav", "b.wav")
+```
+
+The score is the cosine of both vectors. Recordings have {rate} Hz and one channel.
+The decision that `verify_files` returns beside the score goes by a fixed
+threshold that knows nothing of this model: set your own on recordings like
+yours.
+
+## Training data
+
+{data}
+
+## Results
+
+```
+{results}
+```
+
+Scores: {scores}.
+EER on the convex hull of the ROC; minDCF with unit costs; intervals are
+resampled by speaker. These figures hold for these trial lists.
+
+## Intended use and limits
+
+For verifying speakers who know of it and agree, and for research. Not for
+identifying people without their knowledge. Other languages, channels, ages,
+noises and durations than those of the lists above were not measured, and errors
+are not equally frequent for all groups of speakers. Recorded or synthetic speech
+is not recognised as such. `label_encoder.ckpt` names the training speakers by
+their labels in the training data.
+
+## Licence
+
+{license}
+
+## References
+
+- Z. Li, M.-W. Mak, H. Meng: Discriminative speaker representation via
+  contrastive learning with class-aware attention in angular space. ICASSP 2023,
+  [arXiv 2210.16622](https://arxiv.org/abs/2210.16622)
+- M. Ravanelli et al.: SpeechBrain: a general-purpose speech toolkit,
+  [arXiv 2106.04624](https://arxiv.org/abs/2106.04624)
+"""
+
+
+def write_card(
+    folder, metrics_file, training_data, license, languages=(), repo=None
+):
+    """Writes an inference folder's model card, README.md.
+
+    Arguments
+    ---------
+    folder : str
+        The ``inference`` folder of a training.
+    metrics_file : str
+        The metrics.json of a verification run of this very model.
+    training_data : str
+        What it was trained on; nobody else can say.
+    license : str
+        The model's, by its identifier on the hub, such as cc-by-4.0.
+    languages : list of str
+        Of the training data, such as zh and en.
+    repo : str or None
+        Where it will be on the hub, such as ``me/ecapa-scl``.
+
+    Returns
+    -------
+    str
+        The card's path.
+
+    Raises
+    ------
+    UserError
+        No inference folder, no figures, or figures of another model.
+    """
+    model = os.path.join(folder, "embedding_model.ckpt")
+    if not os.path.isfile(model):
+        raise UserError(
+            f"{folder}: no embedding_model.ckpt; it must be the `inference` "
+            "folder of a training"
+        )
+    try:
+        with open(metrics_file, encoding="utf-8") as file:
+            metrics = json.load(file)
+        lists, measured = metrics["trials"], metrics["model_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{metrics_file}: not the metrics.json of a verification "
+            f"({first_line(error)})"
+        ) from error
+    if measured != file_digest(model):
+        raise UserError(
+            f"{metrics_file}: measured another model, {metrics['model']}; run "
+            f"speaker_verification_cosine.py --pretrain_path={folder}"
+        )
+    name = repo.split("/")[-1] if repo else "Speaker encoder"
+    results = [
+        EvalResult(
+            task_type="speaker-verification",
+            task_name="Speaker verification",
+            dataset_type=trials,
+            dataset_name=trials,
+            metric_type=kind,
+            metric_name=label,
+            metric_value=round(factor * found[key], 4),
+        )
+        for trials, found in lists.items()
+        for key, kind, label, factor in (
+            ("eer", "eer", "EER %", 100),
+            ("min_dcf", "mindcf", f"minDCF({found['p_target']})", 1),
+        )
+        if found[key] is not None
+    ]
+    data = ModelCardData(
+        model_name=name,
+        language=list(languages) or None,
+        license=license,
+        library_name="speechbrain",
+        tags=["speechbrain", "speaker-verification", "speaker-embeddings"],
+        metrics=["eer", "mindcf"],
+        eval_results=results,
+    )
+    text = _TEXT.format(
+        name=name,
+        repo=repo or os.path.basename(os.path.abspath(folder)),
+        rate=_sample_rate(folder),
+        data=training_data,
+        results=table(lists),
+        scores=_how(metrics),
+        license=license,
+    )
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+    path = os.path.join(folder, "README.md")
+    with written_aside(path) as file:
+        file.write(str(card))
+    return path
+
+
+def _sample_rate(folder):
+    """As the folder's own yaml says."""
+    path = os.path.join(folder, "hyperparams.yaml")
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("sample_rate:"):
+                return line.split(":")[1].split("#")[0].strip()
+    return "16000"
+
+
+def _how(metrics):
+    """How the scores were made, as the verification recorded it."""
+    said = [f"backend {metrics['backend']}"]
+    if metrics["score_norm"] != "none":
+        said.append(f"{metrics['score_norm']} normalised")
+    if metrics["crops"]:
+        said.append(f"crops {metrics['crops']}")
+    said.append(f"enrolment {metrics['enrolment']}")
+    return ", ".join(said)
+
+
+def upload(folder, repo, private=False, api=None):
+    """Sends an inference folder to a repository of the model hub.
+
+    Arguments
+    ---------
+    folder : str
+        With its model card.
+    repo : str
+        Such as ``me/ecapa-scl``; made where there is none.
+    private : bool
+        For a repository that is made.
+    api : huggingface_hub.HfApi or None
+        The hub; None takes the one of the environment (HF_TOKEN, HF_ENDPOINT).
+
+    Returns
+    -------
+    str
+        Where it is.
+
+    Raises
+    ------
+    UserError
+        What ``public_files`` refuses, or what the hub does.
+    """
+    files = public_files(folder)
+    api = api or HfApi()
+    try:
+        api.create_repo(repo, private=private, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            allow_patterns=list(files),
+            commit_message="Speaker encoder",
+        )
+    except Exception as error:
+        # Each version of the hub's client raises its network library's own.
+        raise UserError(
+            f"{repo}: not sent ({first_line(error)}); log in with "
+            "`hf auth login`, or set HF_TOKEN to a token that may write"
+        ) from error
+    return str(done)
+
+
+def public_files(folder):
+    """What of an inference folder is sent.
+
+    Arguments
+    ---------
+    folder : str
+        With its model card.
+
+    Returns
+    -------
+    dict
+        Name -> bytes.
+
+    Raises
+    ------
+    UserError
+        No encoder, or no card.
+    """
+    for name, remedy in (
+        ("embedding_model.ckpt", "name the `inference` folder of a training"),
+        ("README.md", "write its model card first: speechbrain-scl card"),
+    ):
+        if not os.path.isfile(os.path.join(folder, name)):
+            raise UserError(f"{folder}: no {name}; {remedy}")
+    paths = {name: os.path.join(folder, name) for name in PUBLIC}
+    return {
+        n: os.path.getsize(p) for n, p in paths.items() if os.path.isfile(p)
+    }

@@ -1,0 +1,181 @@
+"""A trained encoder as one ONNX file, checked against PyTorch."""
+
+import copy
+import logging
+import warnings
+
+import numpy as np
+import torch
+
+from speechbrain_scl.errors import UserError, first_line
+from speechbrain_scl.files import written_aside
+
+# Of unit-length embeddings, in any dimension. A cosine then differs by less
+# than what the third digit shows.
+TOLERANCE = 1e-4
+
+# Batches of other sizes and lengths (in s) than the traced one
+_CHECKED = ((1, 1.0), (2, 0.75), (3, 2.3), (1, 10.1))
+
+
+class DftMagnitudes(torch.nn.Module):
+    """SpeechBrain's STFT as a convolution, for runtimes without one.
+
+    Arguments
+    ---------
+    stft : speechbrain.processing.features.STFT
+        What it replaces.
+
+    Example
+    -------
+    >>> from speechbrain.processing.features import STFT
+    >>> stft = STFT(16000)
+    >>> wavs = torch.randn(2, 16000)
+    >>> torch.allclose(DftMagnitudes(stft)(wavs), stft(wavs), atol=1e-4)
+    True
+    """
+
+    def __init__(self, stft):
+        super().__init__()
+        size = stft.n_fft
+        window = torch.zeros(size, dtype=torch.float64)
+        first = (size - stft.win_length) // 2
+        window[first : first + stft.win_length] = stft.window
+        spectrum = torch.fft.rfft(torch.diag(window))  # [sample, bin]
+        kernel = torch.cat([spectrum.real.T, spectrum.imag.T])
+        self.register_buffer("kernel", kernel[:, None].float())
+        self.n_bins = size // 2 + 1
+        self.padding = size // 2 if stft.center else 0
+        self.hop_length = stft.hop_length
+
+    def forward(self, wavs):
+        """Real and imaginary parts.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            [batch, time].
+
+        Returns
+        -------
+        torch.Tensor
+            [batch, frames, bins, 2].
+        """
+        parts = torch.nn.functional.conv1d(
+            wavs[:, None],
+            self.kernel,
+            stride=self.hop_length,
+            padding=self.padding,
+        ).transpose(1, 2)
+        real, imaginary = parts[..., : self.n_bins], parts[..., self.n_bins :]
+        return torch.stack([real, imaginary], -1)
+
+
+class _WaveformToEmbedding(torch.nn.Module):
+    """Whole waveforms, equally long: nothing depends on their number."""
+
+    def __init__(self, modules):
+        super().__init__()
+        self.features = copy.deepcopy(modules.compute_features)
+        self.features.compute_STFT = DftMagnitudes(self.features.compute_STFT)
+        self.normalise = copy.deepcopy(modules.mean_var_norm)
+        self.encoder = copy.deepcopy(modules.embedding_model)
+
+    def forward(self, waveform):
+        whole = torch.ones(1)  # relative length, for all
+        features = self.normalise(self.features(waveform), whole)
+        return self.encoder(features, whole).squeeze(1)
+
+
+def export_onnx(encoder, path):
+    """Writes an encoder as ONNX, and compares it with PyTorch.
+
+    The file's input is ``waveform`` [batch, time], its output ``embedding``
+    [batch, dim]; both batch and time are free. It holds features,
+    normalisation and encoder, and names the ``sample_rate`` in its metadata.
+
+    Arguments
+    ---------
+    encoder : speechbrain_scl.evaluation.encoder.Encoder
+        A loaded model, on the CPU.
+    path : str
+        The file, such as model.onnx.
+
+    Returns
+    -------
+    float
+        The largest difference of unit-length embeddings that was found.
+
+    Raises
+    ------
+    UserError
+        A missing library, a model that ONNX cannot express, or one whose
+        embeddings then differ; what had the name is still there.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  the exporter of torch.onnx needs it
+    except ImportError as error:
+        raise UserError(
+            f"{error.name} is missing: pip install 'speechbrain_scl[onnx]'"
+        ) from error
+    modules = encoder.classifier.mods
+    if not hasattr(modules.compute_features, "compute_STFT"):
+        raise UserError(
+            f"{path}: not written; the model's features are "
+            f"{type(modules.compute_features).__name__}, not Fbank"
+        )
+    module = _WaveformToEmbedding(modules).eval()
+    traced = torch.randn(2, encoder.sample_rate)
+    free = {
+        0: torch.export.Dim("batch", max=2**16),
+        1: torch.export.Dim("time", min=2000, max=2**28),
+    }
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about itself
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+            program = torch.onnx.export(
+                torch.export.export(
+                    module, (traced,), dynamic_shapes=(free,), strict=False
+                ),
+                input_names=["waveform"],
+                output_names=["embedding"],
+                verbose=False,
+            )
+        program.model.metadata_props["sample_rate"] = str(encoder.sample_rate)
+        content = program.model_proto.SerializeToString()
+        session = onnxruntime.InferenceSession(
+            content, providers=["CPUExecutionProvider"]
+        )
+        difference = max(
+            _difference(encoder, session, batch, seconds)
+            for batch, seconds in _CHECKED
+        )
+    except Exception as error:
+        # Exporters raise whatever the place that stops them does.
+        raise UserError(
+            f"{path}: not written; this encoder cannot be expressed in ONNX "
+            f"({first_line(error)})"
+        ) from error
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"{path}: not written; its embeddings would differ from PyTorch's "
+            f"by {difference:.1e}, more than {TOLERANCE:.0e}"
+        )
+    with written_aside(path, binary=True) as file:
+        file.write(content)
+    return difference
+
+
+def _difference(encoder, session, batch, seconds):
+    """The largest, of unit-length embeddings of noise."""
+    generator = torch.Generator().manual_seed(0)
+    size = int(seconds * encoder.sample_rate)
+    wavs = 0.1 * torch.randn(batch, size, generator=generator)
+    (found,) = session.run(None, {"waveform": wavs.numpy()})
+    wanted = encoder(wavs).numpy()
+    found, wanted = (
+        x / np.linalg.norm(x, axis=1, keepdims=True) for x in (found, wanted)
+    )
+    return float(np.abs(found - wanted).max())

@@ -1,0 +1,202 @@
+"""Giving a trained encoder away: its card, the hub, ONNX."""
+
+import builtins
+import json
+import shutil
+
+import numpy as np
+import onnxruntime
+import pytest
+import soundfile
+import torch
+from huggingface_hub import HfApi, ModelCard
+
+from speechbrain.inference import SpeakerRecognition
+from speechbrain_scl import onnx_export
+from speechbrain_scl.cli import main
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.encoder import load_encoder
+from speechbrain_scl.evaluation.store import file_digest
+
+
+@pytest.fixture
+def model(trained, tmp_path):
+    """An inference folder of one's own."""
+    return shutil.copytree(trained / "inference", tmp_path / "model")
+
+
+@pytest.fixture
+def metrics(model, tmp_path):
+    """What a verification of it found."""
+    found = {
+        "eer": 0.0123,
+        "eer_ci": [0.01, 0.02],
+        "min_dcf": 0.25,
+        "min_dcf_ci": None,
+        "n_trials": 1234,
+        "n_targets": 12,
+        "n_speakers": 40,
+        "p_target": 0.01,
+    }
+    path = tmp_path / "metrics.json"
+    content = {
+        "trials": {"voxceleb1-o": found, "empty": {**found, "eer": None}},
+        "model": "model/embedding_model.ckpt",
+        "model_sha256": file_digest(model / "embedding_model.ckpt"),
+        "backend": "cosine",
+        "score_norm": "as-norm",
+        "crops": None,
+        "enrolment": "mean",
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def card_of(model, metrics):
+    """The command that writes the card."""
+    return [
+        "card",
+        str(model),
+        f"--metrics={metrics}",
+        "--training-data=VoxCeleb1 dev",
+        "--license=cc-by-4.0",
+        "--language",
+        "en",
+        "--repo=me/ecapa",
+    ]
+
+
+def refused(arguments):
+    """What a command says that ends without a traceback."""
+    with pytest.raises(SystemExit) as error:
+        main([str(argument) for argument in arguments])
+    return str(error.value)
+
+
+def test_the_card_holds_measured_figures(model, metrics):
+    before = load_encoder(str(model), str(model.parent / "cache")).key
+    main(card_of(model, metrics))
+    card = ModelCard.load(model / "README.md")
+    assert card.data.license == "cc-by-4.0" and card.data.language == ["en"]
+    assert card.data.library_name == "speechbrain"
+    figures = [
+        (r.dataset_name, r.metric_type, r.metric_value)
+        for r in card.data.eval_results
+    ]
+    assert figures == [
+        ("voxceleb1-o", "eer", 1.23),
+        ("voxceleb1-o", "mindcf", 0.25),
+        ("empty", "mindcf", 0.25),
+    ]
+    for said in (
+        "VoxCeleb1 dev",
+        'from_hparams("me/ecapa"',
+        " 1.23 ",
+        "1,234",
+        "backend cosine, as-norm normalised, enrolment mean",
+        "16000 Hz",
+        "2210.16622",
+    ):
+        assert said in card.text
+    # Voices that were enrolled before the card stay this model's.
+    after = load_encoder(str(model), str(model.parent / "cache")).key
+    assert before == after
+
+
+def test_figures_of_another_model_are_refused(model, metrics):
+    with open(model / "embedding_model.ckpt", "ab") as file:
+        file.write(b"x")
+    assert "measured another model" in refused(card_of(model, metrics))
+    assert not (model / "README.md").exists()
+    metrics.write_text('{"trials": 3}')
+    assert "not the metrics.json" in refused(card_of(model, metrics))
+    (model / "embedding_model.ckpt").unlink()
+    assert "no embedding_model.ckpt" in refused(card_of(model, metrics))
+
+
+def test_upload_sends_what_is_public(model, metrics, capsys, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        HfApi, "create_repo", lambda _, *args, **kw: calls.append((args, kw))
+    )
+    monkeypatch.setattr(
+        HfApi, "upload_folder", lambda _, **kw: calls.append(kw) or "the place"
+    )
+    assert "write its model card first" in refused(["upload", model, "me/x"])
+    main(card_of(model, metrics))
+    (model / "secret.wav").write_bytes(b"RIFF")
+
+    main(["upload", str(model), "me/x"])
+    said = capsys.readouterr().out
+    assert "nothing sent" in said and "secret" not in said
+    assert not calls
+    main(["upload", str(model), "me/x", "--private", "--yes"])
+    assert "the place" in capsys.readouterr().out
+    assert calls[0] == (("me/x",), {"private": True, "exist_ok": True})
+    assert sorted(calls[1]["allow_patterns"]) == [
+        "README.md",
+        "classifier.ckpt",
+        "embedding_model.ckpt",
+        "hyperparams.yaml",
+        "label_encoder.ckpt",
+    ]
+
+    def no(*args, **kwargs):
+        raise RuntimeError("403 Forbidden")  # any client's own error
+
+    monkeypatch.setattr(HfApi, "create_repo", no)
+    said = refused(["upload", model, "me/x", "--yes"])
+    assert "me/x: not sent" in said and "HF_TOKEN" in said
+
+
+def test_onnx_gives_the_same_scores(model, corpus, tmp_path, capsys):
+    path = tmp_path / "model.onnx"
+    main(["export", str(model), str(path)])
+    assert "onnxruntime differs by" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(str(path))
+    meta = session.get_modelmeta().custom_metadata_map
+    assert meta["sample_rate"] == "16000"
+
+    recognition = SpeakerRecognition.from_hparams(
+        str(model), savedir=str(tmp_path / "cache")
+    )
+    wavs = [
+        soundfile.read(p, dtype="float32")[0][None]
+        for p in sorted((corpus / "wav").rglob("*.wav"))[:2]
+    ]
+    vectors = [session.run(None, {"waveform": wav})[0][0] for wav in wavs]
+    first, second = (v / np.linalg.norm(v) for v in vectors)
+    wanted, _ = recognition.verify_batch(*map(torch.from_numpy, wavs))
+    assert first @ second == pytest.approx(wanted.item(), abs=1e-4)
+
+
+def test_what_onnx_cannot_say_is_told(model, tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_text("of before")
+    encoder = load_encoder(str(model), str(tmp_path / "cache"))
+    monkeypatch.setattr(onnx_export, "TOLERANCE", 0.0)
+    with pytest.raises(UserError, match="would differ from PyTorch's by"):
+        onnx_export.export_onnx(encoder, str(path))
+
+    def encode(features, lengths):
+        return features if features.sum() > 0 else -features
+
+    monkeypatch.setattr(
+        encoder.classifier.mods.embedding_model, "forward", encode
+    )
+    with pytest.raises(UserError, match="cannot be expressed in ONNX"):
+        onnx_export.export_onnx(encoder, str(path))
+    encoder.classifier.mods.compute_features = torch.nn.Identity()
+    with pytest.raises(UserError, match="features are Identity"):
+        onnx_export.export_onnx(encoder, str(path))
+
+    def absent(name, *args):
+        if name == "onnxruntime":
+            raise ImportError(name, name=name)
+        return imported(name, *args)
+
+    imported = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(UserError, match=r"pip install 'speechbrain_scl\[onnx"):
+        onnx_export.export_onnx(encoder, str(path))
+    assert path.read_text() == "of before"
