@@ -52,9 +52,9 @@ class OneStep(SupConSpeakerBrain):
 
 
 @pytest.fixture
-def quiet(monkeypatch, caplog):
-    """In this process, from the recipe's folder."""
-    monkeypatch.chdir(RECIPE)
+def quiet(monkeypatch, caplog, tmp_path):
+    """In this process, and a folder for files of any name."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "SupConSpeakerBrain", OneStep)
     caplog.set_level("CRITICAL")
 
@@ -74,7 +74,8 @@ def test_a_training_runs_or_says_why_not(
     with contextlib.suppress(UserError, SystemExit):
         hparams, run_opts, file, overrides = read_experiment(
             [
-                *SMALL,
+                str(RECIPE / SMALL[0]),
+                *SMALL[1:],
                 f"--data_folder={corpus}",
                 f"--output_folder={output}",
                 trial_option(corpus, "verification_file"),
@@ -108,7 +109,7 @@ def test_a_verification_measures_or_says_why_not(
     with contextlib.suppress(UserError):
         params, run_opts, *_ = read_experiment(
             [
-                "../../../hparams/verification_small.yaml",
+                str(ROOT / "hparams" / "verification_small.yaml"),
                 f"--data_folder={corpus}",
                 f"--pretrain_path={trained / 'inference'}",
                 f"--cohort={trained / 'save' / 'train.csv'}",
