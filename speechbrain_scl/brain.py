@@ -29,10 +29,8 @@ class SupConSpeakerBrain(ResilientBrain):
         L = w_1 L_classification + w_2 L_contrastive
 
     ``fit_batch`` is SpeechBrain's own, so mixed precision, gradient
-    accumulation and DDP work as in any recipe; what ``ResilientBrain`` adds
-    keeps interruptions and non-finite batches from doing harm. Without
-    ``contrastive_loss`` this is the Brain of SpeechBrain's VoxCeleb recipe,
-    with the same losses.
+    accumulation and DDP work as in any recipe. Without ``contrastive_loss``
+    this is the Brain of SpeechBrain's VoxCeleb recipe, with the same losses.
 
     Validation measures the equal error rate over all pairs of the validation
     utterances (of 3,000, spread over the speakers, where there are more),

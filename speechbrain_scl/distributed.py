@@ -134,6 +134,7 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, tensor, sizes):
+        """All processes' rows, in the order of their ranks."""
         ctx.sizes = sizes
         # Every process sends the same shape: pad to the largest, cut after.
         padded = tensor.new_zeros(max(sizes), *tensor.shape[1:])
@@ -146,6 +147,7 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
+        """The sum of all processes' gradients, of the own rows."""
         grad = grad.contiguous()
         dist.all_reduce(grad)
         first = sum(ctx.sizes[: dist.get_rank()])

@@ -37,6 +37,7 @@ class MarginContrast(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, embeddings, weights, order, anchors, start, size, options):
+        """The loss; its gradient is found on the way, block by block."""
         wants_z, wants_weights = ctx.needs_input_grad[:2]
         z, length = _unit(embeddings[order])
         weights = None if weights is None else weights[order]
@@ -86,6 +87,7 @@ class MarginContrast(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
+        """The gradients that ``forward`` left, scaled."""
         gradients = [
             g if g is None else grad_output * g for g in ctx.saved_tensors
         ]
