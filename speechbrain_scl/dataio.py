@@ -92,6 +92,7 @@ def read_crop_at_speed(wav, start, stop, length, draw, speed, rate):
 
     Example
     -------
+    >>> import torch
     >>> path = str(getfixture("tmp_path") / "tone.wav")
     >>> tone = 0.5 * torch.sin(2 * math.pi * 1000 * torch.arange(16000) / 16000)
     >>> audio_io.save(path, tone[None], 16000)
@@ -139,6 +140,7 @@ def read_crop(wav, start, stop, length, draw=None):
 
     Example
     -------
+    >>> import torch
     >>> path = getfixture("tmp_path") / "ramp.wav"
     >>> audio_io.save(path, torch.linspace(0, 0.9, 100)[None], 16000)
     >>> crop = read_crop(str(path), 0, 100, 40, draw="epoch 1, ramp")
