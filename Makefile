@@ -1,12 +1,13 @@
 # One command each, from a fresh clone, with nothing but Python and make:
 #   make demo   installs, synthesises a small corpus, trains, verifies, reports
 #   make test   installs and runs every test and linter
+#   make docs   installs and writes the pages and the API reference, build/docs
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m speechbrain_scl.corpora.mini data/mini
@@ -24,6 +25,9 @@ lint: $(VENV)/.test
 	$(BIN)/yamllint .
 	$(BIN)/codespell --toml pyproject.toml
 
+docs: $(VENV)/.test
+	$(BIN)/python -m sphinx -W --keep-going docs build/docs
+
 $(VENV)/.demo: setup.py | $(VENV)
 	$(PIP) install -e '.[demo]'
 	touch $@
@@ -36,4 +40,4 @@ $(VENV):
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) data results build *.egg-info
+	rm -rf $(VENV) data results build docs/api *.egg-info

@@ -22,8 +22,11 @@ kaldi = ["kaldiio>=2.18"]
 tensorboard = ["tensorboard>=2.14"]
 # speechbrain-scl export
 onnx = ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.17"]
+# make docs
+docs = ["sphinx>=7", "myst-parser>=3"]
 test = [
     *demo,
+    *docs,
     *onnx,
     *torchjd,
     *kaldi,
@@ -68,6 +71,7 @@ setup(
     },
     extras_require={
         "demo": demo,
+        "docs": docs,
         "kaldi": kaldi,
         "onnx": onnx,
         "tensorboard": tensorboard,

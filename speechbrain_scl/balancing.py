@@ -66,7 +66,7 @@ class MinNormBalancer(torch.nn.Module):
     r"""Minimum-norm (MGDA) weights of two objectives.
 
     With g_k the gradient of objective k with respect to what the objectives
-    share, the weights are those of the shortest vector between g_1 and g_2,
+    share, the weights are those of the shortest vector between g_1 and g_2::
 
         alpha = clip((g_2 - g_1) . g_2 / |g_1 - g_2|^2, 0, 1)
         weights = [alpha, 1 - alpha]
@@ -79,7 +79,7 @@ class MinNormBalancer(torch.nn.Module):
 
     The shorter gradient gets the larger weight, so an objective with the far
     larger gradient is all but switched off. ``normalize`` finds the shortest
-    vector between g_k / n_k instead, with n_k = |g_k| (``l2``) or n_k the
+    vector between g_k / n_k instead, with n_k = ``|g_k|`` (``l2``) or n_k the
     value of the loss (``loss``), and gives the weights that make the weighted
     sum of the *raw* gradients point along it: alpha_k / n_k over their sum.
     So it stays a direction in which no objective rises.

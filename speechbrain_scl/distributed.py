@@ -92,7 +92,7 @@ def gather_rows(*tensors):
     """Joins the rows of every process, in the order of the ranks.
 
     The processes may hold different numbers of rows. The gradient with respect
-    to the local rows is the sum of the gradients that all processes send back:
+    to the local rows is the sum of the gradients that all processes send back::
 
         rank 0: [x0]  --.                .--> d(loss_0 + loss_1) / d x0
                         +--> [x0; x1] ---+

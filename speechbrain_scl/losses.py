@@ -17,7 +17,7 @@ class SupConMarginLoss(torch.nn.Module):
 
     With theta_ij the angle between the embeddings of samples i and j, P(i) the
     other samples of i's speaker and A(i) all samples but i, the loss of anchor
-    i is, with ``margin_in_denominator="none"`` and no attention,
+    i is, with ``margin_in_denominator="none"`` and no attention::
 
         L_i = -1/|P(i)| sum_{p in P(i)} log
               exp(cos(theta_ip + m) / tau) / sum_{a in A(i)} exp(cos(theta_ia) / tau)

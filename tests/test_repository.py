@@ -1,6 +1,10 @@
 """Rules a recipe has to keep, and a README that is true."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +75,30 @@ def test_every_key_has_a_reader(hparams, script):
             or name in BRAIN_OPTIONS
             or name.startswith("__")
         ), name
+
+
+def test_the_reference_is_complete(tmp_path):
+    """Sphinx reads every docstring and page without a warning."""
+    pages = shutil.copytree(
+        ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("api")
+    )
+    (tmp_path / "speechbrain_scl").symlink_to(ROOT / "speechbrain_scl")
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"]
+        + [str(pages), str(tmp_path / "html")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for path in (ROOT / "speechbrain_scl").rglob("*.py"):
+        module = path.relative_to(ROOT).with_suffix("").as_posix()
+        if path.name != "__init__.py":
+            name = module.replace("/", ".")
+            page = (tmp_path / "html" / "api" / f"{name}.html").read_text()
+            assert f'id="module-{name}"' in page
+            if name == "speechbrain_scl.losses":  # Arguments are understood
+                assert ">Parameters<" in page and ">Raises<" in page
 
 
 @pytest.mark.parametrize("corpus", ["VoxCeleb", "CNCeleb"])

@@ -118,12 +118,13 @@ def hold_out(utterances, valid_speakers, seed, source):
             )
         return set(valid_speakers)
     able = sorted(s for s, n in per_speaker.items() if n > 1)
-    if not 2 <= valid_speakers <= min(len(able), len(per_speaker) - 2):
+    most = min(len(able), len(per_speaker) - 2)
+    if not 2 <= valid_speakers <= most:
         raise UserError(
             f"valid_speakers={valid_speakers}: {len(able)} of "
             f"{len(per_speaker)} speakers have the two utterances needed for "
-            "validation, and two must remain for training: choose 2 to "
-            f"{min(len(able), len(per_speaker) - 2)}"
+            "validation, and two must remain for training: "
+            + (f"choose 2 to {most}" if most >= 2 else f"{source} has too few")
         )
     most = sorted(able, key=lambda s: (-per_speaker[s], s))
     most = most[: max(len(per_speaker) // 4, valid_speakers)]

@@ -8,6 +8,7 @@ import pytest
 from commands import RECIPE, ROOT, SMALL, trial_option
 
 from speechbrain_scl.corpora.mini import make_mini_corpus
+from speechbrain_scl.corpora.mini_cnceleb import make_mini_cnceleb
 
 sys.path.insert(0, str(ROOT / "recipes" / "VoxCeleb"))
 
@@ -19,6 +20,15 @@ def corpus(tmp_path_factory):
     make_mini_corpus(
         str(folder), n_train=6, n_test=4, utterances_per_language=1, seed=1
     )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cnceleb(corpus, tmp_path_factory):
+    """The same voices in CN-Celeb's layout."""
+    folder = tmp_path_factory.mktemp("cnceleb") / "corpus"
+    languages = ("en-us", "cmn", "de", "es")  # all that the small corpus has
+    make_mini_cnceleb(str(corpus), str(folder), languages)
     return folder
 
 

@@ -10,28 +10,19 @@ import soundfile
 from commands import ROOT
 
 from speechbrain_scl.corpora.manifest import read_manifest
-from speechbrain_scl.corpora.mini_cnceleb import make_mini_cnceleb
 from speechbrain_scl.errors import UserError
 
 sys.path.insert(0, str(ROOT / "recipes" / "CNCeleb"))
 from cnceleb_prepare import prepare_cnceleb  # noqa: E402
 
-LANGUAGES = ("en-us", "cmn", "de", "es")  # all that the small corpus has
 RECIPE = ROOT / "recipes" / "CNCeleb" / "SpeakerRec"
 
 
-@pytest.fixture(scope="session")
-def tree(corpus, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cnceleb") / "corpus"
-    make_mini_cnceleb(str(corpus), str(folder), LANGUAGES)
-    return folder
-
-
-def prepare(tree, save, **options):
+def prepare(cnceleb, save, **options):
     options = {"strict": False, "valid_speakers": 2, **options}
     return prepare_cnceleb(
-        str(tree / "CN-Celeb_flac"),
-        str(tree / "CN-Celeb2_flac"),
+        str(cnceleb / "CN-Celeb_flac"),
+        str(cnceleb / "CN-Celeb2_flac"),
         str(save),
         **options,
     )
@@ -42,8 +33,8 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def test_both_corpora_are_trained_on_and_eval_is_not(tree, tmp_path):
-    counts = prepare(tree, tmp_path, joined_duration=0)
+def test_both_corpora_are_trained_on_and_eval_is_not(cnceleb, tmp_path):
+    counts = prepare(cnceleb, tmp_path, joined_duration=0)
     assert counts["train"]["speakers"] == 4
     assert counts["valid"]["speakers"] == 2
     rows = read(tmp_path / "train.csv") + read(tmp_path / "valid.csv")
@@ -52,16 +43,16 @@ def test_both_corpora_are_trained_on_and_eval_is_not(tree, tmp_path):
     assert not speakers & {f"id{i:05d}" for i in range(800, 900)}
     assert {row["genre"] for row in rows} <= {"interview", "singing", "vlog"}
     tests = read(tmp_path / "eval.csv")
-    lists = tree / "CN-Celeb_flac" / "eval" / "lists"
+    lists = cnceleb / "CN-Celeb_flac" / "eval" / "lists"
     assert [t["path"] for t in tests] == (
         lists / "test.lst"
     ).read_text().split()
     assert all(t["genre"] in t["path"] for t in tests)
 
 
-def test_short_utterances_of_one_genre_are_joined(tree, tmp_path):
-    alone = prepare(tree, tmp_path / "a", joined_duration=0)
-    joined = prepare(tree, tmp_path / "b", joined_duration=4.0)
+def test_short_utterances_of_one_genre_are_joined(cnceleb, tmp_path):
+    alone = prepare(cnceleb, tmp_path / "a", joined_duration=0)
+    joined = prepare(cnceleb, tmp_path / "b", joined_duration=4.0)
     assert joined["short_utterances_joined"] > 0
     # The same audio in fewer rows
     assert joined["train"]["utterances"] < alone["train"]["utterances"]
@@ -72,13 +63,13 @@ def test_short_utterances_of_one_genre_are_joined(tree, tmp_path):
         assert soundfile.info(row.wav).frames == row.stop
         if "joined" in row.wav:
             assert row.ID.count("--") == 2
-    assert prepare(tree, tmp_path / "b", joined_duration=4.0) == joined
+    assert prepare(cnceleb, tmp_path / "b", joined_duration=4.0) == joined
 
 
-def test_the_distributed_numbers_are_checked(tree, tmp_path, caplog):
+def test_the_distributed_numbers_are_checked(cnceleb, tmp_path, caplog):
     with pytest.raises(UserError, match="3 CN-Celeb1 .* instead of 797; 3 CN"):
-        prepare(tree, tmp_path, strict=True)
-    prepare(tree, tmp_path)
+        prepare(cnceleb, tmp_path, strict=True)
+    prepare(cnceleb, tmp_path)
     assert "trials instead of 3,484,292" in caplog.text
 
 
@@ -106,20 +97,20 @@ def test_the_distributed_numbers_are_checked(tree, tmp_path, caplog):
         ),
     ],
 )
-def test_a_wrong_tree_is_told(tree, tmp_path, broken, message):
+def test_a_wrong_tree_is_told(cnceleb, tmp_path, broken, message):
     copy = tmp_path / "copy"
-    shutil.copytree(tree, copy)
+    shutil.copytree(cnceleb, copy)
     broken(copy / "CN-Celeb_flac")
     with pytest.raises(UserError, match=message):
         prepare(copy, tmp_path / "save")
 
 
-def test_the_recipes_commands(tree, corpus, run_script, tmp_path):
+def test_the_recipes_commands(cnceleb, corpus, run_script, tmp_path):
     output = tmp_path / "out"
     done = run_script(
         "train_speaker_embeddings.py",
         "hparams/ecapa_scl.yaml",
-        f"--data_folder={tree}",
+        f"--data_folder={cnceleb}",
         f"--data_folder_noise={corpus / 'noise'}",
         f"--data_folder_rir={corpus / 'rir'}",
         f"--output_folder={output}",
@@ -135,7 +126,7 @@ def test_the_recipes_commands(tree, corpus, run_script, tmp_path):
         folder=RECIPE,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    lists = tree / "CN-Celeb_flac" / "eval" / "lists"
+    lists = cnceleb / "CN-Celeb_flac" / "eval" / "lists"
     figures = {}
     # Avg, and Concat by the recordings of the corpus and by joined audio
     for name, kind in (
@@ -146,7 +137,7 @@ def test_the_recipes_commands(tree, corpus, run_script, tmp_path):
         folder = tmp_path / f"{name}-{kind}"
         done = run_script(
             "speaker_verification_cosine.py",
-            f"--corpus={tree / 'CN-Celeb_flac'}",
+            f"--corpus={cnceleb / 'CN-Celeb_flac'}",
             f"--enrolment_map={lists / name}",
             f"--enrolment={kind}",
             f"--metadata={output / 'save' / 'eval.csv'}",

@@ -1,0 +1,25 @@
+"""The pages and the API reference: sphinx-build docs build/docs."""
+
+from pathlib import Path
+
+from sphinx.ext.apidoc import main as write_api_pages
+
+HERE = Path(__file__).resolve().parent
+
+# A page for each module
+write_api_pages(
+    ["--force", "--separate", "--module-first", "-q"]
+    + ["-o", str(HERE / "api"), str(HERE.parent / "speechbrain_scl")]
+)
+
+project = "speechbrain_scl"
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "myst_parser",
+]
+autodoc_member_order = "bysource"
+html_theme = "alabaster"
+# Links of the pages to files of the repository
+suppress_warnings = ["myst.xref_missing"]

@@ -1,0 +1,224 @@
+"""Every command of the documents runs.
+
+Bash itself says what a block would run: stand-ins for python and the others
+write down folder and arguments. Those are then run here, in this process,
+with options behind them that make the work small.
+"""
+
+import json
+import os
+import re
+import runpy
+import shutil
+import stat
+import subprocess
+import sys
+
+import pytest
+from commands import ROOT
+
+from speechbrain_scl import cli
+from speechbrain_scl.evaluation.calibration import Calibration
+from speechbrain_scl.evaluation.store import file_digest
+
+VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
+CNCELEB = "recipes/CNCeleb/SpeakerRec"
+# In the order in which they lean on each other's results
+DOCUMENTS = {
+    "README.md": ".",
+    f"{VOXCELEB}/README.md": VOXCELEB,
+    f"{CNCELEB}/README.md": CNCELEB,
+    "docs/tutorial.md": ".",
+}
+# Installing and testing is what the run of the tests itself does; the ladder
+# trains ten times (tests/benchmarks), a step on CUDA needs CUDA.
+ELSEWHERE = [
+    "make",
+    "pip",
+    "pytest",
+    "python -m venv",
+    "python benchmarks/ladder.py",
+    "python ../../../benchmarks/step.py",
+]
+LIST = "trials-same-language.txt"
+SMALL_TRAINING = [
+    "--number_of_epochs=1",
+    "--valid_speakers=2",
+    "--speakers_per_batch=3",
+    "--sentence_len=0.5",
+    "--valid_len=0.5",
+    "--num_workers=0",
+    "--embedding_model={channels: [8, 8, 8, 8, 24], attention_channels: 8}",
+]
+STAND_IN = """#!{python} -S
+import json, os, sys
+with open(os.environ["CALLS"], "a") as file:
+    name = os.path.basename(sys.argv[0])
+    file.write(json.dumps([name, os.getcwd(), sys.argv[1:]]) + "\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A copy of what the commands touch, and the data they name."""
+    place = tmp_path_factory.mktemp("place")
+    for name in ("recipes", "hparams", "benchmarks"):
+        shutil.copytree(
+            ROOT / name,
+            place / name,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("results", "__pycache__"),
+        )
+    bin_folder = place / "bin"
+    bin_folder.mkdir()
+    names = {line.split()[0] for line in ELSEWHERE}
+    for name in names | {"python", "python3", "speechbrain-scl"}:
+        path = bin_folder / name
+        path.write_text(STAND_IN.format(python=sys.executable))
+        path.chmod(path.stat().st_mode | stat.S_IEXEC)
+    return place
+
+
+@pytest.fixture
+def run(place, corpus, cnceleb, trained, monkeypatch):
+    """Runs a block of bash as the module says."""
+    waves = sorted((corpus / "wav").rglob("*.wav"))
+    model = place / "model"
+    if not model.exists():
+        shutil.copytree(trained / "inference", model)
+    figures = {
+        "eer": 0.1,
+        "eer_ci": None,
+        "min_dcf": 0.5,
+        "min_dcf_ci": None,
+        "n_trials": 10,
+        "n_speakers": 4,
+        "p_target": 0.01,
+    }
+    # What stands for a path or a name in the documents
+    named = {
+        "/path/to/VoxCeleb1": corpus,
+        "/path/to/CNCeleb": cnceleb,
+        "RECORDINGS": corpus / "wav",
+        "NOISE": corpus / "noise",
+        "ROOMS": corpus / "rir",
+        "MODEL": model,
+    }
+
+    def shrunk(arguments):
+        """The arguments with smaller work behind them."""
+        arguments = [
+            re.sub(
+                "|".join(rf"{re.escape(n)}(?![\w-])" for n in named),
+                lambda found: str(named[found[0]]),
+                argument,
+            )
+            for argument in arguments
+        ]
+        script = os.path.basename(arguments[0])
+        extra = []
+        if script == "train_speaker_embeddings.py":
+            extra = list(SMALL_TRAINING)
+            if f"--data_folder={corpus}" in arguments:
+                extra.append(f"--verification_file={corpus}/{LIST}")
+            if "_folder_noise" not in str(arguments):
+                extra += [
+                    f"--data_folder_noise={corpus}/noise",
+                    f"--data_folder_rir={corpus}/rir",
+                ]
+            if CNCELEB in os.getcwd():
+                extra.append("--strict=False")
+        elif script == "speaker_verification_cosine.py":
+            extra = ["--bootstrap=2", "--batch_size=4"]
+            if f"--data_folder={corpus}" in arguments:
+                extra.append(f"--verification_file={corpus}/{LIST}")
+        elif arguments[:2] == ["-m", "speechbrain_scl.corpora.mini"]:
+            extra = ["--n-train=10", "--n-test=8"]
+            extra.append("--utterances-per-language=1")
+        return arguments + extra
+
+    def start(name, folder, arguments):
+        """A command, in this process."""
+        os.makedirs(folder, exist_ok=True)
+        monkeypatch.chdir(folder)
+        for i, wave in enumerate(("a.wav", "b.wav", "test.wav")):
+            if not os.path.exists(wave):
+                shutil.copy(waves[i], wave)
+        Calibration(20.0, -8.0, 0.01, 9).save("calibration.json")
+        with open("metrics.json", "w") as file:
+            content = {
+                "trials": {"list": figures},
+                "model_sha256": file_digest(model / "embedding_model.ckpt"),
+                "backend": "cosine",
+                "score_norm": "none",
+                "crops": None,
+                "enrolment": "mean",
+            }
+            json.dump(content, file)
+        arguments = shrunk(arguments)
+        with monkeypatch.context() as here:
+            for module in ("voxceleb_prepare", "cnceleb_prepare"):
+                here.delitem(sys.modules, module, raising=False)
+            if name == "speechbrain-scl":
+                cli.main(arguments)
+            elif arguments[0] == "-c":
+                exec(arguments[1], {})  # noqa: S102
+            elif arguments[0] == "-m":
+                here.setattr(sys, "argv", arguments[1:])
+                here.delitem(sys.modules, arguments[1], raising=False)
+                runpy.run_module(
+                    arguments[1], run_name="__main__", alter_sys=True
+                )
+            else:
+                here.setattr(sys, "argv", arguments)
+                here.syspath_prepend(os.path.dirname(arguments[0]) or ".")
+                runpy.run_path(arguments[0], run_name="__main__")
+
+    def block(text, folder):
+        calls = place / "calls"
+        calls.unlink(missing_ok=True)
+        subprocess.run(
+            ["bash", "-euc", text],
+            cwd=folder,
+            env={
+                **os.environ,
+                "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
+                "CALLS": str(calls),
+            },
+            check=True,
+        )
+        lines = calls.read_text().splitlines()
+        assert lines, text
+        for name, folder, arguments in map(json.loads, lines):
+            said = " ".join([name.removesuffix("3"), *arguments])
+            if said.startswith(tuple(ELSEWHERE)):
+                continue
+            try:
+                start(name, folder, arguments)
+            except SystemExit as ended:
+                assert not ended.code, f"{said}: {ended.code}"
+
+    return block
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_commands_run(document, place, run, monkeypatch):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    folder = place / DOCUMENTS[document]
+    blocks = re.findall(r"```(bash|python)\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    names = {}
+    at = folder
+    for language, content in blocks:
+        if language == "python":
+            # The README's are run by tests/test_repository.py.
+            if document != "README.md":
+                monkeypatch.chdir(at)
+                exec(content, names)  # noqa: S102
+            continue
+        at = folder
+        if "../../../" in content and not content.startswith("cd recipes"):
+            at = place / (CNCELEB if CNCELEB in document else VOXCELEB)
+        if "corpora.mini_cnceleb" in content:
+            at = place
+        run(content.replace(". .venv/bin/activate\n", ""), at)
