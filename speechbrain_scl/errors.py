@@ -36,8 +36,13 @@ def first_line(error):
 
     Example
     -------
-    >>> first_line(RuntimeError("sizes do not match:\\n\\tat ..."))
-    'RuntimeError: sizes do not match'
+    >>> first_line(
+    ...     RuntimeError("Error(s) in loading:\\n\\tsize mismatch\\n\\t...")
+    ... )
+    'RuntimeError: Error(s) in loading: size mismatch'
     """
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}".rstrip(": ")
+    gist = lines[0]
+    if gist.endswith(":") and len(lines) > 1:
+        gist += f" {lines[1].strip()}"
+    return f"{type(error).__name__}: {gist}".rstrip(": ")

@@ -139,22 +139,33 @@ def advice(counts):
 
     Example
     -------
-    >>> print(advice({"speakers": 6, "test_speakers": 2}))
-    4 speakers are left for training: too few to learn from scratch. Score the trials with a trained encoder (--pretrain_path).
+    >>> print(advice({"speakers": 12, "test_speakers": 2}))
+    10 speakers are left for training: too few to learn from scratch. Score the trials with a trained encoder (--pretrain_path), or fine-tune one (--pretrained). Options that fit: --valid_speakers=2 --speakers_per_batch=8
     """
     n_train = counts["speakers"] - counts["test_speakers"]
     found = f"{n_train} speakers are left for training: "
     if n_train < 20:
-        return found + (
+        found += (
             "too few to learn from scratch. Score the trials with a trained "
-            "encoder (--pretrain_path)."
+            "encoder (--pretrain_path)"
         )
-    if n_train < 500:
-        return found + (
+        if n_train < 4:
+            return found + ": fewer than four cannot be trained on at all."
+        found += ", or fine-tune one (--pretrained)."
+    elif n_train < 500:
+        found += (
             "enough to see learning, not for a useful system. Compare with a "
             "trained encoder (--pretrain_path) before you rely on it."
         )
-    return found + "train, and compare with a trained encoder all the same."
+    else:
+        found += "train, and compare with a trained encoder all the same."
+    n_valid = min(max(n_train // 4, 2), 8)
+    if n_train - n_valid < 24:
+        found += (
+            f" Options that fit: --valid_speakers={n_valid} "
+            f"--speakers_per_batch={n_train - n_valid}"
+        )
+    return found
 
 
 def _read_recordings(source):

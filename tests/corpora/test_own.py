@@ -154,3 +154,6 @@ def test_expectations_grow_with_the_speakers():
     assert "too few" in said[0]
     assert "not for a useful system" in said[1]
     assert len(set(said)) == 3
+    assert "cannot be trained on" in said[0]
+    few = advice({"speakers": 20, "test_speakers": 4})
+    assert few.endswith("--valid_speakers=4 --speakers_per_batch=12")
