@@ -48,8 +48,7 @@ drop_bands fea_augment""".split()
 VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
 CNCELEB = "recipes/CNCeleb/SpeakerRec"
 
-PREPARE = {
-    VOXCELEB: """
+PREPARE_VOXCELEB = """
     veri_file_path = os.path.join(
         hparams["save_folder"], os.path.basename(hparams["verification_file"])
     )
@@ -72,28 +71,7 @@ PREPARE = {
             "skip_prep": hparams["skip_prep"],
         },
     )
-""",
-    CNCELEB: """
-    from cnceleb_prepare import prepare_cnceleb  # noqa
-
-    run_on_main(
-        prepare_cnceleb,
-        kwargs={
-            "cnceleb1_folder": hparams["cnceleb1_folder"],
-            "cnceleb2_folder": hparams["cnceleb2_folder"],
-            "save_folder": hparams["save_folder"],
-            "valid_speakers": hparams["valid_speakers"],
-            "min_duration": hparams["min_duration"],
-            "joined_duration": hparams["joined_duration"],
-            "check_audio": hparams["check_audio"],
-            "max_excluded": hparams["max_excluded"],
-            "strict": hparams["strict"],
-            "seed": hparams["seed"],
-            "skip_prep": hparams["skip_prep"],
-        },
-    )
-""",
-}
+"""
 
 COLUMNS = """Task Dataset Script_file Hparam_file Data_prep_file Readme_file
 Result_url HF_repo test_debug_flags test_debug_checks performance""".split()
@@ -144,7 +122,7 @@ def export(tree):
         text = text.replace("ResilientBrain", "EpochBrain")
         text = text.replace("@SCRIPT@", script)
         text = text.replace("@YAML@", f"hparams/{file}.yaml")
-        text = text.replace("\n    # @PREPARE@\n", PREPARE[recipe])
+        text = text.replace("\n    # @PREPARE@\n", preparation(recipe))
         if recipe == VOXCELEB:
             text = text.replace(
                 "from speechbrain.utils.distributed",
@@ -182,12 +160,24 @@ def export(tree):
     tidy(tree, [path for path in new if path.endswith(".py")])
 
 
+def preparation(recipe):
+    """The lines that prepare the corpus: CN-Celeb's are our script's own."""
+    if recipe == VOXCELEB:
+        return PREPARE_VOXCELEB
+    script = ROOT / recipe / "train_speaker_embeddings.py"
+    found = re.search(
+        r"(?s)\n    from cnceleb_prepare .*?\n    \)\n",
+        script.read_text("utf-8"),
+    )
+    return found[0]
+
+
 def training_file(recipe):
     """Our training file, with SpeechBrain's modules and the script's keys."""
     text = (ROOT / recipe / "hparams" / "ecapa_scl.yaml").read_text("utf-8")
     dropped = set(DROPPED)
     if recipe == CNCELEB:
-        dropped -= set(re.findall(r'hparams\["(\w+)"\]', PREPARE[recipe]))
+        dropped -= set(re.findall(r'hparams\["(\w+)"\]', preparation(recipe)))
     kept = [lines for key, lines in blocks_of(text) if key not in dropped]
     text = re.sub(r"\n{3,}", "\n\n", "".join(kept))
     for old, new in (
