@@ -193,8 +193,10 @@ def _how(metrics):
     return ", ".join(said)
 
 
-def upload(folder, repo, private=False, api=None):
+def upload(folder, repo, private=False):
     """Sends an inference folder to a repository of the model hub.
+
+    HF_TOKEN and HF_ENDPOINT of the environment say who sends it, and where.
 
     Arguments
     ---------
@@ -204,8 +206,6 @@ def upload(folder, repo, private=False, api=None):
         Such as ``me/ecapa-scl``; made where there is none.
     private : bool
         For a repository that is made.
-    api : huggingface_hub.HfApi or None
-        The hub; None takes the one of the environment (HF_TOKEN, HF_ENDPOINT).
 
     Returns
     -------
@@ -218,7 +218,7 @@ def upload(folder, repo, private=False, api=None):
         What ``public_files`` refuses, or what the hub does.
     """
     files = public_files(folder)
-    api = api or HfApi()
+    api = HfApi()
     try:
         api.create_repo(repo, private=private, exist_ok=True)
         done = api.upload_folder(
