@@ -152,3 +152,18 @@ class _GatherRows(torch.autograd.Function):
         dist.all_reduce(grad)
         first = sum(ctx.sizes[: dist.get_rank()])
         return grad[first : first + ctx.sizes[dist.get_rank()]], None
+
+
+def leave_process_group():
+    """Ends a distributed run in good order; without one it does nothing.
+
+    A process that ends while others still talk to it may abort at its very
+    end (gloo), and the launcher then calls finished work a failure.
+
+    Example
+    -------
+    >>> leave_process_group()
+    """
+    if world_size() > 1:
+        dist.barrier()
+        dist.destroy_process_group()

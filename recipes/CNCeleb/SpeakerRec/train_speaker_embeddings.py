@@ -16,6 +16,7 @@ import sys
 
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
+from speechbrain_scl.distributed import leave_process_group
 from speechbrain_scl.experiment import read_experiment, user_errors_in_one_line
 from speechbrain_scl.training import train
 
@@ -52,6 +53,7 @@ def main(arguments):
         },
     )
     train(hparams, run_opts, hparams_file, overrides)
+    leave_process_group()
 
 
 if __name__ == "__main__":
