@@ -3,6 +3,7 @@
 import builtins
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -12,6 +13,10 @@ import torch
 from huggingface_hub import HfApi, ModelCard
 
 from speechbrain.inference import SpeakerRecognition
+from speechbrain.lobes.features import Fbank
+from speechbrain.lobes.models.ResNet import ResNet
+from speechbrain.lobes.models.Xvector import Xvector
+from speechbrain.processing.features import InputNormalization
 from speechbrain_scl import onnx_export
 from speechbrain_scl.cli import main
 from speechbrain_scl.errors import UserError
@@ -168,6 +173,40 @@ def test_onnx_gives_the_same_scores(model, corpus, tmp_path, capsys):
     first, second = (v / np.linalg.norm(v) for v in vectors)
     wanted, _ = recognition.verify_batch(*map(torch.from_numpy, wavs))
     assert first @ second == pytest.approx(wanted.item(), abs=1e-4)
+
+
+class Around:
+    """An encoder as a loaded model holds it."""
+
+    sample_rate = 16000
+
+    def __init__(self, encoder):
+        self.mods = SimpleNamespace(
+            compute_features=Fbank(n_mels=80),
+            mean_var_norm=InputNormalization(
+                norm_type="sentence", std_norm=False
+            ),
+            embedding_model=encoder.eval(),
+        )
+        self.classifier = SimpleNamespace(mods=self.mods)
+
+    def __call__(self, wavs):
+        lens = torch.ones(len(wavs))
+        feats = self.mods.mean_var_norm(self.mods.compute_features(wavs), lens)
+        with torch.no_grad():
+            return self.mods.embedding_model(feats, lens).flatten(1)
+
+
+def test_onnx_of_other_encoders(tmp_path):
+    path = str(tmp_path / "model.onnx")
+    resnet = ResNet(
+        80, channels=[8, 8, 8, 8], block_sizes=[1, 1, 1, 1], lin_neurons=16
+    )
+    assert onnx_export.export_onnx(Around(resnet), path) < 1e-5
+    # Its pooling adds noise, utterance by utterance.
+    xvector = Xvector(in_channels=80, tdnn_channels=[8] * 5, lin_neurons=16)
+    with pytest.raises(UserError, match="cannot be expressed in ONNX"):
+        onnx_export.export_onnx(Around(xvector), path)
 
 
 def test_what_onnx_cannot_say_is_told(model, tmp_path, monkeypatch):
