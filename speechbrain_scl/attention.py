@@ -95,12 +95,9 @@ class ClassAwareAttention(torch.nn.Module):
         with torch.autocast(embeddings.device.type, enabled=False):
             if embeddings.dtype != torch.float64:
                 embeddings = embeddings.float()
-            weights = class_weights.to(embeddings.dtype)
-            cosines = F.linear(
-                F.normalize(embeddings), F.normalize(weights.flatten(0, -2))
+            cosines = class_cosines(
+                embeddings, class_weights.to(embeddings.dtype)
             )
-            if weights.dim() == 3:
-                cosines = cosines.unflatten(1, weights.shape[:2]).amax(2)
             log_fit = F.log_softmax(self.scale * cosines, dim=1)
             log_a = log_fit.gather(1, labels[:, None]).squeeze(1)
             if self.rescale == "best_class":
@@ -118,3 +115,31 @@ class ClassAwareAttention(torch.nn.Module):
         return (
             f"scale={self.scale}, rescale={self.rescale}, detach={self.detach}"
         )
+
+
+def class_cosines(embeddings, class_weights):
+    """Cosines of embeddings with classes, of several vectors the nearest.
+
+    Arguments
+    ---------
+    embeddings : torch.Tensor
+        [N, D], any scale.
+    class_weights : torch.Tensor
+        [C, D], or K vectors of each class [C, K, D]; any scale.
+
+    Returns
+    -------
+    torch.Tensor
+        [N, C].
+
+    Example
+    -------
+    >>> class_cosines(torch.eye(2), torch.tensor([[[2.0, 0], [0, -3]]]))
+    tensor([[1.],
+            [0.]])
+    """
+    vectors = F.normalize(class_weights.flatten(0, -2))
+    cosines = F.linear(F.normalize(embeddings), vectors)
+    if class_weights.dim() == 3:
+        cosines = cosines.unflatten(1, class_weights.shape[:2]).amax(2)
+    return cosines

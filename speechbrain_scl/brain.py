@@ -165,17 +165,17 @@ class SupConSpeakerBrain(ResilientBrain):
         if stage != sb.Stage.TRAIN:
             self.validation_embeddings.append(embeddings.squeeze(1))
             # The classes serve as well as the names.
-            known = "spk_id" if hasattr(batch, "spk_id") else "spk_id_encoded"
-            speakers = getattr(batch, known)
-            if known == "spk_id_encoded":
-                speakers = speakers.data.flatten().tolist()
-            self.validation_speakers.extend(speakers)
+            self.validation_speakers.extend(
+                batch.spk_id
+                if hasattr(batch, "spk_id")
+                else batch.spk_id_encoded.data.flatten().tolist()
+            )
             return embeddings.new_zeros(())
 
         labels, _ = batch.spk_id_encoded
-        for augmentation in ("wav_augment", "fea_augment"):
-            if self._option(augmentation) is not None:
-                augmenter = self._option(augmentation)
+        for name in ("wav_augment", "fea_augment"):
+            augmenter = self._option(name)
+            if augmenter is not None:
                 labels = augmenter.replicate_labels(labels)
         classification = self.hparams.compute_cost(outputs, labels, lens)
         # DDP averages over the processes; a mean over all utterances weighs

@@ -1,7 +1,8 @@
 """A classifier with several centres for each speaker."""
 
 import torch
-import torch.nn.functional as F
+
+from speechbrain_scl.attention import class_cosines
 
 
 class SubCentreClassifier(torch.nn.Module):
@@ -61,7 +62,4 @@ class SubCentreClassifier(torch.nn.Module):
         torch.Tensor
             [N, 1, C].
         """
-        embeddings = F.normalize(embeddings.flatten(1))
-        centres = F.normalize(self.weight.flatten(0, 1))
-        cosines = F.linear(embeddings, centres)
-        return cosines.unflatten(1, self.weight.shape[:2]).amax(2)[:, None]
+        return class_cosines(embeddings.flatten(1), self.weight)[:, None]

@@ -109,12 +109,7 @@ def write_card(
     UserError
         No inference folder, no figures, or figures of another model.
     """
-    model = os.path.join(folder, "embedding_model.ckpt")
-    if not os.path.isfile(model):
-        raise UserError(
-            f"{folder}: no embedding_model.ckpt; it must be the `inference` "
-            "folder of a training"
-        )
+    model = _encoder_of(folder)
     try:
         with open(metrics_file, encoding="utf-8") as file:
             metrics = json.load(file)
@@ -169,6 +164,17 @@ def write_card(
     path = os.path.join(folder, "README.md")
     with written_aside(path) as file:
         file.write(str(card))
+    return path
+
+
+def _encoder_of(folder):
+    """The path of an inference folder's encoder."""
+    path = os.path.join(folder, "embedding_model.ckpt")
+    if not os.path.isfile(path):
+        raise UserError(
+            f"{folder}: no embedding_model.ckpt; it must be the `inference` "
+            "folder of a training"
+        )
     return path
 
 
@@ -254,12 +260,12 @@ def public_files(folder):
     UserError
         No encoder, or no card.
     """
-    for name, remedy in (
-        ("embedding_model.ckpt", "name the `inference` folder of a training"),
-        ("README.md", "write its model card first: speechbrain-scl card"),
-    ):
-        if not os.path.isfile(os.path.join(folder, name)):
-            raise UserError(f"{folder}: no {name}; {remedy}")
+    _encoder_of(folder)
+    if not os.path.isfile(os.path.join(folder, "README.md")):
+        raise UserError(
+            f"{folder}: no README.md; write its model card first: "
+            "speechbrain-scl card"
+        )
     paths = {name: os.path.join(folder, name) for name in PUBLIC}
     return {
         n: os.path.getsize(p) for n, p in paths.items() if os.path.isfile(p)

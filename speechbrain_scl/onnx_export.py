@@ -18,7 +18,7 @@ TOLERANCE = 1e-4
 _CHECKED = ((1, 1.0), (2, 0.75), (3, 2.3), (1, 10.1))
 
 
-class DftMagnitudes(torch.nn.Module):
+class DftConvolution(torch.nn.Module):
     """SpeechBrain's STFT as a convolution, for runtimes without one.
 
     Arguments
@@ -31,7 +31,7 @@ class DftMagnitudes(torch.nn.Module):
     >>> from speechbrain.processing.features import STFT
     >>> stft = STFT(16000)
     >>> wavs = torch.randn(2, 16000)
-    >>> torch.allclose(DftMagnitudes(stft)(wavs), stft(wavs), atol=1e-4)
+    >>> torch.allclose(DftConvolution(stft)(wavs), stft(wavs), atol=1e-4)
     True
     """
 
@@ -77,7 +77,7 @@ class _WaveformToEmbedding(torch.nn.Module):
     def __init__(self, modules):
         super().__init__()
         self.features = copy.deepcopy(modules.compute_features)
-        self.features.compute_STFT = DftMagnitudes(self.features.compute_STFT)
+        self.features.compute_STFT = DftConvolution(self.features.compute_STFT)
         self.normalise = copy.deepcopy(modules.mean_var_norm)
         self.encoder = copy.deepcopy(modules.embedding_model)
 

@@ -47,6 +47,12 @@ drop_bands fea_augment""".split()
 
 VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
 CNCELEB = "recipes/CNCeleb/SpeakerRec"
+# SpeechBrain's VoxCeleb recipe has a train_speaker_embeddings.py of its own.
+TRAINING_SCRIPTS = {
+    VOXCELEB: "train_speaker_embeddings_scl.py",
+    CNCELEB: "train_speaker_embeddings.py",
+}
+TRAINING_FILE = "hparams/train_ecapa_tdnn_scl.yaml"
 
 PREPARE_VOXCELEB = """
     veri_file_path = os.path.join(
@@ -113,15 +119,11 @@ def export(tree):
         new[module.replace(".", "/") + ".py"] = rewrite(source, MOVED)
 
     template = (HERE / "train_speaker_embeddings.py").read_text("utf-8")
-    scripts = {
-        VOXCELEB: ("train_speaker_embeddings_scl.py", "train_ecapa_tdnn_scl"),
-        CNCELEB: ("train_speaker_embeddings.py", "train_ecapa_tdnn_scl"),
-    }
-    for recipe, (script, file) in scripts.items():
+    for recipe, script in TRAINING_SCRIPTS.items():
         text = bundle(template, package, MOVED, INSTEAD)
         text = text.replace("ResilientBrain", "EpochBrain")
         text = text.replace("@SCRIPT@", script)
-        text = text.replace("@YAML@", f"hparams/{file}.yaml")
+        text = text.replace("@YAML@", TRAINING_FILE)
         text = text.replace("\n    # @PREPARE@\n", preparation(recipe))
         if recipe == VOXCELEB:
             text = text.replace(
@@ -131,7 +133,7 @@ def export(tree):
                 1,
             )
         new[f"{recipe}/{script}"] = text
-        new[f"{recipe}/hparams/{file}.yaml"] = training_file(recipe)
+        new[f"{recipe}/{TRAINING_FILE}"] = training_file(recipe)
     prepare = ROOT / "recipes/CNCeleb/cnceleb_prepare.py"
     new["recipes/CNCeleb/cnceleb_prepare.py"] = bundle(
         prepare.read_text(encoding="utf-8"), package, MOVED
@@ -254,11 +256,7 @@ def fixtures():
 def rows_text(recipe, header):
     """The recipe's rows of tests/recipes."""
     corpus = recipe.split("/")[1]
-    script = (
-        "train_speaker_embeddings_scl.py"
-        if recipe == VOXCELEB
-        else "train_speaker_embeddings.py"
-    )
+    script = TRAINING_SCRIPTS[recipe]
     common = {
         "Task": "Speaker_recognition",
         "Dataset": corpus,
@@ -269,7 +267,7 @@ def rows_text(recipe, header):
         {
             **common,
             "Script_file": f"{recipe}/{script}",
-            "Hparam_file": f"{recipe}/hparams/train_ecapa_tdnn_scl.yaml",
+            "Hparam_file": f"{recipe}/{TRAINING_FILE}",
             "test_debug_flags": TRAINING_FLAGS,
             "test_debug_checks": TRAINING_CHECKS.format(script=script),
         }

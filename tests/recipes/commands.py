@@ -13,6 +13,13 @@ SMALL = [
     "--valid_len=0.5",
     "--embedding_model={channels: [16, 16, 16, 16, 48], attention_channels: 8}",
 ]
+# The same for any training file
+TINY = [
+    *SMALL[1:],
+    "--number_of_epochs=1",
+    "--speakers_per_batch=3",
+    "--num_workers=0",
+]
 LISTS = ("trials-same-language", "trials-cross-language")
 
 

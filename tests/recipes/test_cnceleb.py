@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import soundfile
-from commands import ROOT
+from commands import ROOT, TINY
 
 from speechbrain_scl.corpora.manifest import read_manifest
 from speechbrain_scl.errors import UserError
@@ -115,14 +115,7 @@ def test_the_recipes_commands(cnceleb, corpus, run_script, tmp_path):
         f"--data_folder_rir={corpus / 'rir'}",
         f"--output_folder={output}",
         "--strict=False",
-        "--number_of_epochs=1",
-        "--valid_speakers=2",
-        "--speakers_per_batch=3",
-        "--sentence_len=0.5",
-        "--valid_len=0.5",
-        "--num_workers=0",
-        "--embedding_model={channels: [16, 16, 16, 16, 48], "
-        "attention_channels: 8}",
+        *TINY,
         folder=RECIPE,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import ROOT, SMALL
+from commands import ROOT, TINY
 
 from speechbrain_scl import cli
 from speechbrain_scl.evaluation.calibration import Calibration
@@ -42,15 +42,6 @@ ELSEWHERE = [
     "python ../../../benchmarks/step.py",
 ]
 LIST = "trials-same-language.txt"
-SMALL_TRAINING = [
-    "--number_of_epochs=1",
-    "--valid_speakers=2",
-    "--speakers_per_batch=3",
-    "--sentence_len=0.5",
-    "--valid_len=0.5",
-    "--num_workers=0",
-    SMALL[-1],  # the encoder's size
-]
 STAND_IN = """#!{python} -S
 import json, os, sys
 with open(os.environ["CALLS"], "a") as file:
@@ -124,7 +115,7 @@ def run(place, corpus, cnceleb, trained, monkeypatch):
         script = os.path.basename(arguments[0])
         extra = []
         if script == "train_speaker_embeddings.py":
-            extra = list(SMALL_TRAINING)
+            extra = list(TINY)
             if f"--data_folder={corpus}" in arguments:
                 extra.append(f"--verification_file={corpus}/{LIST}")
             if "_folder_noise" not in str(arguments):
@@ -139,7 +130,7 @@ def run(place, corpus, cnceleb, trained, monkeypatch):
             if f"--data_folder={corpus}" in arguments:
                 extra.append(f"--verification_file={corpus}/{LIST}")
         elif script == "ladder.py":
-            extra = ["--", *SMALL_TRAINING]
+            extra = ["--", *TINY]
         elif arguments[:2] == ["-m", "speechbrain_scl.corpora.mini"]:
             extra = ["--n-train=10", "--n-test=8"]
             extra.append("--utterances-per-language=1")
