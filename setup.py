@@ -67,7 +67,9 @@ setup(
         "huggingface_hub>=0.20",
     ],
     entry_points={
-        "console_scripts": ["speechbrain-scl = speechbrain_scl.cli:main"]
+        "console_scripts": [
+            "speechbrain-scl = speechbrain_scl.command_line.main:main"
+        ]
     },
     extras_require={
         "demo": demo,

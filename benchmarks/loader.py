@@ -35,9 +35,9 @@ from speechbrain_scl.corpora.manifest import (
     write_manifest,
 )
 from speechbrain_scl.corpora.packing import pack
-from speechbrain_scl.dataio import read_crop
 from speechbrain_scl.files import written_aside
 from speechbrain_scl.samplers import SpeakerBatchSampler
+from speechbrain_scl.training.crops import read_crop
 
 RATE = 16000
 

@@ -12,7 +12,7 @@ import dataclasses
 import random
 
 from speechbrain_scl.corpora.manifest import read_manifest, write_manifest
-from speechbrain_scl.experiment import user_errors_in_one_line
+from speechbrain_scl.errors import user_errors_in_one_line
 
 
 def main():

@@ -27,10 +27,9 @@ from sklearn.manifold import TSNE
 from speechbrain.inference import EncoderClassifier
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.corpora.manifest import read_manifest
-from speechbrain_scl.dataio import read_crop
-from speechbrain_scl.errors import UserError
+from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.evaluation.plots import IMPOSTOR, TARGET, draw_scores
-from speechbrain_scl.experiment import user_errors_in_one_line
+from speechbrain_scl.training.crops import read_crop
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402

@@ -1,21 +1,15 @@
 """The Brain: views, features, encoder, objectives, one backward."""
 
-from collections import Counter
-
 import torch
-import torch.nn.functional as F
 
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_broadcast
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.distributed import all_reduce_sum, world_size
-from speechbrain_scl.errors import UserError
-from speechbrain_scl.resilience import ResilientBrain
+from speechbrain_scl.evaluation.validation import validation_error
+from speechbrain_scl.training.resilience import ResilientBrain
 
 logger = get_logger(__name__)
-
-# Utterances: their pairs, 4.5 million, are scored in a second.
-_MOST_VALIDATED = 3000
 
 
 class SupConSpeakerBrain(ResilientBrain):
@@ -52,8 +46,8 @@ class SupConSpeakerBrain(ResilientBrain):
     - ``fea_augment``: the same for the features, e.g. SpecAugment;
     - ``verification_error``: a function of (scores, labels) that returns
       (error rate, threshold), e.g. ``evaluation.metrics.eer``;
-    - ``lr_annealing``: as in any recipe, or of ``schedules``;
-    - ``margin_warmup``: e.g. ``schedules.MarginWarmup``;
+    - ``lr_annealing``: as in any recipe, or of ``training.schedules``;
+    - ``margin_warmup``: e.g. ``training.schedules.MarginWarmup``;
     - ``average_checkpoints``: how many of the best to keep, 1 where it lacks;
     - ``train_logger``: as in any recipe.
 
@@ -258,7 +252,14 @@ class SupConSpeakerBrain(ResilientBrain):
         if stage == sb.Stage.TRAIN:
             self.train_stats = {"loss": stage_loss, **self.progress.means()}
             return
-        error_rate = self._validation_error()
+        error_rate = validation_error(
+            torch.cat(self.validation_embeddings),
+            self.validation_speakers,
+            self.hparams.verification_error,
+        )
+        # All processes have seen all utterances; a schedule that reads the
+        # rate must not find another one in the last digit.
+        error_rate = ddp_broadcast(error_rate)
         if stage == sb.Stage.VALID:
             old_lr, new_lr = self.hparams.lr_annealing(epoch)
             sb.nnet.schedulers.update_learning_rate(self.optimizer, new_lr)
@@ -303,38 +304,6 @@ class SupConSpeakerBrain(ResilientBrain):
             batch["grad_norm_classification"] = norms[0]
             batch["grad_norm_contrastive"] = norms[1]
         self.batch_values = batch
-
-    def _validation_error(self):
-        """Equal error rate over all pairs of the validation utterances."""
-        embeddings = F.normalize(torch.cat(self.validation_embeddings)).cpu()
-        names = {name: i for i, name in enumerate(self.validation_speakers)}
-        speakers = torch.tensor([names[n] for n in self.validation_speakers])
-        if len(speakers) > _MOST_VALIDATED:
-            kept = _spread(speakers.tolist(), _MOST_VALIDATED)
-            embeddings, speakers = embeddings[kept], speakers[kept]
-        first, second = torch.triu_indices(len(speakers), len(speakers), 1)
-        scores = (embeddings @ embeddings.T)[first, second]
-        labels = speakers[first] == speakers[second]
-        if labels.all() or not labels.any():
-            raise UserError(
-                f"validation needs pairs of the same and of different "
-                f"speakers, but has {len(speakers)} utterance(s) of "
-                f"{len(names)} speaker(s): raise valid_speakers"
-            )
-        rate, _ = self.hparams.verification_error(scores, labels)
-        # All processes have seen all utterances; a schedule that reads the
-        # rate must not find another one in the last digit.
-        return ddp_broadcast(rate)
-
-
-def _spread(speakers, most):
-    """The first utterances of every speaker, then the second ones, ..."""
-    seen = Counter()
-    rounds = []
-    for speaker in speakers:
-        rounds.append(seen[speaker])
-        seen[speaker] += 1
-    return sorted(range(len(rounds)), key=rounds.__getitem__)[:most]
 
 
 def _unwrap(module):

@@ -1,6 +1,8 @@
-"""The one error a user's mistake raises, and what helps to word it."""
+"""The one error a user's mistake raises, and what helps to tell it."""
 
+import contextlib
 import pickle
+import sys
 
 # What damaged parameters, those of another model, or a pickle with code in it
 # raise when they are loaded.
@@ -20,6 +22,27 @@ class UserError(ValueError):
     The recipe scripts and the command line print it as one line and exit with
     status 1. Library code raises it like any ``ValueError``.
     """
+
+
+@contextlib.contextmanager
+def user_errors_in_one_line():
+    """Ends the program with one line where the user is at fault (status 1) or
+    pressed Ctrl-C (130).
+
+    Example
+    -------
+    >>> with user_errors_in_one_line():
+    ...     raise UserError("trials.txt, line 3: ...")
+    Traceback (most recent call last):
+    SystemExit: error: trials.txt, line 3: ...
+    """
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def first_line(error):

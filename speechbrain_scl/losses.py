@@ -4,8 +4,8 @@ import math
 
 import torch
 
+from speechbrain_scl._margin_contrast import MarginContrast
 from speechbrain_scl.distributed import gather_rows, world_size
-from speechbrain_scl.margin_contrast import MarginContrast
 
 _MARGIN_TYPES = ("angular", "cosine")
 _DENOMINATORS = ("none", "positive", "all_positives")

@@ -1,11 +1,17 @@
-"""Shared set-up of the tests."""
+"""Shared set-up: a tiny corpus, and the recipe's scripts as users start them."""
 
 import os
+import subprocess
+import sys
 
+import pytest
 import torch
+from commands import RECIPE, ROOT, SMALL, trial_option
 from hypothesis import HealthCheck, settings
 
 from speechbrain.utils.importutils import LazyModule
+from speechbrain_scl.corpora.mini import make_mini_corpus
+from speechbrain_scl.corpora.mini_cnceleb import make_mini_cnceleb
 
 # Hub libraries must not try the network, whatever the machine allows.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -23,3 +29,56 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("project")
+
+sys.path.insert(0, str(ROOT / "recipes" / "VoxCeleb"))
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """Six training and four test speakers of espeak-ng."""
+    folder = tmp_path_factory.mktemp("corpus") / "mini"
+    make_mini_corpus(
+        str(folder), n_train=6, n_test=4, utterances_per_language=1, seed=1
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cnceleb(corpus, tmp_path_factory):
+    """The same voices in CN-Celeb's layout."""
+    folder = tmp_path_factory.mktemp("cnceleb") / "corpus"
+    languages = ("en-us", "cmn", "de", "es")  # all that the small corpus has
+    make_mini_cnceleb(str(corpus), str(folder), languages)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """Runs a script of a recipe folder; returns the finished process."""
+
+    def run(script, *arguments, folder=RECIPE):
+        return subprocess.run(
+            [sys.executable, script, *map(str, arguments)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(corpus, run_script, tmp_path_factory):
+    """The output folder of a short training."""
+    output = tmp_path_factory.mktemp("results") / "train"
+    done = run_script(
+        "train_speaker_embeddings.py",
+        *SMALL,
+        f"--data_folder={corpus}",
+        f"--output_folder={output}",
+        trial_option(corpus, "verification_file"),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return output

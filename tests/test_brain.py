@@ -23,7 +23,7 @@ from speechbrain.utils.seed import seed_everything
 from speechbrain.utils.train_logger import FileTrainLogger
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import FixedBalancer, MinNormBalancer
-from speechbrain_scl.brain import SupConSpeakerBrain, _spread
+from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.metrics import eer
 from speechbrain_scl.losses import SupConMarginLoss
@@ -354,8 +354,3 @@ def test_validation_without_both_kinds_of_pairs_is_refused(tmp_path):
     brain.evaluate_batch(PaddedBatch(rows), sb.Stage.VALID)
     with pytest.raises(UserError, match="valid_speakers"):
         brain.on_stage_end(sb.Stage.VALID, 0.0, 1)
-
-
-def test_large_validation_sets_are_spread_over_the_speakers():
-    kept = _spread(["a", "a", "a", "b", "c", "c"], 4)
-    assert kept == [0, 3, 4, 1]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_scl.checkpoints import CompleteCheckpointer
 from speechbrain_scl.corpora.download import fetch_file
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.embeddings import locate
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.store import load_embeddings, read_cache
 from speechbrain_scl.evaluation.trials import read_trials
+from speechbrain_scl.training.checkpoints import CompleteCheckpointer
 
 
 class Payload:

@@ -27,17 +27,17 @@ MOVED = {
     f"{PACKAGE}.{old}": f"speechbrain.{new}"
     for old, new in {
         "losses": "nnet.loss.supcon_margin",
-        "margin_contrast": "nnet.loss.margin_contrast",
+        "_margin_contrast": "nnet.loss.margin_contrast",
         "attention": "nnet.loss.class_aware_attention",
         "balancing": "nnet.loss.gradient_balancing",
-        "schedules": "nnet.epoch_schedules",
+        "training.schedules": "nnet.epoch_schedules",
         "distributed": "utils.differentiable_gather",
         "evaluation.metrics": "utils.verification_metrics",
         "samplers": "dataio.speaker_sampler",
     }.items()
 }
 
-INSTEAD = {f"{PACKAGE}.resilience": HERE / "resilience.py"}
+INSTEAD = {f"{PACKAGE}.training.resilience": HERE / "resilience.py"}
 
 # Keys of our training files that the script there does not read
 DROPPED = """inference_folder min_duration check_audio max_excluded pretrained
@@ -202,7 +202,7 @@ def training_file(recipe):
             r"    URL: \3\n    dest_folder: \1\n    ext: wav\n    csv_file: \2\n",
         ),
         (
-            rf"{PACKAGE}\.checkpoints\.CompleteCheckpointer",
+            rf"{PACKAGE}\.training\.checkpoints\.CompleteCheckpointer",
             "speechbrain.utils.checkpoints.Checkpointer",
         ),
         ("; RESULTS.md compares", ""),

@@ -7,7 +7,7 @@ stay as SpeechBrain handles them.
 import torch
 
 import speechbrain as sb
-from speechbrain_scl.progress import Progress
+from speechbrain_scl.training.progress import Progress
 
 
 class ResilientBrain(sb.core.Brain):

@@ -20,7 +20,7 @@ from speechbrain_scl.corpora.splits import (
 )
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_trials
-from speechbrain_scl.options import as_list
+from speechbrain_scl.values import as_list
 
 SAMPLE_RATE = 16000
 

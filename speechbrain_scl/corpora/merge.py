@@ -9,8 +9,7 @@ Train with --skip_prep=True --train_annotation=joint.csv and a
 import argparse
 
 from speechbrain_scl.corpora.manifest import read_manifest, write_manifest
-from speechbrain_scl.errors import UserError
-from speechbrain_scl.experiment import user_errors_in_one_line
+from speechbrain_scl.errors import UserError, user_errors_in_one_line
 
 
 def merge_manifests(path, sources):

@@ -25,8 +25,7 @@ from tqdm import tqdm
 
 from speechbrain_scl.corpora.espeak import Espeak
 from speechbrain_scl.corpora.manifest import write_csv
-from speechbrain_scl.errors import UserError
-from speechbrain_scl.experiment import user_errors_in_one_line
+from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.files import folder_written_aside, write_json
 
 SAMPLE_RATE = 16000

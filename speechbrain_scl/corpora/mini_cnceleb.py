@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speechbrain_scl.errors import UserError
-from speechbrain_scl.experiment import user_errors_in_one_line
+from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.files import folder_written_aside
 
 GENRES = ("interview", "singing", "vlog")

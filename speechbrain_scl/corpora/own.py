@@ -32,8 +32,7 @@ from speechbrain_scl.corpora.audio import (
     to_convert,
 )
 from speechbrain_scl.corpora.manifest import report_excluded
-from speechbrain_scl.errors import UserError
-from speechbrain_scl.experiment import user_errors_in_one_line
+from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.files import folder_written_aside, write_json
 
 SAMPLE_RATE = 16000

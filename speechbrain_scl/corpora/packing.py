@@ -19,8 +19,7 @@ import tarfile
 from tqdm import tqdm
 
 from speechbrain_scl.corpora.manifest import read_manifest, write_csv
-from speechbrain_scl.errors import UserError
-from speechbrain_scl.experiment import user_errors_in_one_line
+from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.files import written_aside
 
 _INSIDE = re.compile(r"(.+\.tar)#(\d+)\+(\d+)", re.DOTALL)

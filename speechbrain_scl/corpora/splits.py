@@ -10,7 +10,7 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_scl.corpora.manifest import write_manifest
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import write_json
-from speechbrain_scl.options import as_list
+from speechbrain_scl.values import as_list
 
 logger = get_logger(__name__)
 

@@ -35,7 +35,7 @@ from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
 from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials
 from speechbrain_scl.files import write_json, written_aside
-from speechbrain_scl.options import Range, as_list
+from speechbrain_scl.values import Range, as_list
 
 _CHOICES = {
     "trial_layout": LAYOUTS,

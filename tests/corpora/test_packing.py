@@ -11,8 +11,8 @@ import torch
 
 from speechbrain_scl.corpora.manifest import read_manifest, write_csv
 from speechbrain_scl.corpora.packing import open_audio, pack
-from speechbrain_scl.dataio import read_crop
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.training.crops import read_crop
 
 
 @pytest.fixture

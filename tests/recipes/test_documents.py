@@ -18,7 +18,7 @@ import sys
 import pytest
 from commands import ROOT, TINY
 
-from speechbrain_scl import cli
+from speechbrain_scl.command_line.main import main
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.store import file_digest
 
@@ -159,7 +159,7 @@ def run(place, corpus, cnceleb, trained, monkeypatch):
             for module in ("voxceleb_prepare", "cnceleb_prepare"):
                 here.delitem(sys.modules, module, raising=False)
             if name == "speechbrain-scl":
-                cli.main(arguments)
+                main(arguments)
             elif arguments[0] == "-c":
                 exec(arguments[1], {})  # noqa: S102
             elif arguments[0] == "-m":

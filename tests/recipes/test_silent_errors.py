@@ -33,6 +33,7 @@ from voxceleb_prepare import prepare_voxceleb
 
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.corpora.audio import find_audio
 from speechbrain_scl.corpora.manifest import Utterance, write_manifest
 from speechbrain_scl.errors import UserError
@@ -40,9 +41,8 @@ from speechbrain_scl.evaluation import verification
 from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import min_dcf
-from speechbrain_scl.experiment import read_experiment
-from speechbrain_scl.inference import save_inference_folder
-from speechbrain_scl.training import dataio_prep
+from speechbrain_scl.release.inference import save_inference_folder
+from speechbrain_scl.training.run import dataio_prep
 
 MODEL = """
 compute_features: !new:speechbrain.lobes.features.Fbank

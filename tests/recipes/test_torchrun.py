@@ -17,7 +17,8 @@ import torch
 
 sys.path[:0] = [{recipe!r}]
 import train_speaker_embeddings
-from speechbrain_scl import brain, distributed, training
+from speechbrain_scl import brain, distributed
+from speechbrain_scl.training import run
 
 
 class Noting(brain.SupConSpeakerBrain):
@@ -45,7 +46,7 @@ class Noting(brain.SupConSpeakerBrain):
         torch.save(self.notes, sys.argv[-1] + f"/{{distributed.rank()}}.pt")
 
 
-training.SupConSpeakerBrain = Noting
+run.SupConSpeakerBrain = Noting
 train_speaker_embeddings.main(sys.argv[1:-1])
 """
 

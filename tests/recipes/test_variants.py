@@ -15,9 +15,9 @@ from voxceleb_prepare import prepare_voxceleb
 
 from speechbrain.inference import EncoderClassifier
 from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.experiment import read_experiment
-from speechbrain_scl.training import train
+from speechbrain_scl.training.run import train
 
 VARIANTS = (ROOT / "docs" / "variants.md").read_text(encoding="utf-8")
 BLOCKS = {

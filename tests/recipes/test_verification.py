@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from commands import LISTS, RECIPE, trial_option
 
+from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.metrics import act_dcf, cllr, eer
 from speechbrain_scl.evaluation.verification import verify
-from speechbrain_scl.experiment import read_experiment
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ import sys
 
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
+from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.distributed import leave_process_group
-from speechbrain_scl.experiment import read_experiment, user_errors_in_one_line
-from speechbrain_scl.training import train
+from speechbrain_scl.errors import user_errors_in_one_line
+from speechbrain_scl.training.run import train
 
 
 def main(arguments):

@@ -11,9 +11,10 @@ the encoder that train_speaker_embeddings.py hparams/ecapa_scl.yaml left.
 import sys
 
 import speechbrain as sb
+from speechbrain_scl.command_line.experiment import read_experiment
+from speechbrain_scl.errors import user_errors_in_one_line
 from speechbrain_scl.evaluation.report import table
 from speechbrain_scl.evaluation.verification import verify
-from speechbrain_scl.experiment import read_experiment, user_errors_in_one_line
 
 
 def main(arguments):

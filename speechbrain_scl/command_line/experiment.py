@@ -1,36 +1,13 @@
-"""What the recipe scripts share: reading an experiment, and its errors."""
+"""Reading an experiment: a file, and what a command line changes in it."""
 
-import contextlib
 import os
-import sys
 
 import yaml
 from hyperpyyaml import load_hyperpyyaml
 
 import speechbrain as sb
+from speechbrain_scl.command_line.options import check_values
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.options import check_values
-
-
-@contextlib.contextmanager
-def user_errors_in_one_line():
-    """Ends the program with one line where the user is at fault (status 1) or
-    pressed Ctrl-C (130).
-
-    Example
-    -------
-    >>> with user_errors_in_one_line():
-    ...     raise UserError("trials.txt, line 3: ...")
-    Traceback (most recent call last):
-    SystemExit: error: trials.txt, line 3: ...
-    """
-    try:
-        yield
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 def read_experiment(arguments, default_file=None):

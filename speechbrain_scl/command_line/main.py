@@ -23,19 +23,18 @@ import tempfile
 import numpy as np
 
 from speechbrain.utils.distributed import infer_device
-from speechbrain_scl.errors import UserError
+from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.enrolment import mean_embedding
 from speechbrain_scl.evaluation.store import load_embeddings, save_embeddings
-from speechbrain_scl.experiment import user_errors_in_one_line
-from speechbrain_scl.hub import (
+from speechbrain_scl.release.hub import (
     public_files,
     upload as hub_upload,
     write_card,
 )
-from speechbrain_scl.onnx_export import export_onnx
+from speechbrain_scl.release.onnx import export_onnx
 
 # What a store of voices remembers the model by.
 _MODEL = "model:"

@@ -11,7 +11,7 @@ from hypothesis import (
 
 from speechbrain.nnet.losses import AdditiveAngularMargin, AngularMargin
 from speechbrain_scl.losses import SupConMarginLoss
-from speechbrain_scl.schedules import (
+from speechbrain_scl.training.schedules import (
     MarginWarmup,
     WarmupCosine,
     WarmupExponential,

@@ -10,9 +10,9 @@ import torch
 from speechbrain.nnet.schedulers import CyclicLRScheduler
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.epoch_loop import EpochCounter
-from speechbrain_scl.checkpoints import CompleteCheckpointer
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.resilience import ResilientBrain
+from speechbrain_scl.training.checkpoints import CompleteCheckpointer
+from speechbrain_scl.training.resilience import ResilientBrain
 
 
 class Line(ResilientBrain):

@@ -10,7 +10,7 @@ from hypothesis import (
     strategies as st,
 )
 
-from speechbrain_scl.progress import Progress
+from speechbrain_scl.training.progress import Progress
 
 
 @given(

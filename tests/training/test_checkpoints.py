@@ -15,12 +15,12 @@ from hypothesis import (
 )
 
 from speechbrain.utils.checkpoints import Checkpointer
-from speechbrain_scl.checkpoints import (
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.training.checkpoints import (
     CompleteCheckpointer,
     Interruption,
     RandomState,
 )
-from speechbrain_scl.errors import UserError
 
 
 def full_disk(*args):
@@ -64,7 +64,7 @@ def test_torchs_own_error_of_a_full_disk_is_recognised(tmp_path):
     """In a process whose files cannot grow beyond 64 kB."""
     script = f"""
 import resource, signal, torch
-from speechbrain_scl.checkpoints import CompleteCheckpointer
+from speechbrain_scl.training.checkpoints import CompleteCheckpointer
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 big = torch.nn.Linear(1000, 1000)

@@ -5,7 +5,7 @@ from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.inference import EncoderClassifier, SpeakerRecognition
-from speechbrain_scl.inference import save_inference_folder
+from speechbrain_scl.release.inference import save_inference_folder
 
 TRAINING = """
 n_mels: 20

@@ -1,54 +1,9 @@
 """What the values of an experiment may be, checked before any work."""
 
-import dataclasses
 import math
 
 from speechbrain_scl.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """The numbers that an option may be.
-
-    Arguments
-    ---------
-    least, most : float
-        The ends.
-    whole : bool
-        Whether it counts something.
-    open : bool
-        Whether the ends themselves are out.
-
-    Example
-    -------
-    >>> print(Range(least=2, whole=True))
-    a whole number, at least 2
-    >>> 0.5 in Range(0, 1), True in Range(0, 1), "0.5" in Range(0, 1)
-    (True, False, False)
-    """
-
-    least: float
-    most: float = math.inf
-    whole: bool = False
-    open: bool = False
-
-    def __contains__(self, value):
-        kinds = int if self.whole else int | float
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            return False
-        if self.open and value in (self.least, self.most):
-            return False
-        # NaN compares as false, and nothing here can use infinity.
-        return self.least <= value <= self.most and math.isfinite(value)
-
-    def __str__(self):
-        kind = "a whole number" if self.whole else "a number"
-        if math.isfinite(self.most):
-            place = f"between {self.least:g} and {self.most:g}"
-        else:
-            place = f"{'above' if self.open else 'at least'} {self.least:g}"
-        return f"{kind}, {place}"
-
+from speechbrain_scl.values import Range, is_text
 
 _FROM_1 = Range(1, whole=True)
 _POSITIVE = Range(0, open=True)
@@ -170,7 +125,7 @@ def check_values(hparams, source):
         if key not in hparams or (value is None and key in _TEXT_OR_NULL):
             continue
         # Python takes a number for an open file, whichever that is.
-        if not _is_text(value):
+        if not is_text(value):
             raise UserError(f"{source}: {key}={value!r}: name a path")
     for key, choices in _CHOICES.items():
         if key in hparams and hparams[key] not in choices:
@@ -196,41 +151,3 @@ def _check_object(key, value, source, otherwise):
             f"{source}: {key}={value!r}: it must be an object, such as "
             f"!new:package.module.Class{otherwise}"
         )
-
-
-def as_list(value, name):
-    """The items of an option that takes one or several.
-
-    Arguments
-    ---------
-    value : str or list of str
-        As the option may spell it: one, several separated by commas, a list.
-    name : str
-        The option's, for the error.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    UserError
-        Nothing, or something that is no text.
-
-    Example
-    -------
-    >>> as_list("a.txt, b.txt", "verification_file")
-    ['a.txt', 'b.txt']
-    """
-    items = value.split(",") if isinstance(value, str) else value
-    if (
-        not isinstance(items, list | tuple)
-        or not items
-        or not all(map(_is_text, items))
-    ):
-        raise UserError(f"{name}={value!r}: name one, or a list of several")
-    return [item.strip() for item in items]
-
-
-def _is_text(value):
-    return isinstance(value, str) and bool(value.strip("\0 "))

@@ -9,12 +9,16 @@ from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.corpora.manifest import read_manifest
-from speechbrain_scl.dataio import at_speeds, read_crop, read_crop_at_speed
 from speechbrain_scl.distributed import world_size
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.finetuning import start_from
-from speechbrain_scl.inference import save_inference_folder
+from speechbrain_scl.release.inference import save_inference_folder
 from speechbrain_scl.samplers import SpeakerBatchSampler
+from speechbrain_scl.training.crops import (
+    at_speeds,
+    read_crop,
+    read_crop_at_speed,
+)
+from speechbrain_scl.training.finetuning import start_from
 
 
 def train(hparams, run_opts, hparams_file, overrides):

@@ -4,7 +4,7 @@ import torch
 
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from speechbrain_scl.attention import ClassAwareAttention
-from speechbrain_scl.classifiers import SubCentreClassifier
+from speechbrain_scl.training.classifiers import SubCentreClassifier
 
 
 def test_the_nearest_centre_counts():

@@ -5,9 +5,9 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_scl.dataio import read_crop
-from speechbrain_scl.errors import UserError
-from speechbrain_scl.experiment import read_experiment, user_errors_in_one_line
+from speechbrain_scl.command_line.experiment import read_experiment
+from speechbrain_scl.errors import UserError, user_errors_in_one_line
+from speechbrain_scl.training.crops import read_crop
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import speechbrain as sb
 from speechbrain.utils.checkpoints import DEFAULT_SAVE_HOOKS, get_default_hook
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
-from speechbrain_scl.checkpoints import Interruption, RandomState
 from speechbrain_scl.distributed import all_reduce_max, rank
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.progress import Progress
+from speechbrain_scl.training.checkpoints import Interruption, RandomState
+from speechbrain_scl.training.progress import Progress
 
 logger = get_logger(__name__)
 

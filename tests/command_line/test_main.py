@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from speechbrain.inference import SpeakerRecognition
-from speechbrain_scl.cli import main
+from speechbrain_scl.command_line.main import main
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.store import load_embeddings
 

@@ -6,7 +6,7 @@ import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.finetuning import start_from
+from speechbrain_scl.training.finetuning import start_from
 
 
 def labels_of(*speakers):

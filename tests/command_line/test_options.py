@@ -14,11 +14,11 @@ from hypothesis import (
 from voxceleb_prepare import prepare_voxceleb
 
 import speechbrain as sb
-from speechbrain_scl import training
 from speechbrain_scl.brain import SupConSpeakerBrain
+from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.verification import verify
-from speechbrain_scl.experiment import read_experiment
+from speechbrain_scl.training import run
 
 # Where things are written is the test's own affair; the rest is fair game.
 FIXED = {"output_folder", "save_folder", "inference_folder", "data_folder"}
@@ -55,7 +55,7 @@ class OneStep(SupConSpeakerBrain):
 def quiet(monkeypatch, caplog, tmp_path):
     """In this process, and a folder for files of any name."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "SupConSpeakerBrain", OneStep)
+    monkeypatch.setattr(run, "SupConSpeakerBrain", OneStep)
     caplog.set_level("CRITICAL")
 
 
@@ -91,7 +91,7 @@ def test_a_training_runs_or_says_why_not(
             skip_prep=hparams["skip_prep"],
             **{option: hparams[option] for option in options},
         )
-        training.train(hparams, run_opts, file, overrides)
+        run.train(hparams, run_opts, file, overrides)
 
 
 @settings(

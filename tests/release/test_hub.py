@@ -17,11 +17,11 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ResNet import ResNet
 from speechbrain.lobes.models.Xvector import Xvector
 from speechbrain.processing.features import InputNormalization
-from speechbrain_scl import onnx_export
-from speechbrain_scl.cli import main
+from speechbrain_scl.command_line.main import main
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.store import file_digest
+from speechbrain_scl.release import onnx
 
 
 @pytest.fixture
@@ -202,20 +202,20 @@ def test_onnx_of_other_encoders(tmp_path):
     resnet = ResNet(
         80, channels=[8, 8, 8, 8], block_sizes=[1, 1, 1, 1], lin_neurons=16
     )
-    assert onnx_export.export_onnx(Around(resnet), path) < 1e-5
+    assert onnx.export_onnx(Around(resnet), path) < 1e-5
     # Its pooling adds noise, utterance by utterance.
     xvector = Xvector(in_channels=80, tdnn_channels=[8] * 5, lin_neurons=16)
     with pytest.raises(UserError, match="cannot be expressed in ONNX"):
-        onnx_export.export_onnx(Around(xvector), path)
+        onnx.export_onnx(Around(xvector), path)
 
 
 def test_what_onnx_cannot_say_is_told(model, tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
     path.write_text("of before")
     encoder = load_encoder(str(model), str(tmp_path / "cache"))
-    monkeypatch.setattr(onnx_export, "TOLERANCE", 0.0)
+    monkeypatch.setattr(onnx, "TOLERANCE", 0.0)
     with pytest.raises(UserError, match="would differ from PyTorch's by"):
-        onnx_export.export_onnx(encoder, str(path))
+        onnx.export_onnx(encoder, str(path))
 
     def encode(features, lengths):
         return features if features.sum() > 0 else -features
@@ -224,10 +224,10 @@ def test_what_onnx_cannot_say_is_told(model, tmp_path, monkeypatch):
         encoder.classifier.mods.embedding_model, "forward", encode
     )
     with pytest.raises(UserError, match="cannot be expressed in ONNX"):
-        onnx_export.export_onnx(encoder, str(path))
+        onnx.export_onnx(encoder, str(path))
     encoder.classifier.mods.compute_features = torch.nn.Identity()
     with pytest.raises(UserError, match="features are Identity"):
-        onnx_export.export_onnx(encoder, str(path))
+        onnx.export_onnx(encoder, str(path))
 
     def absent(name, *args):
         if name == "onnxruntime":
@@ -237,5 +237,5 @@ def test_what_onnx_cannot_say_is_told(model, tmp_path, monkeypatch):
     imported = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(UserError, match=r"pip install 'speechbrain_scl\[onnx"):
-        onnx_export.export_onnx(encoder, str(path))
+        onnx.export_onnx(encoder, str(path))
     assert path.read_text() == "of before"

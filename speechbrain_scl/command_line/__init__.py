@@ -1,0 +1,1 @@
+"""What a user types: the command, experiments and their options."""

@@ -1,0 +1,1 @@
+"""Giving a trained encoder away: inference folder, model card, hub, ONNX."""
