@@ -19,7 +19,7 @@ import json
 import sys
 from pathlib import Path
 
-from ladder import interval, spread
+from ladder_report import OVERALL, interval, spread
 
 from speechbrain_scl.files import written_aside
 
@@ -81,6 +81,8 @@ def read_ladder(folder):
     for objective, lists in rates.items():
         cells[objective] = {name: spread(x, 2) for name, x in lists.items()}
     for row in read_rows(folder / "differences.csv"):
+        if row["list"] == OVERALL:
+            continue  # a ratio, and of other lists in another folder
         found = (float(row[key]) for key in ("difference", "low", "high"))
         cells[row["variant"]][row["list"]] += f"<br>{interval(*found)}"
     return cells

@@ -4,11 +4,14 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import folds  # noqa: E402
 import ladder  # noqa: E402
+import ladder_report  # noqa: E402
 import matrix  # noqa: E402
 
 
@@ -65,7 +68,10 @@ def test_finished_runs_are_reported_and_not_repeated(
     ladder.main()
     table = capsys.readouterr().out
     assert "| aam | 12.50 ± 0.00 | 30.00 ± 7.07 / 0.500 ± 0.000 |" in table
-    assert "| balancing | -15.00 (-50.00 to -50.00) |" in table
+    difference = next(line for line in table.splitlines() if "-15.00" in line)
+    # The mean ratio of the lists' EERs: of one list, 15 % over 30 %
+    assert difference.startswith("| balancing | 0.500 (")
+    assert difference.endswith("| -15.00 (-50.00 to -50.00) |")
     assert (tmp_path / "out" / "results.png").stat().st_size > 5000
     assert len((tmp_path / "out" / "results.csv").read_text().split()) == 9
 
@@ -108,3 +114,119 @@ def test_matrix_of_verifications(tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "argv", [*command, wrong])
         with pytest.raises(SystemExit, match="already|neither results.csv"):
             matrix.main()
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """18 speakers of three utterances, in two sets and two genders."""
+    rows = ["speaker,set,gender"]
+    for i in range(18):
+        kind = "near" if i < 9 else "far"
+        rows.append(f"s{i:02},{kind},{'mf'[i % 2]}")
+        for utterance in "abc":
+            path = tmp_path / "wav" / f"s{i:02}" / "1" / f"{utterance}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    (tmp_path / "speakers.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def test_folds_test_every_speaker_once_within_its_kind(corpus):
+    parts = folds.write_folds(
+        corpus,
+        corpus / "folds",
+        2,
+        kept_out={"s00", "s17"},
+        metadata=corpus / "speakers.csv",
+        within=["set", "gender"],
+    )
+    assert list(parts) == ["fold1", "fold2"]
+    tested = []
+    for paths in parts.values():
+        speakers = set()
+        for path in paths:
+            for line in path.read_text().splitlines():
+                label, *sides = line.split()
+                first, second = (side.split("/")[0] for side in sides)
+                assert (label == "1") == (first == second)
+                assert int(first[1:]) % 2 == int(second[1:]) % 2
+                for speaker in (first, second):
+                    assert (path.stem == "near") == (speaker < "s09")
+                speakers |= {first, second}
+        tested += speakers
+    assert len(tested) == len(set(tested)) == 16
+
+
+def test_folds_are_the_same_every_time_and_name_what_is_missing(corpus):
+    metadata = corpus / "speakers.csv"
+    once, again = (
+        {
+            fold: [path.read_text() for path in paths]
+            for fold, paths in folds.write_folds(
+                corpus, corpus / name, 2, metadata=metadata, within=["set"]
+            ).items()
+        }
+        for name in ("once", "again")
+    )
+    assert once == again and len(once["fold1"]) == 2
+    metadata.write_text("speaker,set\ns00,near\n")
+    with pytest.raises(SystemExit, match="no row of speaker s01"):
+        folds.write_folds(
+            corpus, corpus / "x", 2, metadata=metadata, within=["set"]
+        )
+
+
+def test_the_overall_ratio_is_paired_over_folds_seeds_and_lists(tmp_path):
+    """Two systems whose scores are equal but for one fold of one list."""
+    parts = {}
+    rng = np.random.default_rng(0)
+    for fold in ("fold1", "fold2"):
+        for name in ("near", "far"):
+            speakers = [f"{fold}{name}{i}" for i in range(8)]
+            pairs = [(a, b) for a in speakers for b in speakers]
+            path = tmp_path / "folds" / fold / f"{name}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(
+                "".join(f"{int(a == b)} {a}/1/x {b}/1/y\n" for a, b in pairs)
+            )
+            parts.setdefault(fold, []).append(path)
+            noise = rng.normal(size=len(pairs))
+            for variant in ("aam", "full"):
+                for seed in (1, 2):
+                    better = (variant, fold, name) == ("full", "fold1", "far")
+                    shift = 4.0 if better else 0.5
+                    folder = tmp_path / variant / str(seed) / fold
+                    folder = folder / "verification"
+                    folder.mkdir(parents=True, exist_ok=True)
+                    (folder / f"scores-{name}.txt").write_text(
+                        "".join(
+                            f"{int(a == b)} {a}/1/x {b}/1/y "
+                            f"{shift * (a == b) + noise[i]}\n"
+                            for i, (a, b) in enumerate(pairs)
+                        )
+                    )
+                    metrics = folder / "metrics.json"
+                    found = {"trials": {}}
+                    if metrics.is_file():
+                        found = json.loads(metrics.read_text())
+                    rate = 0.05 if better else 0.2
+                    found["trials"][name] = {"eer": rate, "min_dcf": 0.9}
+                    metrics.write_text(json.dumps(found))
+                    (folder.parent / "train_log.txt").write_text(
+                        "epoch: 1 - valid EER: 3.00e-01\n"
+                    )
+    runs = ladder_report.Ladder(tmp_path, ["aam", "full"], [1, 2], parts)
+    figures = {
+        name: [
+            ladder_report.read_figures(runs, name, seed, True)
+            for seed in runs.seeds
+        ]
+        for name in runs.variants
+    }
+    found = ladder_report.differences(runs, figures)["full"]
+    # Folds: the mean of 20 and 5 %, against 20 %; the other list is the same
+    assert found["far"][0] == pytest.approx(-7.5)
+    assert found["near"] == pytest.approx([0, 0, 0])
+    ratio, low, high = found["overall"]
+    assert ratio == pytest.approx((0.125 / 0.2) ** 0.5)
+    assert low < ratio and high < 1

@@ -1,0 +1,267 @@
+"""The table and the plot of a ladder's finished runs."""
+
+import csv
+import dataclasses
+import json
+import re
+import statistics
+import zlib
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+
+from speechbrain_scl.evaluation.bootstrap import bootstrap  # noqa: E402
+from speechbrain_scl.evaluation.report import trial_speakers  # noqa: E402
+from speechbrain_scl.evaluation.trials import read_trials  # noqa: E402
+
+RESAMPLES = 400
+OVERALL = "overall"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ladder:
+    """Finished runs.
+
+    Arguments
+    ---------
+    output : pathlib.Path
+        Holds <variant>/<seed>/<part>.
+    variants : list of str
+        The first one is what the others are compared with.
+    seeds : list of int
+        Of each variant.
+    parts : dict
+        Part -> trial lists. A list of the same name in several parts (folds)
+        is one column, the mean over the parts.
+    """
+
+    output: Path
+    variants: list
+    seeds: list
+    parts: dict
+
+    def columns(self):
+        """Name of a list -> (part, path) pairs."""
+        found = {}
+        for part, paths in self.parts.items():
+            for path in paths:
+                found.setdefault(path.stem, []).append((part, path))
+        return found
+
+    def folder(self, variant, seed, part):
+        """Of one run."""
+        return self.output / variant / str(seed) / part
+
+    def validation(self, variant, seed):
+        """Best and mean of the last third of the EERs, over the parts.
+
+        The best of a few noisy epochs flatters; their mean does not.
+        """
+        best, last = [], []
+        for part in self.parts:
+            log = self.folder(variant, seed, part) / "train_log.txt"
+            text = log.read_text(encoding="utf-8")
+            rates = re.findall(r"valid EER: ([\d.e+-]+)", text)
+            rates = [float(rate) for rate in rates]
+            best.append(min(rates))
+            last += rates[-max(1, len(rates) // 3) :]
+        return statistics.mean(best), statistics.mean(last)
+
+    def figures(self, variant, seed):
+        """Name of a list -> (EER, minDCF), the means over the parts."""
+        metrics = {
+            part: json.loads(
+                (
+                    self.folder(variant, seed, part)
+                    / "verification"
+                    / "metrics.json"
+                ).read_text(encoding="utf-8")
+            )["trials"]
+            for part in self.parts
+        }
+        return {
+            name: tuple(
+                statistics.mean(metrics[part][name][key] for part, _ in places)
+                for key in ("eer", "min_dcf")
+            )
+            for name, places in self.columns().items()
+        }
+
+    def scores(self, variant, seed, part, path):
+        """The scores of a run, in the order of the trial list."""
+        suffix = f"-{path.stem}" if len(self.parts[part]) > 1 else ""
+        folder = self.folder(variant, seed, part) / "verification"
+        with open(folder / f"scores{suffix}.txt", encoding="utf-8") as file:
+            return [float(line.rsplit(maxsplit=1)[1]) for line in file]
+
+
+def report(ladder, tested=True):
+    """Writes results.csv, results.md and results.png, and prints the table."""
+    figures = {
+        name: [
+            read_figures(ladder, name, seed, tested) for seed in ladder.seeds
+        ]
+        for name in ladder.variants
+    }
+    columns = list(next(iter(figures.values()))[0])
+    with open(ladder.output / "results.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["variant", "seed", "list", "eer", "min_dcf"])
+        for name in ladder.variants:
+            for seed, found in zip(ladder.seeds, figures[name]):
+                for column in columns:
+                    writer.writerow([name, seed, column, *found[column]])
+
+    lines = [
+        "EER % / minDCF, mean ± standard deviation over seeds "
+        f"{', '.join(map(str, ladder.seeds))}",
+        "",
+        "| objective | " + " | ".join(columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for name in ladder.variants:
+        cells = []
+        for column in columns:
+            eers, costs = zip(*(found[column] for found in figures[name]))
+            cell = spread([100 * x for x in eers], 2)
+            if costs[0] is not None:
+                cell += " / " + spread(costs, 3)
+            cells.append(cell)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    if tested and len(ladder.variants) > 1:
+        lines += difference_table(ladder, differences(ladder, figures))
+    table = "\n".join(lines) + "\n"
+    (ladder.output / "results.md").write_text(table, encoding="utf-8")
+    plot(ladder, figures, columns)
+    print(f"\n{table}\nTable and plot: {ladder.output}/results.{{md,csv,png}}")
+    if tested:
+        print(
+            "Scores, figures and report.html of each run: "
+            f"{ladder.folder('<objective>', '<seed>', '')}/verification"
+        )
+
+
+def read_figures(ladder, name, seed, tested):
+    """Column -> (EER, minDCF); of the validation (EER, None)."""
+    best, last = ladder.validation(name, seed)
+    if tested:
+        return {"validation": (best, None), **ladder.figures(name, seed)}
+    return {"validation": (best, None), "validation, last third": (last, None)}
+
+
+def plot(ladder, figures, columns):
+    """A panel per list, a dot per seed."""
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(2 + 2.2 * len(columns), 3.6), squeeze=False
+    )
+    for axis, column in zip(axes[0], columns):
+        for i, name in enumerate(ladder.variants):
+            eers = [100 * found[column][0] for found in figures[name]]
+            axis.plot([i] * len(eers), eers, "o", alpha=0.5, color=f"C{i}")
+            axis.plot(i, statistics.mean(eers), "_", ms=24, color=f"C{i}")
+        axis.set_title(column, fontsize=8)
+        axis.set_xticks(range(len(ladder.variants)), ladder.variants)
+        axis.tick_params(axis="x", rotation=60)
+        axis.set_xlim(-0.7, len(ladder.variants) - 0.3)
+        axis.margins(y=0.2)
+    axes[0][0].set_ylabel("EER (%), a dot per seed")
+    figure.tight_layout()
+    figure.savefig(ladder.output / "results.png", dpi=150)
+
+
+def differences(ladder, figures):
+    """Variant -> list -> (difference to the first variant in EER points, low,
+    high), and under ``overall`` the geometric mean over the lists of the
+    ratio to it. Paired bootstrap over the test speakers.
+    """
+    first, *others = ladder.variants
+    found = {name: {} for name in others}
+    log_ratios = []
+    for column, places in ladder.columns().items():
+        rates = np.mean(
+            [resampled_rates(ladder, part, path) for part, path in places], 0
+        )
+        means = np.array(
+            [
+                statistics.mean(seed[column][0] for seed in figures[name])
+                for name in ladder.variants
+            ]
+        )
+        rates = np.column_stack([means, rates])  # [variants, 1 + resamples]
+        for name, row in zip(others, rates[1:]):
+            found[name][column] = 100 * estimate(row - rates[0])
+        # No error at all among few trials is not an error rate of zero.
+        rates = np.maximum(rates, 1e-3)
+        log_ratios.append(np.log(rates[1:] / rates[0]))
+    overall = np.exp(np.mean(log_ratios, 0))
+    for name, row in zip(others, overall):
+        found[name][OVERALL] = estimate(row)
+    return found
+
+
+def estimate(row):
+    """(what was found, low, high) from what was found and its resamples."""
+    return np.array([row[0], *np.nanpercentile(row[1:], [2.5, 97.5])])
+
+
+def resampled_rates(ladder, part, path):
+    """EERs of all variants, the mean over the seeds, [variants, resamples]."""
+    trials = read_trials(str(path))
+    *speakers, _ = trial_speakers(trials, lambda n: n.split("/")[0])
+    systems = [
+        ladder.scores(name, seed, part, path)
+        for name in ladder.variants
+        for seed in ladder.seeds
+    ]
+    # Lists of the same speakers are resampled alike.
+    names = sorted({n.split("/")[0] for n in trials.enrol_ids})
+    draw = zlib.crc32(" ".join(names).encode())
+    rates, _ = bootstrap(
+        systems, trials.labels, *speakers, RESAMPLES, seed=draw
+    )
+    return rates.reshape(len(ladder.variants), len(ladder.seeds), -1).mean(1)
+
+
+def difference_table(ladder, found):
+    """The differences as Markdown, and as differences.csv."""
+    with open(ladder.output / "differences.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["variant", "list", "difference", "low", "high"])
+        for name, cells in found.items():
+            for column, cell in cells.items():
+                writer.writerow([name, column, *cell])
+    columns = list(ladder.columns())
+    return [
+        "",
+        f"EER difference to {ladder.variants[0]} in points (mean over seeds), "
+        f"with the paired 95 % interval of {RESAMPLES} resamples of the test "
+        "speakers; overall: geometric mean over the lists of the EER's ratio",
+        "",
+        f"| objective | {OVERALL} | " + " | ".join(columns) + " |",
+        "|---|" + "---|" * (1 + len(columns)),
+        *(
+            f"| {name} | "
+            + "{:.3f} ({:.3f} to {:.3f})".format(*cells[OVERALL])
+            + " | "
+            + " | ".join(interval(*cells[column]) for column in columns)
+            + " |"
+            for name, cells in found.items()
+        ),
+    ]
+
+
+def interval(difference, low, high):
+    """As the tables show it."""
+    return f"{difference:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def spread(values, digits):
+    """Mean and, over several seeds, standard deviation."""
+    text = f"{statistics.mean(values):.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values):.{digits}f}"
+    return text
