@@ -70,6 +70,7 @@ def read_experiment(arguments, default_file=None):
     except Exception as error:
         # Whatever the parsers or the constructors it names raise, the file or
         # an override is at fault.
+        check_values(_plain_values(overrides), hparams_file)
         raise UserError(f"{hparams_file}: {error}") from error
     check_values(hparams, hparams_file)
     return hparams, run_opts, hparams_file, overrides
@@ -98,3 +99,14 @@ def _top_level_keys(text, source):
     if not isinstance(node, yaml.MappingNode):
         raise UserError(f"{source}: not a list of `key: value`: {text!r}")
     return [key.value for key, _ in node.value]
+
+
+def _plain_values(overrides):
+    """Key -> value of the overrides that are numbers or words."""
+    loader = yaml.SafeLoader(overrides)
+    node = loader.get_single_node()
+    return {
+        key.value: loader.construct_object(value)
+        for key, value in (node.value if node else ())
+        if isinstance(value, yaml.ScalarNode) and value.tag.startswith("tag:")
+    }

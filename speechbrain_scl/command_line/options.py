@@ -27,7 +27,6 @@ _RANGES = {
     "valid_batch_size": _FROM_1,
     "num_workers": Range(0, 256, whole=True),
     "lr": _POSITIVE,
-    "lr_decay": _POSITIVE,
     "weight_decay": Range(0),
     "average_checkpoints": _FROM_1,
     "margin_warmup_epochs": Range(0),
