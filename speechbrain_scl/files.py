@@ -1,10 +1,22 @@
 """Files and folders that appear under their name only when complete."""
 
 import contextlib
+import ctypes
+import fcntl
 import json
 import os
 import shutil
+import socket
 import tempfile
+
+from speechbrain_scl.errors import UserError
+
+# There is no way to read it without setting it: once, before any thread.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+# Of Linux's renameat2
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextlib.contextmanager
@@ -31,14 +43,15 @@ def written_aside(path, binary=False):
     >>> path.read_text()
     'done'
     """
-    folder = os.path.dirname(os.path.abspath(path))
+    path = os.path.realpath(path)  # a link stays one
+    folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=folder, prefix=".aside-")
     try:
         text = {} if binary else {"encoding": "utf-8", "newline": ""}
         with os.fdopen(handle, "wb" if binary else "w", **text) as file:
             yield file
-        os.chmod(aside, 0o644)
+        os.chmod(aside, 0o666 & ~_UMASK)
         os.replace(aside, path)
     except BaseException:
         os.unlink(aside)
@@ -67,18 +80,98 @@ def folder_written_aside(path):
     >>> os.listdir(path)
     ['a.txt']
     """
-    path = os.path.abspath(path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    aside = tempfile.mkdtemp(dir=os.path.dirname(path), prefix=".aside-")
+    path = os.path.realpath(path)  # a link stays one
+    parent = os.path.dirname(path)
+    os.makedirs(parent, exist_ok=True)
+    aside = tempfile.mkdtemp(dir=parent, prefix=".aside-")
     try:
         yield aside
-        os.chmod(aside, 0o755)
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        os.replace(aside, path)
-    except BaseException:
+        os.chmod(aside, 0o777 & ~_UMASK)
+        _take_the_name(aside, path)
+    finally:
+        # What had the name, or what did not get it
         shutil.rmtree(aside, ignore_errors=True)
-        raise
+
+
+def _take_the_name(aside, path):
+    """Gives a folder its name, at one instant, whatever has it now."""
+    if _exchange(aside, path):
+        return
+    try:
+        os.replace(aside, path)  # nothing has it
+    except OSError:
+        if not os.path.lexists(path):
+            raise
+        # This system cannot exchange two names: there is an instant with
+        # neither, and an error within it is undone.
+        old = tempfile.mkdtemp(dir=os.path.dirname(path), prefix=".old-")
+        os.replace(path, os.path.join(old, "it"))
+        try:
+            os.replace(aside, path)
+        except BaseException:
+            os.replace(os.path.join(old, "it"), path)
+            raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(first, second):
+    """Swaps two names at once where the system can (Linux)."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    names = (os.fsencode(name) for name in (first, second))
+    here = (ctypes.c_int(_AT_FDCWD), ctypes.c_int(_AT_FDCWD))
+    arguments = [x for pair in zip(here, names) for x in pair]
+    return rename(*arguments, ctypes.c_uint(_RENAME_EXCHANGE)) == 0
+
+
+@contextlib.contextmanager
+def only_run_in(folder):
+    """Refuses a second run that would write into the same folder.
+
+    The system takes the lock back from a process that is killed.
+
+    Arguments
+    ---------
+    folder : str
+        It exists.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    UserError
+        Another process holds it.
+
+    Example
+    -------
+    >>> folder = str(getfixture("tmp_path"))
+    >>> with only_run_in(folder):
+    ...     with only_run_in(folder):
+    ...         pass
+    Traceback (most recent call last):
+    speechbrain_scl.errors.UserError: ...is running in this folder...
+    """
+    with open(os.path.join(folder, ".running"), "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise UserError(
+                f"{folder}: {file.read().strip() or 'another process'} is "
+                "running in this folder: wait for it, or choose another "
+                "output_folder"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
 
 
 def write_json(path, content):

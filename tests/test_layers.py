@@ -12,7 +12,8 @@ PACKAGE = "speechbrain_scl"
 # Each line imports from the lines above. A room (a folder) also imports from
 # itself; modules that share a line do not know each other.
 ORDER = """
-errors files distributed
+errors
+files distributed
 values
 _margin_contrast
 losses attention balancing samplers

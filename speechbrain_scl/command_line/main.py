@@ -16,7 +16,6 @@ ratio, and the decision is right at the prior that --p-target names.
 """
 
 import argparse
-import math
 import os
 import tempfile
 
@@ -44,7 +43,8 @@ def verify(args):
     """Scores two recordings, and decides where it can."""
     key, vectors = embed_files(args.model, args.recordings)
     first, second = (vectors[path] for path in args.recordings)
-    print(decision(float(first @ second), args.calibration, args.p_target))
+    calibration = read_calibration(args, key)
+    print(decision(float(first @ second), calibration, args.p_target))
 
 
 def embed(args):
@@ -73,10 +73,11 @@ def score(args):
     """Scores recordings against every voice of a store."""
     key, vectors = embed_files(args.model, args.recordings)
     voices = read_voices(args.voices, key)
+    calibration = read_calibration(args, key)
     for path, vector in vectors.items():
         scores = {name: float(voice @ vector) for name, voice in voices.items()}
         for name in sorted(scores, key=scores.get, reverse=True):
-            said = decision(scores[name], args.calibration, args.p_target)
+            said = decision(scores[name], calibration, args.p_target)
             print(f"{path}  {name}  {said}")
 
 
@@ -179,6 +180,13 @@ def read_voices(path, key):
     return {n: v for n, v in voices.items() if not n.startswith(_MODEL)}
 
 
+def read_calibration(args, key):
+    """The calibration that a command names, of this model, or None."""
+    if args.calibration is None:
+        return None
+    return Calibration.load(args.calibration, model=key)
+
+
 def decision(cosine, calibration, p_target):
     """A score in words.
 
@@ -186,8 +194,8 @@ def decision(cosine, calibration, p_target):
     ---------
     cosine : float
         Of two embeddings.
-    calibration : str or None
-        A calibration.json.
+    calibration : Calibration or None
+        Of the model that made them.
     p_target : float
         Prior of the same speaker, at equal costs of both errors.
 
@@ -199,25 +207,32 @@ def decision(cosine, calibration, p_target):
     -------
     >>> decision(0.5, None, 0.5)
     'cosine 0.500; no decision without --calibration'
-    >>> path = str(getfixture("tmp_path") / "calibration.json")
-    >>> Calibration(20.0, -8.0, 0.01, 1000).save(path)
-    >>> decision(0.7, path, 0.5)
+    >>> calibration = Calibration(20.0, -8.0, 0.01, 1000)
+    >>> decision(0.7, calibration, 0.5)
     'cosine 0.700, log-likelihood ratio 6.00 >= 0.00: same speaker'
-    >>> decision(0.5, path, 0.01)
+    >>> decision(0.5, calibration, 0.01)
     'cosine 0.500, log-likelihood ratio 2.00 < 4.60: different speakers'
     """
     if calibration is None:
         return f"cosine {cosine:.3f}; no decision without --calibration"
-    if not 0 < p_target < 1:
-        raise UserError(f"--p-target {p_target}: between 0 and 1, please")
-    llr = float(Calibration.load(calibration)(cosine))
-    threshold = math.log((1 - p_target) / p_target)
-    same = llr >= threshold
-    return (
-        f"cosine {cosine:.3f}, log-likelihood ratio {llr:.2f} "
-        f"{'>=' if same else '<'} {threshold:.2f}: "
-        f"{'same speaker' if same else 'different speakers'}"
+    found = calibration.decide(cosine, p_target)
+    said = (
+        f"cosine {cosine:.3f}, log-likelihood ratio {found.llr:.2f} "
+        f"{'>=' if found.same_speaker else '<'} {found.threshold:.2f}: "
+        f"{'same speaker' if found.same_speaker else 'different speakers'}"
     )
+    if found.miss is not None:
+        said += (
+            f" (at this threshold the calibration's own pairs had "
+            f"{100 * found.miss:.1f} % misses and "
+            f"{100 * found.false_alarm:.1f} % false alarms)"
+        )
+    if not found.in_reach:
+        said += (
+            f"; out of reach: at p_target {p_target:g} the threshold is a "
+            f"cosine of {found.score_threshold:.3f}, which no recordings have"
+        )
+    return said
 
 
 def main(arguments=None):

@@ -4,9 +4,13 @@ import numpy as np
 
 from speechbrain_scl.evaluation.metrics import (
     check_scores,
+    crossing,
     detection_cost,
-    hull_eer,
 )
+
+# Resamples of fewer speakers repeat one another: of two, half are the same
+# pair. What would look like an interval is not one.
+FEWEST_SPEAKERS = 10
 
 
 def bootstrap(
@@ -87,7 +91,7 @@ def bootstrap(
             continue
         for s, system in enumerate(systems):
             miss, false_alarm = system.error_rates(targets, impostors)
-            found[0, s, r] = hull_eer(miss, false_alarm)
+            found[0, s, r] = crossing(miss, false_alarm)
             cost = detection_cost(miss, false_alarm, p_target)
             found[1, s, r] = cost.min()
     return tuple(found if several else found[:, 0])
@@ -96,28 +100,30 @@ def bootstrap(
 class _Sorted:
     """Scores, sorted once for the error rates of any weights.
 
-    Only thresholds at a target's score can be corners of the ROC: between two
-    of them a higher threshold costs nothing and spares impostors.
+    Between two targets the false alarms alone change, so that the thresholds
+    at each target and right above it draw the whole ROC.
     """
 
     def __init__(self, scores, labels):
         scores, labels = check_scores(scores, labels)
-        thresholds, self.of_target = np.unique(
-            scores[labels], return_inverse=True
-        )
-        # An impostor is accepted at the thresholds before its slot.
-        self.of_impostor = np.searchsorted(
-            thresholds, scores[~labels], side="right"
-        ).astype(np.int32)
-        self.n = len(thresholds)
+        targets, self.of_target = np.unique(scores[labels], return_inverse=True)
+        # An impostor below target i is rejected from threshold i on (place
+        # 2 i), one of equal score right above it (place 2 i + 1).
+        impostors = scores[~labels]
+        left = np.searchsorted(targets, impostors, side="left")
+        right = np.searchsorted(targets, impostors, side="right")
+        self.of_impostor = (left + right).astype(np.int32)
+        self.n = len(targets)
 
     def error_rates(self, targets, impostors):
-        """Miss and false-alarm rates of weighted trials, [thresholds + 1]."""
+        """Miss and false-alarm rates of weighted trials, [2 targets + 2]."""
         missed = np.bincount(self.of_target, targets, minlength=self.n)
-        accepted = np.bincount(self.of_impostor, impostors, self.n + 1)
-        miss = np.append(0.0, missed.cumsum())
-        rejected = accepted.cumsum()
-        return miss / miss[-1], 1.0 - rejected / rejected[-1]
+        rejected = np.bincount(self.of_impostor, impostors, 2 * self.n + 1)
+        # Below all, at the first target, above it, at the second one, ...
+        miss = np.append(0.0, missed.cumsum()).repeat(2)
+        rejected = np.append(0.0, rejected.cumsum())
+        false_alarm = 1.0 - rejected / rejected[-1]
+        return miss / miss[-1], false_alarm
 
 
 def _number(enrol_speakers, test_speakers):

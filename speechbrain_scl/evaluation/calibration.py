@@ -2,18 +2,52 @@
 
 import dataclasses
 import json
+import math
 import os
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.metrics import check_scores
+from speechbrain_scl.evaluation.metrics import check_scores, error_rates
 from speechbrain_scl.files import write_json
 
 # Logistic regression has no finite answer where a threshold separates the
 # classes; this penalty is too weak to be seen elsewhere.
 _PENALTY = 1e-6
+
+
+# Of the error curves that a calibration keeps
+_POINTS = 101
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What a calibrated score says.
+
+    Arguments
+    ---------
+    llr : float
+        The natural log-likelihood ratio.
+    threshold : float
+        The one above which the speakers are taken to be the same.
+    score_threshold : float
+        The same threshold as a score.
+    same_speaker : bool
+        The decision.
+    miss, false_alarm : float or None
+        The error rates that the calibration's own pairs had there.
+    in_reach : bool
+        Whether there is a score that leads to either decision.
+    """
+
+    llr: float
+    threshold: float
+    score_threshold: float
+    same_speaker: bool
+    miss: float | None
+    false_alarm: float | None
+    in_reach: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +62,23 @@ class Calibration:
         The prior it was fitted for.
     n_trials : int
         How many trials it was fitted on.
+    model : str or None
+        The key of the model whose scores they were (``Encoder.key``).
+    scores : str
+        What was scored: ``cosine``, or the backend or normalisation.
+    thresholds, miss, false_alarm : tuple of float
+        The error rates of these trials at scores in ascending order.
     """
 
     scale: float
     offset: float
     p_target: float
     n_trials: int
+    model: str | None = None
+    scores: str = "cosine"
+    thresholds: tuple = ()
+    miss: tuple = ()
+    false_alarm: tuple = ()
 
     def __call__(self, scores):
         """Log-likelihood ratios of scores.
@@ -51,6 +96,77 @@ class Calibration:
         """
         return self.scale * np.asarray(scores) + self.offset
 
+    def decide(self, score, p_target=0.5):
+        """Same speaker or not, at unit costs of both errors.
+
+        Arguments
+        ---------
+        score : float
+            Of one trial.
+        p_target : float
+            The prior of the same speaker, in (0, 1).
+
+        Returns
+        -------
+        Decision
+
+        Raises
+        ------
+        UserError
+            Another prior.
+
+        Example
+        -------
+        >>> calibration = Calibration(20.0, -8.0, 0.01, 1000)
+        >>> calibration.decide(0.7).same_speaker
+        True
+        >>> calibration.decide(0.7, p_target=1e-9).in_reach
+        False
+        """
+        threshold = self.threshold(p_target)
+        at = (threshold - self.offset) / self.scale
+        miss = false_alarm = None
+        if self.thresholds:
+            miss, false_alarm = (
+                float(np.interp(at, self.thresholds, rates))
+                for rates in (self.miss, self.false_alarm)
+            )
+        llr = float(self(score))
+        return Decision(
+            llr=llr,
+            threshold=threshold,
+            score_threshold=at,
+            same_speaker=llr >= threshold,
+            miss=miss,
+            false_alarm=false_alarm,
+            in_reach=self.scores != "cosine" or -1 < at < 1,
+        )
+
+    @staticmethod
+    def threshold(p_target):
+        """The log-likelihood ratio at which both decisions cost the same.
+
+        Arguments
+        ---------
+        p_target : float
+            The prior of the same speaker, in (0, 1).
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        UserError
+            Another prior.
+        """
+        if not 0 < p_target < 1:
+            raise UserError(
+                f"p_target={p_target}: the prior probability of the same "
+                "speaker lies between 0 and 1"
+            )
+        return math.log((1 - p_target) / p_target)
+
     def save(self, path):
         """Writes it as JSON.
 
@@ -62,13 +178,15 @@ class Calibration:
         write_json(path, dataclasses.asdict(self))
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path, model=None):
         """Reads what ``save`` wrote.
 
         Arguments
         ---------
         path : str
             The file.
+        model : str or None
+            The key of the model whose cosines are to be calibrated.
 
         Returns
         -------
@@ -77,18 +195,38 @@ class Calibration:
         Raises
         ------
         UserError
-            No such file, or one of another kind.
+            No such file, one of another kind, or of another model's scores.
         """
         if not os.path.isfile(path):
             raise UserError(f"{path}: there is no such calibration")
         try:
             with open(path, encoding="utf-8") as file:
-                return cls(**json.load(file))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path}: no calibration: {error}") from error
+                content = json.load(file)
+            found = cls(
+                **{
+                    key: tuple(value) if isinstance(value, list) else value
+                    for key, value in content.items()
+                }
+            )
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path}: no calibration ({error}); it is the calibration.json "
+                "of a verification run with --calibration"
+            ) from error
+        if model is not None and found.model != model:
+            raise UserError(
+                f"{path}: it calibrates another model's scores; verify with "
+                "this model and --calibration to get one for it"
+            )
+        if model is not None and found.scores != "cosine":
+            raise UserError(
+                f"{path}: it calibrates {found.scores} scores, not cosines; "
+                "verify with score_norm=none and backend=cosine"
+            )
+        return found
 
 
-def fit_calibration(scores, labels, p_target=0.01):
+def fit_calibration(scores, labels, p_target=0.01, model=None, kind="cosine"):
     """Linear logistic regression of the labels on the scores.
 
     Minimises the cross-entropy in which targets weigh ``p_target`` together
@@ -101,6 +239,10 @@ def fit_calibration(scores, labels, p_target=0.01):
         [T], of trials that are not those to be judged.
     p_target : float
         Prior of a target, in (0, 1).
+    model : str or None
+        The key of the model that made the scores.
+    kind : str
+        What was scored, ``cosine`` or another.
 
     Returns
     -------
@@ -121,8 +263,7 @@ def fit_calibration(scores, labels, p_target=0.01):
     >>> round(calibration.scale, 1), abs(round(calibration.offset, 1))
     (2.0, 0.0)
     """
-    if not 0 < p_target < 1:
-        raise UserError(f"p_target={p_target}: between 0 and 1, please")
+    Calibration.threshold(p_target)
     scores, labels = check_scores(scores, labels)
     spread = scores.std()
     if spread == 0:
@@ -143,7 +284,31 @@ def fit_calibration(scores, labels, p_target=0.01):
             "than impostors, so there is nothing to calibrate"
         )
     offset = float(regression.intercept_[0]) - np.log(p_target / (1 - p_target))
-    return Calibration(scale, float(offset), p_target, len(scores))
+    return Calibration(
+        scale,
+        float(offset),
+        p_target,
+        len(scores),
+        model,
+        kind,
+        *_error_curves(scores, labels),
+    )
+
+
+def _error_curves(scores, labels):
+    """Thresholds, miss and false-alarm rates, thinned out."""
+    miss, false_alarm, thresholds = error_rates(scores, labels)
+    levels = np.linspace(0, 1, _POINTS)
+    kept = np.unique(
+        np.append(
+            np.searchsorted(miss, levels),
+            np.searchsorted(-false_alarm, -levels),
+        )
+    )
+    kept = kept[kept < len(thresholds)]
+    return (
+        tuple(curve[kept].tolist()) for curve in (thresholds, miss, false_alarm)
+    )
 
 
 def calibration_trials(speakers, n_max=200_000, seed=0):

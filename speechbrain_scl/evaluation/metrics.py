@@ -88,11 +88,12 @@ def check_scores(scores, labels):
 
 
 def eer(scores, labels):
-    """Equal error rate, on the convex hull of the ROC.
+    """Equal error rate: where miss and false-alarm rate cross.
 
-    The hull is what a calibrated decision can reach; on it the rates cross
-    exactly, whatever the number of trials (Brummer and de Villiers, "The
-    BOSARIS toolkit", 2013: ROCCH-EER).
+    Between two neighbouring thresholds both rates are taken to change in a
+    line, as it is published everywhere: the point at which the ROC of
+    scikit-learn, say, meets the diagonal. Above 0.5, targets score lower than
+    impostors.
 
     Arguments
     ---------
@@ -114,11 +115,74 @@ def eer(scores, labels):
     Example
     -------
     >>> eer([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])[0]
-    0.25
+    0.5
+    >>> rate, _ = eer([0.1, 0.2, 0.3, 0.4, 0.5], [0, 0, 1, 0, 1])
+    >>> round(rate, 4)
+    0.3333
     """
     miss, false_alarm, thresholds = error_rates(scores, labels)
     nearest = np.argmin(np.abs(miss - false_alarm))
-    return hull_eer(miss, false_alarm), float(thresholds[nearest])
+    return crossing(miss, false_alarm), float(thresholds[nearest])
+
+
+def crossing(miss, false_alarm):
+    """Where two error rates are equal, in a line between thresholds.
+
+    Arguments
+    ---------
+    miss, false_alarm : numpy.ndarray
+        [K], at ascending thresholds: the first rises from 0 to 1, the second
+        falls from 1 to 0.
+
+    Returns
+    -------
+    float
+
+    Example
+    -------
+    >>> miss, false_alarm = np.array([0.0, 0.1, 0.4]), np.array([1.0, 0.3, 0.2])
+    >>> round(crossing(miss, false_alarm), 4)
+    0.25
+    """
+    # The first threshold with more misses than false alarms, and the one
+    # before it; there is always one on each side.
+    after = int(np.searchsorted(miss - false_alarm, 0.0, side="right"))
+    before = after - 1
+    shorter = false_alarm[before] - miss[before]
+    longer = miss[after] - false_alarm[after]
+    share = shorter / (shorter + longer)
+    return float(miss[before] + share * (miss[after] - miss[before]))
+
+
+def eer_rocch(scores, labels):
+    """Equal error rate on the convex hull of the ROC.
+
+    The hull is what a calibrated decision can reach (Brummer and de Villiers,
+    "The BOSARIS toolkit", 2013). With few trials it lies well below ``eer``,
+    and never above 0.5.
+
+    Arguments
+    ---------
+    scores, labels : array
+        As for ``error_rates``.
+
+    Returns
+    -------
+    float
+        In [0, 0.5].
+
+    Raises
+    ------
+    UserError
+        As for ``error_rates``.
+
+    Example
+    -------
+    >>> eer_rocch([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
+    0.25
+    """
+    miss, false_alarm, _ = error_rates(scores, labels)
+    return hull_eer(miss, false_alarm)
 
 
 def hull_eer(miss, false_alarm):

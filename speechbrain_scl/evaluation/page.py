@@ -79,14 +79,25 @@ def _overview(metrics):
     return (
         f"<section><h2>Results</h2>{_table(header, rows)}"
         f"<p>minDCF at p<sub>target</sub> = {p_target}, unit costs; in "
-        "brackets 95 % intervals over resampled speakers.</p></section>"
+        "brackets 95 % intervals over resampled speakers.</p>"
+        f"{_remarks(metrics)}</section>"
     )
+
+
+def _remarks(metrics):
+    items = "".join(
+        f"<li>{escape(name)}: {escape(remark)}</li>"
+        for name, found in metrics.items()
+        for remark in found["remarks"]
+    )
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _figures(found):
     rows = [
         ["target trials", f"{found['n_targets']:,}"],
         ["impostor trials", f"{found['n_trials'] - found['n_targets']:,}"],
+        ["EER on the convex hull, %", _rate(found["eer_rocch"])],
         ["threshold at the EER", _cost(found["eer_threshold"])],
         ["threshold at minDCF", _cost(found["min_dcf_threshold"])],
     ]

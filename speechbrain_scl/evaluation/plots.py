@@ -15,7 +15,7 @@ matplotlib.rcParams["svg.fonttype"] = "none"
 
 # Told apart by the colour-blind (Okabe and Ito 2008)
 TARGET, IMPOSTOR = "#0072b2", "#d55e00"
-_SHOWN = (0.0005, 0.8)  # rates on the axes of the DET plot
+_DET_RANGE = (0.0005, 0.8)  # rates on the axes of the DET plot
 _POINTS = 5000  # of a curve
 
 
@@ -42,7 +42,7 @@ def det(scored, p_target=0.01):
         (line,) = axis.plot(
             _deviate(false_alarm[shown]),
             _deviate(miss[shown]),
-            label=name,
+            label=_plain(name),
             lw=1.5,
         )
         rate, _ = eer(scores, labels)
@@ -52,22 +52,28 @@ def det(scored, p_target=0.01):
         axis.plot(_deviate(rate), _deviate(rate), "o", color=color)
         axis.plot(
             # A rate of zero is shown on the axis.
-            _deviate(np.clip(false_alarm[best], *_SHOWN)),
-            _deviate(np.clip(miss[best], *_SHOWN)),
+            _deviate(np.clip(false_alarm[best], *_DET_RANGE)),
+            _deviate(np.clip(miss[best], *_DET_RANGE)),
             "s",
             color=color,
             clip_on=False,
         )
     axis.set_xticks(_deviate(ticks), [f"{100 * t:g}" for t in ticks])
     axis.set_yticks(_deviate(ticks), [f"{100 * t:g}" for t in ticks])
-    axis.set_xlim(*_deviate(np.array(_SHOWN)))
-    axis.set_ylim(*_deviate(np.array(_SHOWN)))
+    axis.set_xlim(*_deviate(np.array(_DET_RANGE)))
+    axis.set_ylim(*_deviate(np.array(_DET_RANGE)))
     axis.set_xlabel("false alarms (%)")
     axis.set_ylabel("misses (%)")
     axis.set_title(f"circle: EER, square: minDCF (p_target {p_target})")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return figure
+
+
+def _plain(name):
+    """A name as matplotlib shows it: no formula, and not left out."""
+    name = name.replace("$", r"\$")
+    return f"\u200b{name}" if name.startswith("_") else name
 
 
 def score_histogram(scores, labels, p_target=0.01):

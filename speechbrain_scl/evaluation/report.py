@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from speechbrain_scl.evaluation.bootstrap import bootstrap
+from speechbrain_scl.evaluation.bootstrap import FEWEST_SPEAKERS, bootstrap
 from speechbrain_scl.evaluation.metrics import (
     act_dcf,
     cllr,
     eer,
+    eer_rocch,
     min_cllr,
     min_dcf,
 )
@@ -59,12 +60,24 @@ def measure(
         p_target=p_target,
         n_speakers=n_speakers,
     )
-    if n_resamples:
+    remarks = []
+    if n_resamples and n_speakers < FEWEST_SPEAKERS:
+        remarks.append(
+            f"no interval: {n_speakers} test speakers, and fewer than "
+            f"{FEWEST_SPEAKERS} say nothing about others"
+        )
+    elif n_resamples:
         resampled = bootstrap(
             scores, trials.labels, enrol, test, n_resamples, p_target
         )
         for name, values in zip(("eer_ci", "min_dcf_ci"), resampled):
             found[name] = np.nanpercentile(values, [2.5, 97.5]).tolist()
+    if found["eer"] is not None and found["eer"] > 0.5:
+        remarks.append(
+            "targets score lower than impostors: are the labels (1 for the "
+            "same speaker) or the order of the columns the wrong way round?"
+        )
+    found["remarks"] = remarks
     if calibrated:
         found["act_dcf"] = act_dcf(scores, trials.labels, p_target)
         found["cllr"] = cllr(scores, trials.labels)
@@ -81,9 +94,19 @@ def _rates(scores, labels, p_target):
     """EER and minDCF with their thresholds; None without both classes."""
     n_targets = int(labels.sum())
     found = {"n_trials": len(labels), "n_targets": n_targets}
-    names = ("eer", "eer_threshold", "min_dcf", "min_dcf_threshold")
+    names = (
+        "eer",
+        "eer_threshold",
+        "eer_rocch",
+        "min_dcf",
+        "min_dcf_threshold",
+    )
     if 0 < n_targets < len(labels):
-        values = (*eer(scores, labels), *min_dcf(scores, labels, p_target))
+        values = (
+            *eer(scores, labels),
+            eer_rocch(scores, labels),
+            *min_dcf(scores, labels, p_target),
+        )
     else:
         values = (None,) * len(names)
     return {**dict(zip(names, values)), **found}
@@ -190,6 +213,11 @@ def table(metrics):
     lines.append(
         f"minDCF at p_target = {first['p_target']}; intervals over speakers"
     )
+    lines += [
+        f"{name}: {remark}"
+        for name, found in metrics.items()
+        for remark in found["remarks"]
+    ]
     return "\n".join(lines)
 
 

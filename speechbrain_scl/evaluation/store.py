@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from speechbrain_scl.errors import UserError
+from speechbrain.utils.logger import get_logger
+from speechbrain_scl.errors import UserError, first_line
 from speechbrain_scl.files import written_aside
+
+logger = get_logger(__name__)
 
 _KEY_BYTES = 32  # SHA-256
 
@@ -102,11 +105,31 @@ def read_cache(path):
             keys, sizes, values = (
                 stored[name] for name in ("keys", "sizes", "values")
             )
-    except (OSError, ValueError, KeyError):
-        # A cache is only ever a saving: a broken one is made anew.
+        _check_cache(keys, sizes, values)
+    except Exception as error:
+        # Whatever a damaged or foreign file makes NumPy and its zip reader
+        # raise: a cache is only ever a saving.
+        logger.warning(
+            "%s: not a cache that can be used (%s); its embeddings are "
+            "computed anew",
+            path,
+            first_line(error),
+        )
         return {}
     vectors = np.split(values, sizes.cumsum()[:-1])
     return {key.tobytes(): vector for key, vector in zip(keys, vectors)}
+
+
+def _check_cache(keys, sizes, values):
+    """Raises ValueError where the parts do not belong together."""
+    if keys.dtype != np.uint8 or keys.shape != (len(sizes), _KEY_BYTES):
+        raise ValueError(f"keys {keys.dtype} {keys.shape}")
+    if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or (sizes < 1).any():
+        raise ValueError("sizes that are none")
+    if values.dtype != np.float32 or values.shape != (sizes.sum(),):
+        raise ValueError(f"{values.shape} values for sizes of {sizes.sum()}")
+    if not np.isfinite(values).all():
+        raise ValueError("values that are not finite")
 
 
 def write_cache(path, known):

@@ -34,7 +34,7 @@ from speechbrain_scl.evaluation.page import write_page
 from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
 from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials
-from speechbrain_scl.files import write_json, written_aside
+from speechbrain_scl.files import only_run_in, write_json, written_aside
 from speechbrain_scl.values import Range, as_list
 
 _CHOICES = {
@@ -69,10 +69,15 @@ def verify(params, run_opts):
     Raises
     ------
     UserError
-        A wrong option, list, model or file; what can be told before anything
-        is computed is.
+        A wrong option, list, model or file, or another run in the same
+        folder; what can be told before anything is computed is.
     """
     check_options(params)
+    with only_run_in(params["output_folder"]):
+        return _verify(params, run_opts)
+
+
+def _verify(params, run_opts):
     output = params["output_folder"]
     lists = [
         read_trials(fetch_file(source, output), params["trial_layout"])
@@ -118,7 +123,7 @@ def verify(params, run_opts):
                     [vectors[name] for name in utterances], params["crops"]
                 )
     score = _scorer(params, embed)
-    calibrate = _calibration(params, embed, score)
+    calibrate = _calibration(params, embed, score, encoder.key)
 
     metrics, scored = {}, {}
     for trials, conditions in zip(lists, splits):
@@ -130,7 +135,7 @@ def verify(params, run_opts):
         )
         if calibrate:
             scores = calibrate(scores)
-        metrics[trials.name] = report.measure(
+        found = report.measure(
             trials,
             scores,
             speaker_of,
@@ -139,6 +144,12 @@ def verify(params, run_opts):
             calibrated=bool(calibrate),
             conditions=conditions,
         )
+        if calibrate and scores.max() < calibrate.threshold(found["p_target"]):
+            found["remarks"].append(
+                f"at p_target = {found['p_target']} no score reaches the "
+                "calibrated threshold, so that every trial is rejected"
+            )
+        metrics[trials.name] = found
         scored[trials.name] = (scores, trials.labels)
         suffix = f"-{trials.name}" if len(lists) > 1 else ""
         report.write_scores(
@@ -295,7 +306,7 @@ def _scorer(params, embed):
     return normalised
 
 
-def _calibration(params, embed, score):
+def _calibration(params, embed, score, model_key):
     """Fitted on pairs of held-out speakers, or None."""
     if not params["calibration"]:
         return None
@@ -303,8 +314,15 @@ def _calibration(params, embed, score):
     found = embed({u.ID: u.wav for u in manifest})
     vectors = np.stack([found[u.ID] for u in manifest])
     first, second, labels = calibration_trials([u.spk_id for u in manifest])
+    kind = params["backend"]
+    if params["score_norm"] != "none":
+        kind = params["score_norm"]
     calibration = fit_calibration(
-        score(vectors, vectors, first, second), labels, params["p_target"]
+        score(vectors, vectors, first, second),
+        labels,
+        params["p_target"],
+        model_key,
+        kind,
     )
     calibration.save(os.path.join(params["output_folder"], "calibration.json"))
     return calibration
@@ -321,6 +339,10 @@ def _report(params, metrics, scored, model_file):
         "model": os.path.abspath(model_file),
         "model_sha256": file_digest(model_file),
     }
+    # What took hours to compute comes before what is drawn of it.
+    write_json(
+        os.path.join(output, "metrics.json"), {"trials": metrics, **facts}
+    )
     det = plots.det(scored, p_target)
     with written_aside(os.path.join(output, "det.png"), binary=True) as file:
         file.write(plots.png(det))
@@ -334,7 +356,4 @@ def _report(params, metrics, scored, model_file):
         plots.svg(det),
         histograms,
         facts,
-    )
-    write_json(
-        os.path.join(output, "metrics.json"), {"trials": metrics, **facts}
     )

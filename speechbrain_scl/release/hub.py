@@ -53,7 +53,7 @@ yours.
 ```
 
 Scores: {scores}.
-EER on the convex hull of the ROC; minDCF with unit costs; intervals are
+EER where miss and false-alarm rate cross; minDCF with unit costs; intervals are
 resampled by speaker. These figures hold for these trial lists.
 
 ## Intended use and limits

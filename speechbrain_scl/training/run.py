@@ -1,6 +1,7 @@
 """A training run: manifests to the inference folder."""
 
 import os
+from contextlib import nullcontext
 
 import torch
 
@@ -11,6 +12,7 @@ from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.corpora.manifest import read_manifest
 from speechbrain_scl.distributed import world_size
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.files import only_run_in
 from speechbrain_scl.release.inference import save_inference_folder
 from speechbrain_scl.samplers import SpeakerBatchSampler
 from speechbrain_scl.training.crops import (
@@ -36,9 +38,16 @@ def train(hparams, run_opts, hparams_file, overrides):
     Raises
     ------
     UserError
-        More speakers than classes, nothing to compile, or what the parts say
-        is wrong.
+        More speakers than classes, nothing to compile, another run in the
+        same folder, or what the parts say is wrong.
     """
+    # The processes of one run share the folder; one of them holds it.
+    alone = if_main_process()
+    with only_run_in(hparams["output_folder"]) if alone else nullcontext():
+        _train(hparams, run_opts, hparams_file, overrides)
+
+
+def _train(hparams, run_opts, hparams_file, overrides):
     _check_compilation(run_opts, hparams["modules"])
     torch.backends.cudnn.benchmark = True
     run_on_main(hparams["prepare_noise_data"])

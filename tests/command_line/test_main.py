@@ -8,7 +8,7 @@ import torch
 from speechbrain.inference import SpeakerRecognition
 from speechbrain_scl.command_line.main import main
 from speechbrain_scl.evaluation.calibration import Calibration
-from speechbrain_scl.evaluation.store import load_embeddings
+from speechbrain_scl.evaluation.store import folder_digest, load_embeddings
 
 
 @pytest.fixture
@@ -22,7 +22,8 @@ def recordings(corpus):
 def test_verify_scores_as_speechbrain(trained, recordings, capsys, tmp_path):
     model = str(trained / "inference")
     path = tmp_path / "calibration.json"
-    Calibration(1000.0, 5000.0, 0.01, 9).save(path)
+    key = folder_digest(model)
+    Calibration(1000.0, 5000.0, 0.01, 9, key).save(path)
     main(["verify", model, *recordings[:2], "--calibration", str(path)])
     said = capsys.readouterr().out
     recognition = SpeakerRecognition.from_hparams(
@@ -36,7 +37,15 @@ def test_verify_scores_as_speechbrain(trained, recordings, capsys, tmp_path):
     assert float(said.split()[1].rstrip(",")) == pytest.approx(
         wanted.item(), abs=1e-3
     )
-    assert said.strip().endswith("same speaker")
+    assert "same speaker" in said
+    # The threshold is a cosine of -5.
+    assert "out of reach: at p_target 0.5" in said and "-5.000" in said
+    Calibration(1000.0, 5000.0, 0.01, 9, "another").save(path)
+    with pytest.raises(SystemExit, match="another model's scores"):
+        main(["verify", model, *recordings[:2], "--calibration", str(path)])
+    Calibration(1000.0, 5000.0, 0.01, 9, key, "as-norm").save(path)
+    with pytest.raises(SystemExit, match="as-norm scores, not cosines"):
+        main(["verify", model, *recordings[:2], "--calibration", str(path)])
 
 
 def test_embed_enrol_and_score(trained, recordings, capsys, tmp_path):

@@ -103,3 +103,31 @@ def test_pairs_are_all_or_all_targets_and_a_draw():
     )
     first, second, labels = calibration_trials(speakers, n_max=4)
     assert labels.sum() == 5 and (~labels).sum() == 4
+
+
+def test_a_decision_knows_the_error_rates_of_its_threshold():
+    rng = np.random.default_rng(0)
+    labels = np.arange(4000) % 4 == 0
+    scores = 0.2 * rng.normal(size=4000) + np.where(labels, 0.6, 0.1)
+    found = fit_calibration(scores, labels, model="m")
+    for p_target in (0.01, 0.3, 0.5):
+        decision = found.decide(0.4, p_target)
+        at = decision.score_threshold
+        assert decision.same_speaker == (0.4 >= at)
+        assert decision.in_reach
+        # Kept in a hundred steps of each curve
+        miss = (scores[labels] < at).mean()
+        false_alarm = (scores[~labels] >= at).mean()
+        assert decision.miss == pytest.approx(miss, abs=0.011)
+        assert decision.false_alarm == pytest.approx(false_alarm, abs=0.011)
+    assert not found.decide(0.4, 1e-12).in_reach
+    with pytest.raises(UserError, match="p_target=2"):
+        found.decide(0.4, 2)
+
+
+def test_the_calibration_of_another_model_is_refused(tmp_path):
+    path = tmp_path / "calibration.json"
+    Calibration(1.0, 0.0, 0.5, 9, "mine").save(path)
+    assert Calibration.load(path, "mine").scale == 1
+    with pytest.raises(UserError, match="another model's scores"):
+        Calibration.load(path, "yours")

@@ -16,6 +16,7 @@ from speechbrain_scl.evaluation.metrics import (
     act_dcf,
     cllr,
     eer,
+    eer_rocch,
     error_rates,
     hull_eer,
     min_cllr,
@@ -52,7 +53,26 @@ def test_eer_is_the_dual_of_the_convex_hull(trials):
     c = np.linspace(0, 1, 4001)[:, None]
     wanted = (c * miss + (1 - c) * false_alarm).min(1).max()
     assert hull_eer(miss, false_alarm) == pytest.approx(wanted, abs=5e-4)
-    assert 0 <= eer(scores, labels)[0] <= 0.5 + 1e-12
+    assert hull_eer(miss, false_alarm) <= eer(scores, labels)[0] + 1e-12
+    assert eer_rocch(scores, labels) <= 0.5 + 1e-12
+
+
+@given(scored())
+@settings(max_examples=200, deadline=None)
+def test_eer_is_where_the_roc_of_scikit_learn_meets_the_diagonal(trials):
+    scores, labels = trials
+    false_alarm, hit, _ = roc_curve(labels, scores, drop_intermediate=False)
+    gap = 1 - hit - false_alarm  # falls from 1 to -1
+    end = np.flatnonzero(gap <= 0)[0]
+    share = gap[end - 1] / (gap[end - 1] - gap[end])
+    low, high = false_alarm[end - 1], false_alarm[end]
+    assert eer(scores, labels)[0] == pytest.approx(
+        low + share * (high - low), abs=1e-9
+    )
+    # Swapped labels are no longer chance.
+    assert eer(-scores, labels)[0] == pytest.approx(
+        1 - eer(scores, labels)[0], abs=1e-9
+    )
 
 
 @given(scored(), st.sampled_from([0.001, 0.01, 0.5, 0.9]))

@@ -20,7 +20,7 @@ from commands import ROOT, TINY
 
 from speechbrain_scl.command_line.main import main
 from speechbrain_scl.evaluation.calibration import Calibration
-from speechbrain_scl.evaluation.store import file_digest
+from speechbrain_scl.evaluation.store import file_digest, folder_digest
 
 VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
 CNCELEB = "recipes/CNCeleb/SpeakerRec"
@@ -80,6 +80,8 @@ def run(place, corpus, cnceleb, trained, monkeypatch):
         shutil.copytree(trained / "inference", model)
     figures = {
         "eer": 0.1,
+        "eer_rocch": 0.1,
+        "remarks": [],
         "eer_ci": None,
         "min_dcf": 0.5,
         "min_dcf_ci": None,
@@ -143,7 +145,8 @@ def run(place, corpus, cnceleb, trained, monkeypatch):
         for i, wave in enumerate(("a.wav", "b.wav", "test.wav")):
             if not os.path.exists(wave):
                 shutil.copy(waves[i], wave)
-        Calibration(20.0, -8.0, 0.01, 9).save("calibration.json")
+        key = folder_digest(model)
+        Calibration(20.0, -8.0, 0.01, 9, key).save("calibration.json")
         with open("metrics.json", "w") as file:
             content = {
                 "trials": {"list": figures},

@@ -1,0 +1,151 @@
+"""Files and folders at every instant: the old, or the new."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from speechbrain_scl import files
+from speechbrain_scl.errors import UserError
+
+WRITER = """
+import itertools, os, sys
+from speechbrain_scl.files import folder_written_aside
+for n in itertools.count():
+    with folder_written_aside(sys.argv[1]) as aside:
+        for name in "abc":
+            with open(os.path.join(aside, name), "w") as file:
+                file.write(str(n))
+    if n == 0:
+        print("ready", flush=True)
+"""
+
+
+def content(folder):
+    return {p.name: p.read_text() for p in Path(folder).iterdir()}
+
+
+def put(folder, text):
+    with files.folder_written_aside(folder) as aside:
+        Path(aside, "a").write_text(text)
+
+
+def test_a_folder_is_replaced_through_a_link(tmp_path):
+    real = tmp_path / "disk"
+    link = tmp_path / "model"
+    put(real, "old")
+    link.symlink_to(real)
+    put(link, "new")
+    assert link.is_symlink() and content(real) == {"a": "new"}
+    file = tmp_path / "link.txt"
+    file.symlink_to(real / "a")
+    with files.written_aside(file) as opened:
+        opened.write("newer")
+    assert file.is_symlink() and content(real) == {"a": "newer"}
+    assert sorted(os.listdir(tmp_path)) == ["disk", "link.txt", "model"]
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_an_error_leaves_the_old_folder(tmp_path, monkeypatch, can_exchange):
+    path = tmp_path / "model"
+    put(path, "old")
+    if not can_exchange:
+        monkeypatch.setattr(files, "_exchange", lambda *names: False)
+    with pytest.raises(ZeroDivisionError):
+        with files.folder_written_aside(path) as aside:
+            Path(aside, "a").write_text("half")
+            1 / 0
+    assert content(path) == {"a": "old"}
+    put(path, "new")
+    assert content(path) == {"a": "new"}
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_an_interruption_between_two_names_is_undone(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    put(path, "old")
+    monkeypatch.setattr(files, "_exchange", lambda *names: False)
+    replace, calls = os.replace, []
+
+    def interrupted(source, target):
+        calls.append(target)
+        if len(calls) == 3:  # the new one, after the old one went aside
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        put(path, "new")
+    assert content(path) == {"a": "old"}
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_the_name_is_never_without_a_folder(tmp_path):
+    path = tmp_path / "model"
+    put(path, "0")
+    stop, there = threading.Event(), []
+
+    def look():
+        while not stop.is_set():
+            there.append(os.path.isdir(path))
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for n in range(50):
+        put(path, str(n))
+    stop.set()
+    reader.join()
+    assert len(there) > 50 and all(there)
+
+
+def test_a_kill_loses_nothing(tmp_path):
+    path = tmp_path / "model"
+    for n in range(5):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE
+        )
+        assert writer.stdout.readline() == b"ready\n"
+        time.sleep(0.003 * n)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        found = content(path)
+        assert sorted(found) == ["a", "b", "c"]
+        assert len(set(found.values())) == 1
+
+
+def test_permissions_are_those_of_other_files(tmp_path):
+    code = (
+        "import os; os.umask(0o027)\n"
+        "from speechbrain_scl.files import *\n"
+        "with written_aside('f') as f: f.write('x')\n"
+        "with folder_written_aside('d'): pass\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    for name, wanted in (("f", 0o640), ("d", 0o750)):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == wanted
+
+
+def test_a_second_run_is_refused_and_a_killed_one_does_not_block(tmp_path):
+    code = (
+        "import sys, time; from speechbrain_scl.files import only_run_in\n"
+        "with only_run_in(sys.argv[1]): print('in', flush=True); time.sleep(60)"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE
+    )
+    assert first.stdout.readline() == b"in\n"
+    with pytest.raises(UserError, match=f"process {first.pid} on .*wait for"):
+        with files.only_run_in(tmp_path):
+            pass
+    first.kill()
+    first.wait()
+    first.stdout.close()
+    with files.only_run_in(tmp_path):
+        pass
