@@ -216,7 +216,7 @@ def table(metrics):
     lines += [
         f"{name}: {remark}"
         for name, found in metrics.items()
-        for remark in found["remarks"]
+        for remark in found.get("remarks", ())
     ]
     return "\n".join(lines)
 

@@ -71,7 +71,7 @@ def test_finished_runs_are_reported_and_not_repeated(
     difference = next(line for line in table.splitlines() if "-15.00" in line)
     # The mean ratio of the lists' EERs: of one list, 15 % over 30 %
     assert difference.startswith("| balancing | 0.500 (")
-    assert difference.endswith("| -15.00 (-50.00 to -50.00) |")
+    assert difference.endswith("| -15.00 (-100.00 to -100.00) |")
     assert (tmp_path / "out" / "results.png").stat().st_size > 5000
     assert len((tmp_path / "out" / "results.csv").read_text().split()) == 9
 
@@ -87,7 +87,7 @@ def test_finished_runs_are_reported_and_not_repeated(
     assert rows[0] == "| trained on | objective | list |"
     assert rows[2:4] == [
         "| english | aam | 30.00 ± 7.07 |",
-        "| english | balancing | 15.00 ± 7.07<br>-15.00 (-50.00 to -50.00) |",
+        "| english | balancing | 15.00 ± 7.07<br>-15.00 (-100.00 to -100.00) |",
     ]
     assert rows[4].startswith("| german | aam |")
 
