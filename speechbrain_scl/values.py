@@ -5,6 +5,10 @@ import math
 
 from speechbrain_scl.errors import UserError
 
+# Intervals come from resampling the test speakers. Resamples of fewer repeat
+# one another: of two, half are the same pair.
+FEWEST_TEST_SPEAKERS = 10
+
 
 @dataclasses.dataclass(frozen=True)
 class Range:

@@ -14,6 +14,10 @@ from tqdm import tqdm
 from speechbrain_scl.errors import UserError
 
 _TIMEOUT = 30  # seconds without an answer
+# Of an archive of noise and rooms: the largest known has 5 GB. Audio shrinks
+# to a half, silence to a hundredth; a bomb to a thousandth and less.
+_MOST_BYTES = 50 * 2**30
+_MOST_EXPANSION = 200
 
 
 def is_url(source):
@@ -67,7 +71,8 @@ def fetch_file(source, folder):
         os.replace(aside, destination)
     except BaseException as error:
         os.unlink(aside)
-        with contextlib.suppress(OSError):  # not empty: not ours alone
+        # Another download of this URL may be at work in the same folder.
+        with contextlib.suppress(OSError):
             os.rmdir(folder)
         if isinstance(error, OSError):
             raise UserError(
@@ -113,7 +118,7 @@ def fetch_archive(url, folder):
     ------
     UserError
         The download failed, or the archive is broken, writes outside the
-        folder or does not fit the disk.
+        folder, unpacks to far more than it holds or does not fit the disk.
     """
     parent = os.path.dirname(os.path.abspath(folder))
     os.makedirs(parent, exist_ok=True)
@@ -123,6 +128,7 @@ def fetch_archive(url, folder):
         try:
             with zipfile.ZipFile(path) as archive:
                 _refuse_escapes(url, archive)
+                _refuse_bombs(url, archive, parent)
                 archive.extractall(os.path.join(aside, "files"))
         except zipfile.BadZipFile as error:
             raise UserError(f"{url}: not a complete zip file") from error
@@ -139,3 +145,20 @@ def _refuse_escapes(url, archive):
     for name in archive.namelist():
         if os.path.isabs(name) or ".." in name.split("/"):
             raise UserError(f"{url}: {name!r} would lie outside its folder")
+
+
+def _refuse_bombs(url, archive, folder):
+    """What an archive says it unpacks to; zipfile holds it to that."""
+    packed = sum(member.compress_size for member in archive.infolist())
+    size = sum(member.file_size for member in archive.infolist())
+    room = shutil.disk_usage(folder).free
+    if size > _MOST_BYTES or size > _MOST_EXPANSION * max(packed, 2**20):
+        raise UserError(
+            f"{url}: {packed:,} bytes would unpack to {size:,}, which no "
+            "archive of recordings does; unpack it by hand if you trust it"
+        )
+    if size > room:
+        raise UserError(
+            f"{url}: it unpacks to {size:,} bytes, but {folder} has room for "
+            f"{room:,}"
+        )

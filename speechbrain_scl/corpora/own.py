@@ -34,6 +34,7 @@ from speechbrain_scl.corpora.audio import (
 from speechbrain_scl.corpora.manifest import report_excluded
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.files import folder_written_aside, write_json
+from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
 
 SAMPLE_RATE = 16000
 TARGETS_PER_SPEAKER = 50
@@ -138,11 +139,18 @@ def advice(counts):
 
     Example
     -------
-    >>> print(advice({"speakers": 12, "test_speakers": 2}))
+    >>> print(advice({"speakers": 20, "test_speakers": 10}))
     10 speakers are left for training: too few to learn from scratch. Score the trials with a trained encoder (--pretrain_path), or fine-tune one (--pretrained). Options that fit: --valid_speakers=2 --speakers_per_batch=8
     """
     n_train = counts["speakers"] - counts["test_speakers"]
-    found = f"{n_train} speakers are left for training: "
+    found = ""
+    if counts["test_speakers"] < FEWEST_TEST_SPEAKERS:
+        found = (
+            f"{counts['test_speakers']} test speakers show that scoring works, "
+            f"not how good it is: an interval takes {FEWEST_TEST_SPEAKERS} "
+            "(--test-speakers, or more recordings).\n"
+        )
+    found += f"{n_train} speakers are left for training: "
     if n_train < 20:
         found += (
             "too few to learn from scratch. Score the trials with a trained "
@@ -320,7 +328,9 @@ def _draw_trials(names, test_speakers, seed):
     for name in sorted(names):
         by_speaker.setdefault(_speaker(name), []).append(name)
     able = [s for s, found in by_speaker.items() if len(found) > 1]
-    wanted = test_speakers or max(2, len(by_speaker) // 5)
+    # A fifth; of a small corpus up to a third, for an interval.
+    n = len(by_speaker)
+    wanted = test_speakers or max(2, n // 5, min(FEWEST_TEST_SPEAKERS, n // 3))
     if not 2 <= wanted <= len(able):
         raise UserError(
             f"a trial list of {wanted} speakers: {len(able)} of "
@@ -352,7 +362,7 @@ def main():
     add = parser.add_argument
     add("recordings", help="a folder, a CSV file or a Kaldi folder")
     add("corpus", help="the folder to make")
-    add("--test-speakers", type=int, help="default: a fifth, at least 2")
+    add("--test-speakers", type=int, help="default: a fifth to a third")
     add("--max-excluded", type=float, default=0.05, help="share of the files")
     add("--seed", type=int, default=1986)
     args = parser.parse_args()

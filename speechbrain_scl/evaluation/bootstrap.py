@@ -8,10 +8,6 @@ from speechbrain_scl.evaluation.metrics import (
     detection_cost,
 )
 
-# Resamples of fewer speakers repeat one another: of two, half are the same
-# pair. What would look like an interval is not one.
-FEWEST_SPEAKERS = 10
-
 
 def bootstrap(
     scores,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from speechbrain_scl.evaluation.bootstrap import FEWEST_SPEAKERS, bootstrap
+from speechbrain_scl.evaluation.bootstrap import bootstrap
 from speechbrain_scl.evaluation.metrics import (
     act_dcf,
     cllr,
@@ -12,6 +12,7 @@ from speechbrain_scl.evaluation.metrics import (
     min_dcf,
 )
 from speechbrain_scl.files import written_aside
+from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
 
 
 def measure(
@@ -61,10 +62,10 @@ def measure(
         n_speakers=n_speakers,
     )
     remarks = []
-    if n_resamples and n_speakers < FEWEST_SPEAKERS:
+    if n_resamples and n_speakers < FEWEST_TEST_SPEAKERS:
         remarks.append(
             f"no interval: {n_speakers} test speakers, and fewer than "
-            f"{FEWEST_SPEAKERS} say nothing about others"
+            f"{FEWEST_TEST_SPEAKERS} say nothing about others"
         )
     elif n_resamples:
         resampled = bootstrap(

@@ -9,6 +9,7 @@ from speechbrain_scl.errors import UserError, first_line
 from speechbrain_scl.evaluation.report import table
 from speechbrain_scl.evaluation.store import file_digest
 from speechbrain_scl.files import written_aside
+from speechbrain_scl.release.description import training_in_words
 
 # What an inference folder may hold; nothing else leaves the machine.
 PUBLIC = (
@@ -17,6 +18,7 @@ PUBLIC = (
     "embedding_model.ckpt",
     "classifier.ckpt",
     "label_encoder.ckpt",
+    "training.json",
     "calibration.json",
     "model.onnx",
 )
@@ -24,9 +26,7 @@ PUBLIC = (
 _TEXT = """# {name}
 
 A speaker encoder for [SpeechBrain](https://speechbrain.github.io): it maps a
-recording to a vector, and vectors of one speaker point the same way. It was
-trained with AAM-softmax and supervised contrast with an angular margin,
-class-aware attention and gradient-based balancing.
+recording to a vector, and vectors of one speaker point the same way.
 
 ## Use
 
@@ -42,9 +42,11 @@ The decision that `verify_files` returns beside the score goes by a fixed
 threshold that knows nothing of this model: set your own on recordings like
 yours.
 
-## Training data
+## Training
 
-{data}
+{training}
+
+Training data: {data}
 
 ## Results
 
@@ -155,6 +157,7 @@ def write_card(
         name=name,
         repo=repo or os.path.basename(os.path.abspath(folder)),
         rate=_sample_rate(folder),
+        training=training_in_words(folder),
         data=training_data,
         results=table(lists),
         scores=_how(metrics),
@@ -195,7 +198,8 @@ def _how(metrics):
         said.append(f"{metrics['score_norm']} normalised")
     if metrics["crops"]:
         said.append(f"crops {metrics['crops']}")
-    said.append(f"enrolment {metrics['enrolment']}")
+    if metrics["enrolment"]:
+        said.append(f"enrolment {metrics['enrolment']}")
     return ", ".join(said)
 
 

@@ -6,7 +6,8 @@ import ruamel.yaml
 import torch
 from hyperpyyaml.core import resolve_references
 
-from speechbrain_scl.files import folder_written_aside
+from speechbrain_scl.files import folder_written_aside, write_json
+from speechbrain_scl.release.description import NAME
 
 # What EncoderClassifier and SpeakerRecognition need, in the training file's
 # own words.
@@ -36,7 +37,7 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 
 
 def save_inference_folder(
-    folder, hparams_file, overrides, modules, label_encoder
+    folder, hparams_file, overrides, modules, label_encoder, training=None
 ):
     """Writes what ``speechbrain.inference`` needs to use a trained encoder.
 
@@ -48,7 +49,8 @@ def save_inference_folder(
     ---------
     folder : str
         Where to write: hyperparams.yaml, embedding_model.ckpt,
-        classifier.ckpt and label_encoder.ckpt. Replaced as a whole.
+        classifier.ckpt, label_encoder.ckpt and, if given, training.json.
+        Replaced as a whole.
     hparams_file : str
         The training's hyperparameter file. Its compute_features,
         mean_var_norm, embedding_model and classifier are taken over.
@@ -58,6 +60,8 @@ def save_inference_folder(
         The trained ``embedding_model`` and ``classifier``.
     label_encoder : speechbrain.dataio.encoder.CategoricalEncoder
         The classes' speakers.
+    training : dict or None
+        What to record of the training (``describe_training``).
     """
     with open(hparams_file, encoding="utf-8") as file:
         resolved = resolve_references(file, overrides)
@@ -78,6 +82,8 @@ def save_inference_folder(
             state = {k: v.cpu() for k, v in modules[name].state_dict().items()}
             torch.save(state, os.path.join(aside, f"{name}.ckpt"))
         label_encoder.save(os.path.join(aside, "label_encoder.ckpt"))
+        if training is not None:
+            write_json(os.path.join(aside, NAME), training)
 
 
 def _without_comments(text):

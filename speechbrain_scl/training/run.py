@@ -13,6 +13,7 @@ from speechbrain_scl.corpora.manifest import read_manifest
 from speechbrain_scl.distributed import world_size
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import only_run_in
+from speechbrain_scl.release.description import describe_training
 from speechbrain_scl.release.inference import save_inference_folder
 from speechbrain_scl.samplers import SpeakerBatchSampler
 from speechbrain_scl.training.crops import (
@@ -117,6 +118,7 @@ def _train(hparams, run_opts, hparams_file, overrides):
             "overrides": overrides,
             "modules": hparams["modules"],
             "label_encoder": label_encoder,
+            "training": describe_training(hparams, speakers),
         },
     )
     if if_main_process():

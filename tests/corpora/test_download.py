@@ -3,6 +3,7 @@
 import functools
 import http.server
 import os
+import shutil
 import threading
 import zipfile
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechbrain_scl.corpora import download
 from speechbrain_scl.corpora.augmentation import prepare_augmentation_folder
 from speechbrain_scl.corpora.download import fetch_archive, fetch_file
 from speechbrain_scl.errors import UserError
@@ -96,6 +98,38 @@ def test_archives_stay_in_their_folder(server, tmp_path, member):
     with pytest.raises(UserError, match="bad.zip"):
         fetch_archive(f"{url}/bad.zip", str(parent / "noise"))
     assert list(parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "limit, message",
+    [
+        ("_MOST_EXPANSION", "would unpack to 3,145,728"),
+        ("_MOST_BYTES", "would"),
+    ],
+)
+def test_archives_that_grow_beyond_recordings_are_refused(
+    server, tmp_path, monkeypatch, limit, message
+):
+    folder, url = server
+    with zipfile.ZipFile(
+        folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED
+    ) as archive:
+        archive.writestr("silence.raw", bytes(3 * 2**20))
+    monkeypatch.setattr(download, limit, 2)
+    parent = tmp_path / "data"
+    with pytest.raises(UserError, match=f"bomb.zip: .*{message}"):
+        fetch_archive(f"{url}/bomb.zip", str(parent / "noise"))
+    assert list(parent.iterdir()) == []
+
+
+def test_an_archive_that_does_not_fit_is_refused(server, tmp_path, monkeypatch):
+    folder, url = server
+    with zipfile.ZipFile(folder / "noise.zip", "w") as archive:
+        archive.writestr("noise.wav", bytes(100))
+    full = shutil.disk_usage(tmp_path)._replace(free=99)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
+    with pytest.raises(UserError, match="unpacks to 100 bytes.*room for 99"):
+        fetch_archive(f"{url}/noise.zip", str(tmp_path / "data" / "noise"))
 
 
 def test_folders_without_use_are_refused(tmp_path):

@@ -71,6 +71,23 @@ def card_of(model, metrics):
     ]
 
 
+def test_the_card_of_plain_classification_says_so(model, metrics):
+    path = model / "training.json"
+    found = json.loads(path.read_text())
+    for key in ("attention", "balancer", "balance_at"):
+        del found[key]
+    path.write_text(json.dumps({**found, "contrastive_loss": None}))
+    measured = json.loads(metrics.read_text())
+    metrics.write_text(json.dumps({**measured, "enrolment": None}))
+    main(card_of(model, metrics))
+    text = (model / "README.md").read_text()
+    assert "alone, without a contrastive loss" in text
+    assert "ontrastive loss with" not in text and "enrolment None" not in text
+    path.unlink()
+    main(card_of(model, metrics))
+    assert "is not recorded" in (model / "README.md").read_text()
+
+
 def refused(arguments):
     """What a command says that ends without a traceback."""
     with pytest.raises(SystemExit) as error:
@@ -101,6 +118,14 @@ def test_the_card_holds_measured_figures(model, metrics):
         "backend cosine, as-norm normalised, enrolment mean",
         "16000 Hz",
         "2210.16622",
+    ):
+        assert said in card.text
+    # The experiment's own objective, not a fixed text
+    for said in (
+        "`AdditiveAngularMargin(margin=0.2, scale=30)`",
+        "SupConMarginLoss(margin=0.2, ",
+        "ClassAwareAttention(scale=10.0",
+        "MinNormBalancer(normalize=l2",
     ):
         assert said in card.text
     # Voices that were enrolled before the card stay this model's.
@@ -144,6 +169,7 @@ def test_upload_sends_what_is_public(model, metrics, capsys, monkeypatch):
         "embedding_model.ckpt",
         "hyperparams.yaml",
         "label_encoder.ckpt",
+        "training.json",
     ]
 
     def no(*args, **kwargs):

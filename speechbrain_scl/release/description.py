@@ -1,0 +1,82 @@
+"""What a training did, for those who get its encoder."""
+
+import json
+import os
+
+NAME = "training.json"
+
+
+def describe_training(hparams, speakers):
+    """The objective and the data of an experiment, as it ran.
+
+    Arguments
+    ---------
+    hparams : dict
+        The experiment, as ``training.run.train`` reads it.
+    speakers : list of str
+        The speaker of each training utterance.
+
+    Returns
+    -------
+    dict
+        Of texts and numbers; no path of the machine.
+    """
+    classification = hparams["compute_cost"]
+    classification = getattr(classification, "loss_fn", classification)
+    margin, scale = (
+        getattr(classification, key, None) for key in ("margin", "scale")
+    )
+    found = {
+        "classification": type(classification).__name__
+        + (f"(margin={margin:g}, scale={scale:g})" if scale else ""),
+        "contrastive_loss": None,
+        "speakers": len(set(speakers)),
+        "utterances": len(speakers),
+        "epochs": hparams["epoch_counter"].limit,
+        "speeds": list(hparams.get("speeds") or [1.0]),
+    }
+    if hparams.get("contrastive_loss") is not None:
+        for key in ("contrastive_loss", "attention", "balancer"):
+            part = hparams.get(key)
+            found[key] = None if part is None else str(part)
+        found["balance_at"] = hparams.get("balance_at", "embedding")
+    return found
+
+
+def training_in_words(folder):
+    """What an inference folder says of its training.
+
+    Arguments
+    ---------
+    folder : str
+        The ``inference`` folder of a training.
+
+    Returns
+    -------
+    str
+        Sentences and a list in Markdown.
+    """
+    path = os.path.join(folder, NAME)
+    if not os.path.isfile(path):
+        return "How it was trained is not recorded in its folder."
+    with open(path, encoding="utf-8") as file:
+        found = json.load(file)
+    said = [
+        f"It was trained for {found['epochs']} epochs on "
+        f"{found['utterances']:,} utterances of {found['speakers']:,} speakers"
+    ]
+    if found["speeds"] != [1.0]:
+        said[0] += f" (speeds {found['speeds']} count as speakers)"
+    said[0] += ", by"
+    said.append(f"\n- classification: `{found['classification']}`")
+    names = {
+        "contrastive_loss": "supervised contrast",
+        "attention": "class-aware attention",
+        "balancer": "balancing",
+    }
+    for key, name in names.items():
+        if found.get(key):
+            said.append(f"- {name}: `{found[key]}`")
+    if found["contrastive_loss"] is None:
+        said.append("\nalone, without a contrastive loss.")
+    return "\n".join(said)
