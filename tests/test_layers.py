@@ -14,7 +14,9 @@ PACKAGE = "speechbrain_scl"
 ORDER = """
 errors files distributed
 values
+_margin_terms _speaker_groups
 _margin_contrast
+memory
 losses attention balancing samplers
 corpora
 evaluation
