@@ -1,13 +1,16 @@
 """The margin-contrastive loss and its gradient, block by block of anchors.
 
-The computation behind ``speechbrain_scl.losses.SupConMarginLoss``, which holds
-the equations.
+The computation behind ``speechbrain_scl.losses.SupConMarginLoss``; its
+equations are in ``_margin_terms``.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
+
+from speechbrain_scl._margin_terms import negatives_of, positives_of, slopes_of
 
 # One block of the similarity matrix: on a CPU it should stay in the cache, on
 # an accelerator it should be large enough to fill it.
@@ -15,8 +18,20 @@ _BLOCK_ELEMENTS_CPU = 2**20
 _BLOCK_ELEMENTS_ACCELERATOR = 2**26
 
 
-class MarginContrast(torch.autograd.Function):
-    """Sum of L_i over the anchors, with the gradient found on the way.
+class Past(NamedTuple):
+    """Samples of earlier batches to meet, constants to the gradient."""
+
+    z: torch.Tensor  # [M, D], of unit length
+    labels: torch.Tensor  # [M]
+    weights: torch.Tensor  # their attention then, [M]
+    valid: torch.Tensor  # whether the place holds a sample, [M]
+    positives: bool  # whether those of the anchor's speaker are positives
+
+
+def margin_contrast(
+    embeddings, weights, groups, options, block=None, past=None
+):
+    """Sum of L_i over the anchors; it can be differentiated once.
 
     Arguments
     ---------
@@ -24,187 +39,190 @@ class MarginContrast(torch.autograd.Function):
         [B, D], any scale, float32 or float64.
     weights : torch.Tensor or None
         The attention a_i, [B].
-    order : torch.Tensor
-        [B], the samples sorted by speaker. What follows counts in this order.
-    anchors : torch.Tensor
-        The samples whose L_i to sum; each has a positive.
-    start, size : torch.Tensor
-        [B], the samples of sample i's speaker are start[i] ... start[i] +
-        size[i] - 1.
-    options : SupConMarginLoss
+    groups : SpeakerGroups
+        Who speaks where.
+    options : Options
         The options.
+    block : int or None
+        Anchors per block.
+    past : Past or None
+        More samples to meet.
+
+    Returns
+    -------
+    torch.Tensor
+        0-dim.
     """
+    inputs = (embeddings, weights)
+    wants = [
+        x is not None and x.requires_grad and torch.is_grad_enabled()
+        for x in inputs
+    ]
+    with torch.no_grad():
+        total, *gradients = _sum_and_gradients(
+            *inputs, groups, options, block, past, *wants
+        )
+    if not any(wants):
+        return total
+    return _WithGradients.apply(total, *inputs, *gradients)
+
+
+class _WithGradients(torch.autograd.Function):
+    """A value whose gradients are known already."""
 
     @staticmethod
-    def forward(ctx, embeddings, weights, order, anchors, start, size, options):
-        """The loss; its gradient is found on the way, block by block."""
-        wants_z, wants_weights = ctx.needs_input_grad[:2]
-        z, length = _unit(embeddings[order])
-        weights = None if weights is None else weights[order]
-        block = options.chunk_size or _block_rows(z)
-        width = torch.arange(int(size.max()), device=z.device)
-        total = z.new_zeros(())
-        grad_z = torch.zeros_like(z) if wants_z else None
-        grad_weights = torch.zeros_like(weights) if wants_weights else None
-
-        for rows in anchors.split(block):
-            # The columns of the anchor's own speaker, [rows, width]. A class
-            # smaller than the widest is padded with the anchor itself, which
-            # is never its own pair.
-            columns = start[rows, None] + width
-            columns = columns.where(width < size[rows, None], rows[:, None])
-            value, grad_cos, grad_pairs = _block_loss(
-                z, weights, rows, columns, options, wants_weights
-            )
-            total += value
-            if wants_z:
-                # cos_ij = z_i . z_j, so both ends receive.
-                grad_z.index_add_(0, rows, grad_cos @ z)
-                grad_z.addmm_(grad_cos.T, z[rows])
-            if wants_weights:
-                # min(a_i, a_j): the smaller one receives, equal ones share.
-                to_anchor = 0.5 * (
-                    (weights[rows, None] < weights).to(z.dtype)
-                    + (weights[rows, None] <= weights).to(z.dtype)
-                )
-                grad_weights.index_add_(
-                    0, rows, (grad_pairs * to_anchor).sum(1)
-                )
-                grad_weights += (grad_pairs * (1 - to_anchor)).sum(0)
-
-        if wants_z:
-            # Only what turns the unit vector reaches the embedding.
-            grad_z -= z * (z * grad_z).sum(1, keepdim=True)
-            for factor in length:
-                grad_z /= factor
-        unsort = [
-            g if g is None else torch.empty_like(g).index_copy_(0, order, g)
-            for g in (grad_z, grad_weights)
-        ]
-        ctx.save_for_backward(*unsort)
-        return total
+    def forward(ctx, value, embeddings, weights, *gradients):
+        """The value."""
+        ctx.save_for_backward(*gradients)
+        return value.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
-        """The gradients that ``forward`` left, scaled."""
+        """The gradients, scaled."""
         gradients = [
             g if g is None else grad_output * g for g in ctx.saved_tensors
         ]
-        return (*gradients, None, None, None, None, None)
+        return (None, *gradients, None, None)
 
 
-def _block_loss(z, weights, rows, columns, options, wants_weights):
-    """Loss of a block of anchors and its slope in each cosine and pair weight.
+def _sum_and_gradients(
+    embeddings, weights, groups, options, block, past, wants_z, wants_weights
+):
+    z, length = _unit(embeddings[groups.order])
+    batch = len(z)
+    if weights is not None:
+        # A weight of 0 counts as the least above it: no logarithm of zero.
+        weights = weights[groups.order].clamp_min(torch.finfo(z.dtype).tiny)
+    # Whom an anchor meets: the batch, then the past.
+    met, met_weights, anchors = z, weights, groups.anchors
+    if past is not None:
+        met = torch.cat([z, past.z.to(z.dtype)])
+        if weights is not None:
+            met_weights = torch.cat([weights, past.weights.to(z.dtype)])
+        if past.positives:
+            anchors = groups.local
+    # As a factor of a logit, or what is added to it.
+    attention = met_weights
+    if weights is not None and options.attention_on == "negatives":
+        attention = met_weights.log()
+    total = z.new_zeros(())
+    grad_z = torch.zeros_like(z) if wants_z else None
+    grad_weights = torch.zeros_like(weights) if wants_weights else None
 
-    Shapes: logits and the slopes [rows, B]; what concerns the anchor's own
-    speaker [rows, width]. As few passes over the large matrix as possible, in
-    place; everything else happens on the small ones, in the log domain.
-    """
-    tau = options.temperature
-    # 1 / |P(i)| at each positive of anchor i, 0 at the padding.
-    no_pair = columns == rows[:, None]
-    share = no_pair.logical_not().to(z.dtype)
-    share /= share.sum(1, keepdim=True)
-
-    on_logits = weights is not None and options.attention_on == "logits"
-    logits = (z[rows] / tau) @ z.T
-    cos = (logits.gather(1, columns) * tau).clamp_(-1.0, 1.0)
-    cos_margin, slope_margin = _add_margin(cos, options)
-    plain, margined = cos / tau, cos_margin / tau
-
-    pair_weight, raw_logits = None, None
-    if on_logits:
-        pair_weight = torch.minimum(weights[rows, None], weights)
-        own_weight = pair_weight.gather(1, columns)
-        plain, margined = plain * own_weight, margined * own_weight
-        raw_logits = logits.clone() if wants_weights else None
-        logits.mul_(pair_weight)
-    elif weights is not None:
-        log_weights = weights.log()
-        logits.add_(torch.minimum(log_weights[rows, None], log_weights))
-
-    # Negatives: log sum exp, leaving exp(logit - top) in the large matrix.
-    logits.scatter_(1, columns, -math.inf)
-    top = logits.amax(1, keepdim=True)
-    # An anchor without a negative: -inf - -inf would be NaN.
-    top.clamp_min_(torch.finfo(top.dtype).min)
-    exps = logits.sub_(top).exp_()
-    negatives = exps.sum(1, keepdim=True).log_().add_(top)
-
-    # Positives, and the slopes of sum_p (log D_ip - margined_ip) / |P(i)|.
-    plain.masked_fill_(no_pair, -math.inf)
-    value = -(margined * share).sum()
-    if options.margin_in_denominator == "positive":
-        others = _logsumexp_of_others(plain)
-        margined.masked_fill_(no_pair, -math.inf)
-        log_d = negatives.logaddexp(others).logaddexp(margined)
-        inverse_d = (-log_d).masked_fill_(no_pair, -math.inf)
-        grad_margined = (margined - log_d).exp_() * share
-        grad_plain = (plain + _logsumexp_of_others(inverse_d)).exp_()
-        grad_plain *= share.amax(1, keepdim=True)
-        mean_inverse_d = (inverse_d + share.log()).logsumexp(1, keepdim=True)
-        value += (log_d * share).sum()
-    else:
-        in_all = options.margin_in_denominator == "all_positives"
-        inside = margined.masked_fill_(no_pair, -math.inf) if in_all else plain
-        log_d = negatives.logaddexp(inside.logsumexp(1, keepdim=True))
-        grad_inside = inside.sub_(log_d).exp_()
-        grad_plain, grad_margined = (
-            (0.0, grad_inside) if in_all else (grad_inside, 0.0)
+    for rows in anchors.split(block or _block_rows(met)):
+        columns = Columns(rows, groups, past)
+        of_pairs = None
+        if weights is not None:
+            of_pairs = torch.minimum(attention[rows, None], attention)
+        own = z[rows]
+        value, slopes, pairs = _block_loss(
+            own, met, of_pairs, columns, options, wants_weights
         )
-        mean_inverse_d = -log_d
-        value += log_d.sum()
-    grad_margined = grad_margined - share
-    grad_own = (grad_plain + grad_margined * slope_margin) / tau
-    if on_logits:
-        grad_own *= own_weight
+        total += value
+        if wants_z:
+            # cos_ij = z_i . z_j, so both ends receive.
+            grad_z.index_add_(0, rows, slopes @ met)
+            grad_z.addmm_(slopes[:, :batch].T, own)
+        if wants_weights:
+            # min(a_i, a_j): the smaller one receives, equal ones share.
+            to_anchor = 0.5 * (
+                (weights[rows, None] < met_weights).to(z.dtype)
+                + (weights[rows, None] <= met_weights).to(z.dtype)
+            )
+            grad_weights.index_add_(0, rows, (pairs * to_anchor).sum(1))
+            grad_weights += (pairs * (1 - to_anchor))[:, :batch].sum(0)
 
-    # d value / d logit of each negative, then d value / d cosine.
-    slopes = exps.mul_((top + mean_inverse_d).exp_())
-    grad_pairs = None
-    if wants_weights:
-        if on_logits:
-            grad_pairs = slopes * raw_logits
-            own = (grad_plain * cos + grad_margined * cos_margin) / tau
-        else:
-            grad_pairs = slopes / torch.minimum(weights[rows, None], weights)
-            own = torch.zeros_like(cos)
-        grad_pairs.scatter_(1, columns, own)
-    if on_logits:
-        slopes.mul_(pair_weight)
-    slopes.mul_(1.0 / tau).scatter_(1, columns, grad_own)
-    return value, slopes, grad_pairs
+    if wants_z:
+        # Only what turns the unit vector reaches the embedding.
+        grad_z -= z * (z * grad_z).sum(1, keepdim=True)
+        for factor in length:
+            grad_z /= factor
+    unsorted = (
+        g if g is None else torch.empty_like(g).index_copy_(0, groups.order, g)
+        for g in (grad_z, grad_weights)
+    )
+    return total, *unsorted
 
 
-def _add_margin(cos, options):
-    """cos(theta + m), monotone over the whole circle, and its slope in cos.
+def _block_loss(anchors, met, attention, columns, options, wants_pairs):
+    """L of a block of anchors, its slopes in the cosines and in A_ia.
 
-    The slope holds cos / sin(theta), infinite at theta = 0; what reaches the
-    embedding is that times sin(theta), so a floor under the sine at the
-    rounding of 1 - cos^2 bounds it without touching any other angle.
+    Shapes: logits, attention and the slopes [rows, B + M]; what concerns the
+    anchor's own speaker [rows, width (+ M)]. As few passes over the large
+    matrix as possible, in place; everything else happens on the small ones, in
+    the log domain.
     """
-    if options.margin_type == "cosine":
-        return cos - options.margin, torch.ones_like(cos)
-    cos_m, sin_m = math.cos(options.margin), math.sin(options.margin)
+    logits = (anchors / options.temperature) @ met.T
+    cos = columns.own(logits).mul_(options.temperature).clamp_(-1.0, 1.0)
     sin = ((1.0 - cos) * (1.0 + cos)).sqrt_()
-    margined = (cos * cos_m).sub_(sin, alpha=sin_m)
-    floor = 2.0 * math.sqrt(torch.finfo(cos.dtype).eps)
-    slope = (cos / sin.clamp_min_(floor)).mul_(sin_m).add_(cos_m)
-    past_pi = cos < -cos_m
-    margined = torch.where(past_pi, cos + (cos_m - 1.0), margined)
-    return margined, slope.masked_fill_(past_pi, 1.0)
+    own_attention = None if attention is None else columns.own(attention)
+    negatives = negatives_of(logits, attention, columns, options, wants_pairs)
+    positives = positives_of(
+        cos, sin, own_attention, columns.no_pair, negatives.log_sum, options
+    )
+    columns.drop_alone(positives)
+    slopes, pairs = slopes_of(
+        negatives, attention, positives.log_inverse_d, options, wants_pairs
+    )
+    columns.put_own(slopes, positives.slopes)
+    if wants_pairs:
+        columns.put_own(pairs, positives.pairs)
+    return positives.losses.sum(), slopes, pairs
 
 
-def _logsumexp_of_others(x):
-    """log sum_{q != p} exp(x_q) along dim 1, without cancellation.
+class Columns:
+    """Which of the samples that the anchors meet are of their own speaker.
 
-    Sums from the left and from the right meet around the one left out.
+    Those of the batch are neighbours, as it is sorted: [rows, width] column
+    numbers. A class smaller than the widest is padded with the anchor itself,
+    which is never its own pair. The past is not sorted: [rows, M] of yes and
+    no.
     """
-    none = torch.full_like(x[:, :1], -math.inf)
-    left = torch.cat([none, x[:, :-1]], 1).logcumsumexp(1)
-    right = torch.cat([none, x.flip(1)[:, :-1]], 1).logcumsumexp(1).flip(1)
-    return left.logaddexp(right)
+
+    def __init__(self, rows, groups, past):
+        rows = rows[:, None]
+        width = torch.arange(groups.widest, device=rows.device)
+        inside = width < groups.size[rows]
+        self.columns = (groups.start[rows] + width).where(inside, rows)
+        self.no_pair = self.columns == rows
+        self.past = None
+        if past is not None:
+            same = groups.labels[rows] == past.labels
+            self.batch = len(groups.labels)
+            self.past = past
+            self.hidden_past = same | ~past.valid
+            if past.positives:
+                same &= past.valid
+                self.no_pair = torch.cat([self.no_pair, ~same], 1)
+
+    def own(self, matrix):
+        """The entries of the own speaker, and of all the past."""
+        found = matrix.gather(1, self.columns)
+        if self.past is not None and self.past.positives:
+            found = torch.cat([found, matrix[:, self.batch :]], 1)
+        return found
+
+    def put_own(self, matrix, values):
+        """Adds to those entries, which are 0 where the values are not."""
+        width = self.columns.shape[1]
+        matrix.scatter_(1, self.columns, values[:, :width])
+        if self.past is not None and self.past.positives:
+            matrix[:, self.batch :] += values[:, width:]
+
+    def drop_alone(self, positives):
+        """An anchor whose positives are all in the past may have none."""
+        if self.past is not None and self.past.positives:
+            alone = self.no_pair.all(1, keepdim=True)
+            positives.log_inverse_d.masked_fill_(alone, -math.inf)
+            for part in (positives.losses, positives.slopes, positives.pairs):
+                part.masked_fill_(alone, 0.0)
+
+    def hide(self, logits):
+        """Leaves the negatives only: no own speaker, and no empty place."""
+        logits.scatter_(1, self.columns, -math.inf)
+        if self.past is not None:
+            logits[:, self.batch :].masked_fill_(self.hidden_past, -math.inf)
 
 
 def _unit(x):
@@ -221,7 +239,7 @@ def _unit(x):
     return x / rest, (rest, largest)
 
 
-def _block_rows(z):
-    on_cpu = z.device.type == "cpu"
+def _block_rows(met):
+    on_cpu = met.device.type == "cpu"
     elements = _BLOCK_ELEMENTS_CPU if on_cpu else _BLOCK_ELEMENTS_ACCELERATOR
-    return max(1, elements // z.shape[0])
+    return max(1, elements // met.shape[0])

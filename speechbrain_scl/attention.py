@@ -3,6 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+from speechbrain_scl.distributed import gather_rows, world_size
+
 _RESCALE = ("best_class", "max", "mean", "none")
 
 
@@ -39,6 +41,9 @@ class ClassAwareAttention(torch.nn.Module):
     detach : bool
         Whether the attention is a constant to the gradient. If not, the
         contrastive loss can lower itself by lowering the attention.
+    gather : bool
+        Whether "the batch" of ``max`` and ``mean`` is that of all processes,
+        as for ``SupConMarginLoss``.
 
     Raises
     ------
@@ -54,7 +59,9 @@ class ClassAwareAttention(torch.nn.Module):
     tensor([1.0000e+00, 4.5400e-05])
     """
 
-    def __init__(self, scale=30.0, rescale="best_class", detach=True):
+    def __init__(
+        self, scale=30.0, rescale="best_class", detach=True, gather=False
+    ):
         super().__init__()
         if not 0 < scale < float("inf"):
             raise ValueError(f"scale={scale}: it must be above 0")
@@ -65,6 +72,7 @@ class ClassAwareAttention(torch.nn.Module):
         self.scale = float(scale)
         self.rescale = rescale
         self.detach = detach
+        self.gather = gather
 
     def forward(self, embeddings, labels, class_weights):
         """The attention of each sample.
@@ -103,17 +111,28 @@ class ClassAwareAttention(torch.nn.Module):
             if self.rescale == "best_class":
                 log_a = log_a - log_fit.amax(1)
             elif self.rescale == "max":
-                log_a = log_a - log_a.max()
+                # An empty batch has none.
+                top = log_a.amax(0) if len(log_a) else log_a.sum() - torch.inf
+                log_a = log_a - self._of_all(top).amax(0)
             elif self.rescale == "mean":
-                log_mean = log_a.logsumexp(0) - torch.tensor(len(log_a)).log()
-                log_a = (log_a - log_mean).clamp_max(0.0)
+                log_sum = self._of_all(log_a.logsumexp(0)).logsumexp(0)
+                n = self._of_all(torch.full_like(log_sum, len(log_a))).sum(0)
+                log_a = (log_a - (log_sum - n.log())).clamp_max(0.0)
             # In (0, 1]: a pair is never lost altogether.
             return log_a.exp().clamp_min(torch.finfo(log_a.dtype).tiny)
+
+    def _of_all(self, value):
+        """One number of each process that shares the batch."""
+        if not self.gather:
+            return value[None]
+        (values,), _ = gather_rows(value[None], sizes=[1] * world_size())
+        return values
 
     def extra_repr(self):
         """The options, as ``print(module)`` shows them."""
         return (
-            f"scale={self.scale}, rescale={self.rescale}, detach={self.detach}"
+            f"scale={self.scale}, rescale={self.rescale}, "
+            f"detach={self.detach}, gather={self.gather}"
         )
 
 

@@ -88,7 +88,7 @@ def _all_reduce(tensor, operation):
     return reduced
 
 
-def gather_rows(*tensors):
+def gather_rows(*tensors, sizes=None):
     """Joins the rows of every process, in the order of the ranks.
 
     The processes may hold different numbers of rows. The gradient with respect
@@ -103,6 +103,9 @@ def gather_rows(*tensors):
     *tensors : torch.Tensor
         Each [n, ...] with the same local n; trailing shapes are equal on all
         processes.
+    sizes : list of int or None
+        The n of each process where it is known; asking for them makes the
+        host wait for the device.
 
     Returns
     -------
@@ -120,10 +123,11 @@ def gather_rows(*tensors):
     n_local = tensors[0].shape[0]
     if world_size() == 1:
         return list(tensors), slice(0, n_local)
-    size = torch.tensor([n_local], device=tensors[0].device)
-    sizes = [torch.zeros_like(size) for _ in range(world_size())]
-    dist.all_gather(sizes, size)
-    sizes = [int(n) for n in sizes]
+    if sizes is None:
+        size = torch.tensor([n_local], device=tensors[0].device)
+        received = [torch.zeros_like(size) for _ in range(world_size())]
+        dist.all_gather(received, size)
+        sizes = torch.cat(received).tolist()
     first = sum(sizes[: dist.get_rank()])
     rows = [_GatherRows.apply(tensor, sizes) for tensor in tensors]
     return rows, slice(first, first + n_local)
@@ -148,7 +152,8 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         """The sum of all processes' gradients, of the own rows."""
-        grad = grad.contiguous()
+        # A copy: autograd may share the gradient with other receivers.
+        grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         first = sum(ctx.sizes[: dist.get_rank()])
         return grad[first : first + ctx.sizes[dist.get_rank()]], None

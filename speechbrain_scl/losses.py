@@ -4,8 +4,13 @@ import math
 
 import torch
 
-from speechbrain_scl._margin_contrast import MarginContrast
+from speechbrain_scl._margin_contrast import margin_contrast
+from speechbrain_scl._margin_terms import Options
+from speechbrain_scl._speaker_groups import SpeakerGroups
 from speechbrain_scl.distributed import gather_rows, world_size
+from speechbrain_scl.memory import CrossBatchMemory
+
+__all__ = ["SpeakerGroups", "SupConMarginLoss"]
 
 _MARGIN_TYPES = ("angular", "cosine")
 _DENOMINATORS = ("none", "positive", "all_positives")
@@ -62,6 +67,12 @@ class SupConMarginLoss(torch.nn.Module):
         Pair the local anchors with the samples of all processes. Under DDP,
         which averages gradients, N processes then give the gradient of the
         joined batch.
+    memory : int
+        How many embeddings of past batches to contrast with too, as constants
+        (``speechbrain_scl.memory.CrossBatchMemory``); 0 for none. They are
+        taken in while the module is in training mode.
+    memory_positives : bool
+        Whether remembered samples of the anchor's speaker are positives.
 
     Raises
     ------
@@ -89,6 +100,8 @@ class SupConMarginLoss(torch.nn.Module):
         attention_on="negatives",
         chunk_size=None,
         gather=False,
+        memory=0,
+        memory_positives=False,
     ):
         super().__init__()
         _check_choice("margin_type", margin_type, _MARGIN_TYPES)
@@ -113,8 +126,11 @@ class SupConMarginLoss(torch.nn.Module):
         self.attention_on = attention_on
         self.chunk_size = chunk_size
         self.gather = gather
+        self.memory = None
+        if memory:
+            self.memory = CrossBatchMemory(memory, memory_positives)
 
-    def forward(self, embeddings, labels, sample_weights=None):
+    def forward(self, embeddings, labels, sample_weights=None, groups=None):
         """The mean loss over the anchors that have a positive.
 
         Arguments
@@ -126,6 +142,9 @@ class SupConMarginLoss(torch.nn.Module):
         sample_weights : torch.Tensor or None
             The attention a_i in (0, 1], [N]. Differentiated if it requires a
             gradient.
+        groups : SpeakerGroups or None
+            ``SpeakerGroups.of(labels, gather)``, found before the labels were
+            moved to an accelerator; then nothing here waits for it.
 
         Returns
         -------
@@ -138,40 +157,50 @@ class SupConMarginLoss(torch.nn.Module):
             Shapes or types that do not fit.
         """
         embeddings, labels = _check_batch(embeddings, labels)
-        device = embeddings.device.type
-        with torch.autocast(device_type=device, enabled=False):
+        device = embeddings.device
+        weights = sample_weights
+        if groups is None:
+            groups = SpeakerGroups.of(labels, self.gather)
+        groups = groups.to(device)
+        with torch.autocast(device_type=device.type, enabled=False):
             if embeddings.dtype != torch.float64:
                 embeddings = embeddings.float()
-            weights = sample_weights
             if weights is not None:
                 weights = _check_weights(weights, embeddings)
-            local = None
             if self.gather:
-                rows = [embeddings, labels]
-                rows += [] if weights is None else [weights]
-                (embeddings, labels, *rest), local = gather_rows(*rows)
+                rows = [embeddings] + ([] if weights is None else [weights])
+                (embeddings, *rest), _ = gather_rows(*rows)
                 weights = rest[0] if rest else None
 
-            # Sorted by speaker, the positives of an anchor are neighbours: no
-            # B x B mask is ever needed.
-            labels, order = labels.sort(stable=True)
-            start = torch.searchsorted(labels, labels)
-            size = torch.searchsorted(labels, labels, right=True) - start
-            anchors = (size > 1).nonzero().squeeze(1)
-            n_anchors = len(anchors)
-            if n_anchors == 0:
-                return (embeddings * 0.0).sum()
-            if local is not None:
-                origin = order[anchors]
-                is_local = (origin >= local.start) & (origin < local.stop)
-                anchors = anchors[is_local]
+            past, n_anchors = None, max(groups.n_anchors, 1)
+            if self.memory is not None:
+                past = self.memory.recall(embeddings)
+                if past.positives:
+                    n_anchors = _n_anchors(groups, past)
+            if groups.n_anchors or past is not None:
+                value = margin_contrast(
+                    embeddings,
+                    weights,
+                    groups,
+                    self._options(),
+                    self.chunk_size,
+                    past,
+                )
+                # DDP divides the gradients by the number of processes.
+                scale = world_size() if self.gather else 1
+                value = value * (scale / n_anchors)
+            else:
+                value = (embeddings * 0.0).sum()
+            if self.memory is not None and self.training:
+                labels = torch.empty_like(groups.labels).index_copy_(
+                    0, groups.order, groups.labels
+                )
+                self.memory.remember(embeddings.detach(), labels, weights)
+            return value
 
-            value = MarginContrast.apply(
-                embeddings, weights, order, anchors, start, size, self
-            )
-            # DDP divides the gradients by the number of processes.
-            scale = world_size() if self.gather else 1
-            return value * (scale / n_anchors)
+    def _options(self):
+        """What they are now: a schedule may have changed the margin."""
+        return Options(*(getattr(self, name) for name in Options._fields))
 
     def extra_repr(self):
         """The options, as ``print(module)`` shows them."""
@@ -181,6 +210,12 @@ class SupConMarginLoss(torch.nn.Module):
             f"margin_in_denominator={self.margin_in_denominator}, "
             f"attention_on={self.attention_on}, gather={self.gather}"
         )
+
+
+def _n_anchors(groups, past):
+    """How many samples have a positive, in the batch or in the past."""
+    met = (groups.labels[:, None] == past.labels) & past.valid
+    return (met.any(1) | (groups.size > 1)).sum().clamp_min(1)
 
 
 def _check_choice(name, value, choices):

@@ -15,7 +15,9 @@ ORDER = """
 errors
 files distributed
 values
+_margin_terms _speaker_groups
 _margin_contrast
+memory
 losses attention balancing samplers
 corpora
 evaluation

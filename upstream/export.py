@@ -28,6 +28,9 @@ MOVED = {
     for old, new in {
         "losses": "nnet.loss.supcon_margin",
         "_margin_contrast": "nnet.loss.margin_contrast",
+        "_margin_terms": "nnet.loss.margin_terms",
+        "_speaker_groups": "nnet.loss.speaker_groups",
+        "memory": "nnet.loss.cross_batch_memory",
         "attention": "nnet.loss.class_aware_attention",
         "balancing": "nnet.loss.gradient_balancing",
         "training.schedules": "nnet.epoch_schedules",

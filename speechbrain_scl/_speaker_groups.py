@@ -1,0 +1,86 @@
+"""Who speaks where in a batch, found once on the host."""
+
+from typing import NamedTuple
+
+import torch
+
+from speechbrain_scl.distributed import gather_rows, world_size
+
+
+class SpeakerGroups(NamedTuple):
+    """A batch sorted by speaker: positives are neighbours.
+
+    The device need not be asked for sizes that shapes depend on, so a training
+    step does not wait for it, where the groups were made from labels on the
+    host. Everything but ``order`` counts in the sorted order.
+    """
+
+    order: torch.Tensor  # the samples sorted by speaker, [B]
+    labels: torch.Tensor  # [B]
+    start: torch.Tensor  # sample i's speaker has start[i] ...
+    size: torch.Tensor  # ... start[i] + size[i] - 1
+    local: torch.Tensor  # the samples of this process
+    anchors: torch.Tensor  # those of them that have a positive
+    n_anchors: int  # on all processes
+    widest: int  # the samples of the most frequent speaker
+
+    @classmethod
+    def of(cls, labels, gather=False):
+        """Finds them.
+
+        Arguments
+        ---------
+        labels : torch.Tensor
+            Integers, [N]. On the host nothing waits for the device.
+        gather : bool
+            Whether the batch is that of all processes.
+
+        Returns
+        -------
+        SpeakerGroups
+            On the labels' device.
+
+        Example
+        -------
+        >>> groups = SpeakerGroups.of(torch.tensor([7, 3, 7]))
+        >>> groups.order, groups.anchors, groups.widest
+        (tensor([1, 0, 2]), tensor([1, 2]), 2)
+        """
+        if gather:
+            (labels,), where = gather_rows(labels)
+        device, labels = labels.device, labels.cpu()
+        labels, order = labels.sort(stable=True)
+        start = torch.searchsorted(labels, labels)
+        size = torch.searchsorted(labels, labels, right=True) - start
+        widest = int(size.max()) if len(size) else 0
+        local = torch.arange(len(order))
+        anchors = (size > 1).nonzero().squeeze(1)
+        n_anchors = len(anchors)
+        if gather and world_size() > 1:
+            is_local = (order >= where.start) & (order < where.stop)
+            local = local[is_local]
+            anchors = anchors[is_local[anchors]]
+        parts = order, labels, start, size, local, anchors
+        return cls(*parts, n_anchors, widest).to(device)
+
+    def to(self, device):
+        """The same on another device.
+
+        Arguments
+        ---------
+        device : torch.device
+            Where the embeddings are.
+
+        Returns
+        -------
+        SpeakerGroups
+        """
+        if self.order.device == device:
+            return self
+        parts = [
+            part.to(device, non_blocking=True)
+            if isinstance(part, torch.Tensor)
+            else part
+            for part in self
+        ]
+        return SpeakerGroups(*parts)
