@@ -243,6 +243,9 @@ class SupConSpeakerBrain(ResilientBrain):
         super().on_stage_start(stage, epoch)
         if stage == sb.Stage.TRAIN:
             self.epoch = epoch
+            logger_of_epochs = self._option("train_logger")
+            if hasattr(logger_of_epochs, "start_epoch"):
+                logger_of_epochs.start_epoch()
         else:
             self.validation_embeddings = []
             self.validation_speakers = []

@@ -49,15 +49,20 @@ _TEXT = (
     "train_log",
     "train_annotation",
     "valid_annotation",
-    "data_folder_noise",
-    "data_folder_rir",
     "noise_annotation",
     "rir_annotation",
     "pretrain_path",
     "embeddings_file",
     "cohort",
 )
-_TEXT_OR_NULL = ("pretrained", "enrolment_map", "calibration", "metadata")
+_TEXT_OR_NULL = (
+    "data_folder_noise",
+    "data_folder_rir",
+    "pretrained",
+    "enrolment_map",
+    "calibration",
+    "metadata",
+)
 
 _OBJECTS = (
     "compute_cost",
@@ -75,7 +80,10 @@ _OBJECTS = (
     "train_logger",
     "checkpointer",
 )
-_CHOICES = {"balance_at": ("embedding", "parameters")}
+_CHOICES = {
+    "augmentation": ("folders", "synthesised", "none"),
+    "balance_at": ("embedding", "parameters"),
+}
 _MODULES = {
     "compute_features",
     "mean_var_norm",

@@ -9,6 +9,10 @@ import speechbrain as sb
 from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_scl.brain import SupConSpeakerBrain
+from speechbrain_scl.corpora.augmentation import (
+    augmenter_of,
+    prepare_augmentation,
+)
 from speechbrain_scl.corpora.manifest import read_manifest
 from speechbrain_scl.distributed import world_size
 from speechbrain_scl.errors import UserError
@@ -51,8 +55,8 @@ def train(hparams, run_opts, hparams_file, overrides):
 def _train(hparams, run_opts, hparams_file, overrides):
     _check_compilation(run_opts, hparams["modules"])
     torch.backends.cudnn.benchmark = True
-    run_on_main(hparams["prepare_noise_data"])
-    run_on_main(hparams["prepare_rir_data"])
+    run_on_main(prepare_augmentation, [hparams])
+    hparams["wav_augment"] = augmenter_of(hparams)
 
     train_data, valid_data, label_encoder, speakers = dataio_prep(hparams)
     n_speakers, n_classes = len(label_encoder), hparams["out_n_neurons"]
@@ -198,6 +202,7 @@ def dataio_prep(hparams):
     label_file = os.path.join(hparams["save_folder"], "label_encoder.txt")
     run_on_main(_write_labels, [label_file, speakers])
     label_encoder.load(label_file)
+    label_encoder.ignore_len()  # train() compares it with out_n_neurons
     if set(speakers) != set(label_encoder.lab2ind):
         raise UserError(
             f"{hparams['train_annotation']} has other speakers than "

@@ -62,7 +62,7 @@ def test_calibrated_scores_are_measured_as_such(run, trained, tmp_path):
 def test_conditions_partition_the_trials(run, corpus):
     metrics, scored = run(
         f"--metadata={corpus / 'metadata.csv'}",
-        "--conditions=[language, register]",
+        "--conditions=[gender, language]",
         lists=LISTS[1:],
     )
     (found,) = metrics.values()
