@@ -92,9 +92,16 @@ class ClassAwareAttention(torch.nn.Module):
         -------
         torch.Tensor
             a_i in (0, 1], [N], float32 (float64 for float64 embeddings).
+
+        Raises
+        ------
+        ValueError
+            Labels that are no integers below C, or not N. (On a GPU, where
+            looking would be waiting, a label too large stops its program.)
         """
+        _check_labels(labels, len(embeddings), len(class_weights))
         embeddings = embeddings.flatten(1)
-        labels = labels.flatten()
+        labels = labels.flatten().long()
         if self.detach:
             embeddings, class_weights = (
                 embeddings.detach(),
@@ -134,6 +141,25 @@ class ClassAwareAttention(torch.nn.Module):
             f"scale={self.scale}, rescale={self.rescale}, "
             f"detach={self.detach}, gather={self.gather}"
         )
+
+
+def _check_labels(labels, n, n_classes):
+    if not isinstance(labels, torch.Tensor):
+        kind = type(labels).__name__
+        raise ValueError(f"labels must be a torch.Tensor, not {kind}")
+    if labels.dtype == torch.bool or labels.is_floating_point():
+        raise ValueError(f"labels must be integers, not {labels.dtype}")
+    if labels.numel() != n:
+        raise ValueError(
+            f"labels must be [{n}] or [{n}, 1], not {list(labels.shape)}"
+        )
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        wrong = labels[(labels < 0) | (labels >= n_classes)]
+        if len(wrong):
+            raise ValueError(
+                f"labels must lie in 0 ... {n_classes - 1}, as there are "
+                f"{n_classes} class vectors, not {wrong[0].item()}"
+            )
 
 
 def class_cosines(embeddings, class_weights):
