@@ -30,8 +30,10 @@ from speechbrain_scl.evaluation.enrolment import (
     mean_embedding,
     read_enrolment_map,
 )
-from speechbrain_scl.evaluation.page import write_page
+from speechbrain_scl.evaluation.pages.report import write_report
+from speechbrain_scl.evaluation.pages.training_log import find_training_log
 from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
+from speechbrain_scl.evaluation.provenance import describe_run
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
 from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials
 from speechbrain_scl.files import only_run_in, write_json, written_aside
@@ -73,6 +75,7 @@ def verify(params, run_opts):
         folder; what can be told before anything is computed is.
     """
     check_options(params)
+    os.makedirs(params["output_folder"], exist_ok=True)
     with only_run_in(params["output_folder"]):
         return _verify(params, run_opts)
 
@@ -125,7 +128,7 @@ def _verify(params, run_opts):
     score = _scorer(params, embed)
     calibrate = _calibration(params, embed, score, encoder.key)
 
-    metrics, scored = {}, {}
+    metrics, scored, score_files = {}, {}, {}
     for trials, conditions in zip(lists, splits):
         scores = score(
             np.stack([vectors[name] for name in trials.enrol_ids]),
@@ -152,10 +155,11 @@ def _verify(params, run_opts):
         metrics[trials.name] = found
         scored[trials.name] = (scores, trials.labels)
         suffix = f"-{trials.name}" if len(lists) > 1 else ""
+        score_files[trials.name] = f"scores{suffix}.txt"
         report.write_scores(
-            os.path.join(output, f"scores{suffix}.txt"), trials, scores
+            os.path.join(output, score_files[trials.name]), trials, scores
         )
-    _report(params, metrics, scored, encoder.model_file)
+    _report(params, metrics, scored, score_files, encoder.model_file)
     return metrics
 
 
@@ -328,9 +332,10 @@ def _calibration(params, embed, score, model_key):
     return calibration
 
 
-def _report(params, metrics, scored, model_file):
-    output, p_target = params["output_folder"], params["p_target"]
+def _report(params, metrics, scored, score_files, model_file):
+    output = params["output_folder"]
     facts = {
+        "run": describe_run(params),
         "backend": params["backend"],
         "score_norm": params["score_norm"],
         "enrolment": params["enrolment"] if params["enrolment_map"] else None,
@@ -343,17 +348,14 @@ def _report(params, metrics, scored, model_file):
     write_json(
         os.path.join(output, "metrics.json"), {"trials": metrics, **facts}
     )
-    det = plots.det(scored, p_target)
+    det = plots.det(scored, params["p_target"])
     with written_aside(os.path.join(output, "det.png"), binary=True) as file:
         file.write(plots.png(det))
-    histograms = {
-        name: plots.svg(plots.score_histogram(scores, labels, p_target))
-        for name, (scores, labels) in scored.items()
-    }
-    write_page(
+    write_report(
         os.path.join(output, "report.html"),
         metrics,
-        plots.svg(det),
-        histograms,
+        scored,
         facts,
+        score_files,
+        find_training_log(params["pretrain_path"]),
     )
