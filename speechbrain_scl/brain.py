@@ -7,6 +7,7 @@ from speechbrain.utils.distributed import ddp_broadcast
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.distributed import all_reduce_sum, world_size
 from speechbrain_scl.evaluation.validation import validation_error
+from speechbrain_scl.losses import SpeakerGroups, SupConMarginLoss
 from speechbrain_scl.training.resilience import ResilientBrain
 
 logger = get_logger(__name__)
@@ -38,7 +39,7 @@ class SupConSpeakerBrain(ResilientBrain):
     - ``contrastive_loss``: e.g. ``SupConMarginLoss``; none where it lacks or
       is null, as all that follow but ``verification_error``;
     - ``attention``: e.g. ``ClassAwareAttention``;
-    - ``balancer``: e.g. ``MinNormBalancer``;
+    - ``balancer``: a ``balancing.Balancer``, e.g. ``MinNormBalancer``;
     - ``balance_at``: embedding (default) or parameters (of the encoder: exact
       MGDA, one more backward pass through the encoder per objective);
     - ``wav_augment``: a SpeechBrain ``Augmenter``; with ``concat_original``
@@ -123,9 +124,12 @@ class SupConSpeakerBrain(ResilientBrain):
             Embeddings [views * batch, 1, dim] in float32, outputs
             [views * batch, 1, classes] or None, relative lengths.
         """
+        training = stage == sb.Stage.TRAIN
+        if training:
+            # Who speaks where is found without a wait for the device.
+            self.labels_on_host = batch.spk_id_encoded.data
         batch = batch.to(self.device)
         wavs, lens = batch.sig
-        training = stage == sb.Stage.TRAIN
         if training and self._option("wav_augment") is not None:
             wavs, lens = self.hparams.wav_augment(wavs, lens)
         feats = self.modules.compute_features(wavs)
@@ -158,7 +162,7 @@ class SupConSpeakerBrain(ResilientBrain):
         embeddings, outputs, lens = predictions
         if stage != sb.Stage.TRAIN:
             self.validation_embeddings.append(embeddings.squeeze(1))
-            # The classes serve as well as the names.
+            # SpeechBrain's recipes validate with classes instead of names.
             self.validation_speakers.extend(
                 batch.spk_id
                 if hasattr(batch, "spk_id")
@@ -166,17 +170,9 @@ class SupConSpeakerBrain(ResilientBrain):
             )
             return embeddings.new_zeros(())
 
-        labels, _ = batch.spk_id_encoded
-        for name in ("wav_augment", "fea_augment"):
-            augmenter = self._option(name)
-            if augmenter is not None:
-                labels = augmenter.replicate_labels(labels)
+        labels = self._of_views(batch.spk_id_encoded.data)
         classification = self.hparams.compute_cost(outputs, labels, lens)
-        # DDP averages over the processes; a mean over all utterances weighs
-        # a process by how many it holds.
-        n_local = torch.tensor([float(len(labels))], device=labels.device)
-        share = n_local * world_size() / all_reduce_sum(n_local)
-        classification = classification * share.squeeze()
+        classification = classification * self._share_of_process(len(labels))
         if self._option("contrastive_loss") is None:
             return classification
 
@@ -186,8 +182,9 @@ class SupConSpeakerBrain(ResilientBrain):
             attention = self.hparams.attention(
                 embeddings, labels, classifier.weight
             )
-        contrastive = self.hparams.contrastive_loss(
-            embeddings, labels, attention
+        labels_on_host = self._of_views(self.labels_on_host)
+        contrastive = self._contrastive(
+            embeddings, labels, labels_on_host, attention
         )
         losses = [classification, contrastive]
         shared = embeddings
@@ -196,20 +193,53 @@ class SupConSpeakerBrain(ResilientBrain):
             shared = [p for p in encoder.parameters() if p.requires_grad]
         # Scaled as the backward pass will be: half precision would lose small
         # gradients. A common factor does not change the weights.
-        weights = self.hparams.balancer(
+        balance = self.hparams.balancer.balance(
             [self.scaler.scale(loss) for loss in losses], shared
         )
-        self._log_objectives(losses, weights, attention, labels)
+        self._log_objectives(losses, balance, attention, labels_on_host)
+        weights = balance.weights
         return weights[0] * classification + weights[1] * contrastive
+
+    def _of_views(self, labels):
+        """The labels of a batch, repeated for the augmenters' views of it."""
+        for name in ("wav_augment", "fea_augment"):
+            augmenter = self._option(name)
+            if augmenter is not None:
+                labels = augmenter.replicate_labels(labels)
+        return labels
+
+    def _share_of_process(self, n_local):
+        """DDP averages over the processes; a mean over all utterances weighs a
+        process by how many it holds."""
+        if world_size() == 1:
+            return 1.0
+        n_local = torch.full((), float(n_local), device=self.device)
+        return n_local * world_size() / all_reduce_sum(n_local)
+
+    def _contrastive(self, embeddings, labels, labels_on_host, attention):
+        """The contrastive loss; ours is told of the batch's speakers."""
+        loss = self.hparams.contrastive_loss
+        if isinstance(loss, SupConMarginLoss) and world_size() == 1:
+            groups = SpeakerGroups.of(labels_on_host.flatten())
+            return loss(embeddings, labels, attention, groups)
+        return loss(embeddings, labels, attention)
 
     def on_fit_batch_start(self, batch, should_step):
         """Sets what changes within an epoch."""
         super().on_fit_batch_start(batch, should_step)
-        _restart_recordings(self._option("wav_augment"))
         self.batch_values = {}
+        _restart_recordings(self._option("wav_augment"))
         done = self.epoch - 1 + (self.step - 1) / self.batches_per_epoch
+        self._set_margins(done)
+        self._set_learning_rate(done, should_step)
+
+    def _set_margins(self, done):
+        """To what they are after that many epochs."""
         if self._option("margin_warmup") is not None:
             self.hparams.margin_warmup.update(done)
+
+    def _set_learning_rate(self, done, should_step):
+        """By the epochs that are done, or as SpeechBrain's own schedules."""
         annealing = self._option("lr_annealing")
         if hasattr(annealing, "at"):
             rate = annealing.at(done)
@@ -276,7 +306,7 @@ class SupConSpeakerBrain(ResilientBrain):
             loss = self.train_stats.get(
                 "classification", self.train_stats["loss"]
             )
-            self.progress.point_out_divergence(epoch, loss, error_rate)
+            self.progress.warn_unless_learning(epoch, loss, error_rate)
             if self.checkpointer is not None:
                 self.checkpointer.save_and_keep_only(
                     meta={"EER": error_rate},
@@ -289,21 +319,21 @@ class SupConSpeakerBrain(ResilientBrain):
         """An entry that an experiment may leave out."""
         return getattr(self.hparams, name, otherwise)
 
-    def _log_objectives(self, losses, weights, attention, labels):
+    def _log_objectives(self, losses, balance, attention, labels_on_host):
         """What on_fit_batch_end adds to the epoch's means."""
-        _, counts = labels.unique(return_counts=True)
+        _, counts = labels_on_host.unique(return_counts=True)
         batch = {
             "classification": losses[0].detach(),
             "contrastive": losses[1].detach(),
-            "weight_classification": weights[0],
-            "weight_contrastive": weights[1],
-            "positive_pairs": (counts * (counts - 1)).sum() / 2,
+            "weight_classification": balance.weights[0],
+            "weight_contrastive": balance.weights[1],
+            "positive_pairs": (counts * (counts - 1)).sum().item() / 2,
         }
         if attention is not None:
             batch["attention"] = attention.detach().mean()
-        gram = getattr(self.hparams.balancer, "gram", None)
-        if gram is not None:
-            norms = gram.diagonal().sqrt() / self.scaler.get_scale()
+        if balance.gram is not None:
+            norms = balance.gram.diagonal().sqrt()
+            norms = norms / self.scaler.scale(torch.ones_like(norms[0]))
             batch["grad_norm_classification"] = norms[0]
             batch["grad_norm_contrastive"] = norms[1]
         self.batch_values = batch

@@ -26,7 +26,7 @@ class AtSpeed(Utterance):
     speed: float
 
 
-def at_speeds(utterances, speeds):
+def speed_copies(utterances, speeds):
     """Each utterance at each speed, whose voice is a speaker of its own.
 
     Played faster or slower, a voice has another pitch and other formants: it
@@ -53,7 +53,7 @@ def at_speeds(utterances, speeds):
     Example
     -------
     >>> ann = Utterance("a", 1.0, "a.wav", 0, 16000, "ann")
-    >>> [(u.ID, u.spk_id, u.speed) for u in at_speeds([ann], [1.0, 0.9])]
+    >>> [(u.ID, u.spk_id, u.speed) for u in speed_copies([ann], [1.0, 0.9])]
     [('a', 'ann', 1.0), ('a@0.9', 'ann@0.9', 0.9)]
     """
     good = isinstance(speeds, list) and all(

@@ -21,9 +21,9 @@ from speechbrain_scl.release.description import describe_training
 from speechbrain_scl.release.inference import save_inference_folder
 from speechbrain_scl.samplers import SpeakerBatchSampler
 from speechbrain_scl.training.crops import (
-    at_speeds,
     read_crop,
     read_crop_at_speed,
+    speed_copies,
 )
 from speechbrain_scl.training.finetuning import start_from
 
@@ -166,7 +166,7 @@ def dataio_prep(hparams):
         read_manifest(hparams[key])
         for key in ("train_annotation", "valid_annotation")
     )
-    train = at_speeds(train, hparams["speeds"])
+    train = speed_copies(train, hparams["speeds"])
     speakers = [utterance.spk_id for utterance in train]
     train_data, valid_data = (
         sb.dataio.dataset.DynamicItemDataset({u.ID: vars(u) for u in rows})
