@@ -176,7 +176,7 @@ class SupConMarginLoss(torch.nn.Module):
                 weights = _check_weights(weights, embeddings)
             if self.gather:
                 rows = [embeddings] + ([] if weights is None else [weights])
-                (embeddings, *rest), _ = gather_rows(*rows)
+                (embeddings, *rest), _ = gather_rows(*rows, sizes=groups.sizes)
                 weights = rest[0] if rest else None
 
             past, n_anchors = None, max(groups.n_anchors, 1)
