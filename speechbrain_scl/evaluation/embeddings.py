@@ -17,6 +17,7 @@ from speechbrain_scl.corpora.audio import READABLE, check_all
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.store import (
     file_digest,
+    of_one_dimension,
     read_cache,
     write_cache,
 )
@@ -163,7 +164,7 @@ def extract_embeddings(
         parts: _key(model_key, [digests[p] for p in parts], crops)
         for parts in utterances
     }
-    known = read_cache(cache)
+    known = of_one_dimension(read_cache(cache), keys.values(), cache)
     todo = [parts for parts in utterances if keys[parts] not in known]
     lengths = _lengths(todo, sample_rate)
     todo.sort(key=lambda parts: (lengths[parts], parts))
