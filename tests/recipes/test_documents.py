@@ -236,7 +236,7 @@ def test_the_notebook_is_the_tutorial_and_runs(place, environment, perform):
     script = runpy.run_path(str(docs / "notebook.py"))
     book = nbformat.read(docs / "tutorial.ipynb", as_version=4)
     assert book == script["notebook"](), "run python docs/notebook.py"
-    (place / "docs").mkdir()
+    (place / "docs").mkdir(exist_ok=True)
     client = nbclient.NotebookClient(book, timeout=300)
     with client.setup_kernel(cwd=str(place / "docs"), env=environment):
         for i, cell in enumerate(book.cells):
