@@ -1,5 +1,6 @@
 """A verification run: an encoder and trial lists to scores and a report."""
 
+import contextlib
 import functools
 import os
 import re
@@ -9,6 +10,7 @@ import numpy as np
 from speechbrain.utils.distributed import infer_device
 from speechbrain_scl.corpora.download import fetch_file
 from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots, report, scoring
 from speechbrain_scl.evaluation.calibration import (
@@ -33,6 +35,7 @@ from speechbrain_scl.evaluation.enrolment import (
 from speechbrain_scl.evaluation.pages.report import write_report
 from speechbrain_scl.evaluation.pages.training_log import find_training_log
 from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
+from speechbrain_scl.evaluation.processes import main_first
 from speechbrain_scl.evaluation.provenance import describe_run
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
 from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials
@@ -53,7 +56,8 @@ def verify(params, run_opts):
 
     Leaves in ``output_folder``: the scores (scores.txt, or one file per list),
     metrics.json, det.png, report.html, calibration.json where asked for, the
-    embeddings by name, and a cache of them.
+    embeddings by name, and a cache of them. Under torchrun the processes share
+    the embedding; the main one alone scores and writes.
 
     Arguments
     ---------
@@ -66,7 +70,8 @@ def verify(params, run_opts):
     Returns
     -------
     dict
-        List name -> its figures, as in metrics.json.
+        List name -> its figures, as in metrics.json; empty in all processes
+        but the main one.
 
     Raises
     ------
@@ -76,16 +81,17 @@ def verify(params, run_opts):
     """
     check_options(params)
     os.makedirs(params["output_folder"], exist_ok=True)
-    with only_run_in(params["output_folder"]):
+    alone = only_run_in(params["output_folder"])
+    with alone if rank() == 0 else contextlib.nullcontext():
         return _verify(params, run_opts)
 
 
 def _verify(params, run_opts):
     output = params["output_folder"]
-    lists = [
-        read_trials(fetch_file(source, output), params["trial_layout"])
-        for source in as_list(params["verification_file"], "verification_file")
-    ]
+    sources = as_list(params["verification_file"], "verification_file")
+    with main_first():
+        files = [fetch_file(source, output) for source in sources]
+    lists = [read_trials(file, params["trial_layout"]) for file in files]
     names = [trials.name for trials in lists]
     if len(set(names)) < len(names):
         raise UserError(
@@ -103,11 +109,12 @@ def _verify(params, run_opts):
         report.trial_speakers(trials, speaker_of)
     splits = _conditions(params, lists, speaker_of)
 
-    encoder = load_encoder(
-        params["pretrain_path"],
-        os.path.join(output, "models"),
-        run_opts.device or infer_device(),
-    )
+    with main_first():
+        encoder = load_encoder(
+            params["pretrain_path"],
+            os.path.join(output, "models"),
+            run_opts.device or infer_device(),
+        )
     embed = functools.partial(
         extract_embeddings,
         encoder,
@@ -118,7 +125,8 @@ def _verify(params, run_opts):
         crops=params["crops"],
     )
     vectors = embed(paths)
-    save_embeddings(params["embeddings_file"], vectors)
+    if rank() == 0:
+        save_embeddings(params["embeddings_file"], vectors)
     if params["enrolment"] == "mean":
         for model, utterances in models.items():
             if all(name in vectors for name in utterances):
@@ -127,6 +135,8 @@ def _verify(params, run_opts):
                 )
     score = _scorer(params, embed)
     calibrate = _calibration(params, embed, score, encoder.key)
+    if rank() > 0:
+        return {}
 
     metrics, scored, score_files = {}, {}, {}
     for trials, conditions in zip(lists, splits):
@@ -328,7 +338,10 @@ def _calibration(params, embed, score, model_key):
         model_key,
         kind,
     )
-    calibration.save(os.path.join(params["output_folder"], "calibration.json"))
+    if rank() == 0:
+        calibration.save(
+            os.path.join(params["output_folder"], "calibration.json")
+        )
     return calibration
 
 
