@@ -208,7 +208,6 @@ def training_file(recipe):
             rf"{PACKAGE}\.training\.checkpoints\.CompleteCheckpointer",
             "speechbrain.utils.checkpoints.Checkpointer",
         ),
-        ("; RESULTS.md compares", ""),
         (r"(?m)^# Noise and room impulse responses: .*\n# archive .*\n", ""),
     ):
         text = re.sub(old, new, text)
