@@ -46,7 +46,7 @@ INSTEAD = {f"{PACKAGE}.training.resilience": HERE / "resilience.py"}
 DROPPED = """inference_folder min_duration check_audio max_excluded pretrained
 speeds average_checkpoints n_speakers valid_speakers balance_at strict
 joined_duration cnceleb1_folder cnceleb2_folder spec_augment_prob drop_frames
-drop_bands fea_augment""".split()
+drop_bands fea_augment augmentation""".split()
 
 VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
 CNCELEB = "recipes/CNCeleb/SpeakerRec"
@@ -207,6 +207,11 @@ def training_file(recipe):
         (
             rf"{PACKAGE}\.training\.checkpoints\.CompleteCheckpointer",
             "speechbrain.utils.checkpoints.Checkpointer",
+        ),
+        (
+            rf"!new:{PACKAGE}\.training\.epoch_line\.EpochLogger\n"
+            r"(    save_file: .*\n)    number_of_epochs: .*\n    others: .*\n",
+            r"!new:speechbrain.utils.train_logger.FileTrainLogger\n\1",
         ),
         (r"(?m)^# Noise and room impulse responses: .*\n# archive .*\n", ""),
     ):
