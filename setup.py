@@ -24,6 +24,8 @@ tensorboard = ["tensorboard>=2.14"]
 onnx = ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.17"]
 # make docs
 docs = ["sphinx>=7", "myst-parser>=3"]
+# Recordings that soundfile does not read (m4a, amr, video, ...)
+ffmpeg = ["imageio-ffmpeg>=0.5"]
 test = [
     *demo,
     *docs,
@@ -31,6 +33,7 @@ test = [
     *torchjd,
     *kaldi,
     *tensorboard,
+    *ffmpeg,
     "pytest>=8,<10",
     "hypothesis>=6.100",
     "pytorch-metric-learning>=2.5,<3",
@@ -65,6 +68,7 @@ setup(
         "matplotlib>=3.8",
         "tqdm>=4.42",
         "huggingface_hub>=0.20",
+        "silero-vad>=5.1,<7",  # its weights ship in the package
     ],
     entry_points={
         "console_scripts": [
@@ -74,6 +78,7 @@ setup(
     extras_require={
         "demo": demo,
         "docs": docs,
+        "ffmpeg": ffmpeg,
         "kaldi": kaldi,
         "onnx": onnx,
         "tensorboard": tensorboard,

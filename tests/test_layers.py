@@ -21,6 +21,8 @@ memory
 losses attention balancing samplers
 corpora
 evaluation
+voices
+verifier
 training
 brain
 release
