@@ -68,7 +68,7 @@ setup(
         "matplotlib>=3.8",
         "tqdm>=4.42",
         "huggingface_hub>=0.20",
-        "silero-vad>=5.1,<7",  # its weights ship in the package
+        "silero-vad>=6.2,<7",  # its weights ship in the package
     ],
     entry_points={
         "console_scripts": [

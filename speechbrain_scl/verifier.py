@@ -4,7 +4,6 @@ import os
 import tempfile
 
 import numpy as np
-import torch
 
 from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.logger import get_logger
@@ -50,6 +49,7 @@ class SpeakerVerifier:
 
     Example
     -------
+    >>> import torch
     >>> def encoder(waveforms):  # as load() gets one from a folder
     ...     return torch.stack([waveforms.std(1), waveforms.mean(1)], 1)
     >>> encoder.sample_rate, encoder.key = 16000, "toy"
@@ -185,15 +185,10 @@ class SpeakerVerifier:
         Raises
         ------
         UserError
-            A name that is taken or none, or a recording without speech.
+            A name that is taken or none, or a recording that cannot be used.
         """
         self.check_name(name, replace)
         heard = self._listen_all(recordings)
-        for utterance in heard:
-            if utterance.speech == 0:
-                raise UserError(
-                    f"{utterance.warnings[0]}; enrol {name} without it"
-                )
         mean = mean_embedding([u.embedding for u in heard])
         self._voices[name] = Voice(mean, len(heard))
 
@@ -328,8 +323,10 @@ class SpeakerVerifier:
             recordings = [recordings]
         if not recordings:
             raise UserError("no recording is given")
-        heard = [self.listen(recording) for recording in recordings]
-        for utterance in heard:
-            for warning in utterance.warnings:
-                logger.warning("%s", warning)
+        heard = []
+        for recording in recordings:
+            heard.append(self.listen(recording))
+            if heard[-1] is not recording:  # its listener knows
+                for warning in heard[-1].warnings:
+                    logger.warning("%s", warning)
         return heard

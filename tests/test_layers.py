@@ -28,6 +28,7 @@ brain
 release
 training.run
 command_line
+__main__
 """
 PLACES = {
     place: line

@@ -77,8 +77,9 @@ def load_encoder(source, folder, device="cpu"):
         No such folder or device, or files in it that are damaged or hold
         code.
     """
-    source = KNOWN.get(source, source)
     is_folder = os.path.isdir(source)
+    if not is_folder:
+        source = KNOWN.get(source, source)
     if not is_folder and (
         source.startswith((".", "/", "results")) or source.count("/") != 1
     ):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from math import gcd
+from numbers import Real
 
 import numpy as np
 import soundfile
@@ -152,7 +153,7 @@ def _refuse(source):
 def _given(samples, rate):
     """Samples from memory, as those of a file."""
     name = "the array"
-    if isinstance(rate, bool) or not rate > 0 or rate != int(rate):
+    if not isinstance(rate, Real) or not rate >= 1 or rate != int(rate):
         raise UserError(f"{name}: its rate is {rate!r} instead of some Hz")
     if hasattr(samples, "detach"):
         samples = samples.detach().cpu()
