@@ -26,6 +26,8 @@ onnx = ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.17"]
 docs = ["sphinx>=7", "myst-parser>=3", "furo>=2024.8"]
 # docs/tutorial.ipynb, from docs/tutorial.md
 notebook = ["jupytext>=1.16", "nbclient>=0.10", "ipykernel>=6.29"]
+# Recordings that soundfile does not read (m4a, amr, video, ...)
+ffmpeg = ["imageio-ffmpeg>=0.5"]
 test = [
     *demo,
     *docs,
@@ -34,6 +36,7 @@ test = [
     *torchjd,
     *kaldi,
     *tensorboard,
+    *ffmpeg,
     "pytest>=8,<10",
     "hypothesis>=6.100",
     "pytorch-metric-learning>=2.5,<3",
@@ -70,6 +73,7 @@ setup(
         "jinja2>=3.1",
         "tqdm>=4.42",
         "huggingface_hub>=0.20",
+        "silero-vad>=6.2,<7",  # its weights ship in the package
     ],
     entry_points={
         "console_scripts": [
@@ -79,6 +83,7 @@ setup(
     extras_require={
         "demo": demo,
         "docs": docs,
+        "ffmpeg": ffmpeg,
         "notebook": notebook,
         "kaldi": kaldi,
         "onnx": onnx,
