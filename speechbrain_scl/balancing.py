@@ -118,19 +118,28 @@ class MinNormBalancer(torch.nn.Module):
 
     def __init__(self, normalize="none", preference=(1.0, 1.0)):
         super().__init__()
+        if normalize not in _NORMALIZE:
+            raise ValueError(
+                f"normalize={normalize!r}: choose one of {list(_NORMALIZE)}"
+            )
+        self.normalize = normalize
+        self.preference = preference
+        self.gram = None
+
+    @property
+    def preference(self):
+        """How much each objective is to count; a schedule may change it."""
+        return self._preference
+
+    @preference.setter
+    def preference(self, preference):
         if len(preference) != 2 or not all(
             0 < x < float("inf") for x in preference
         ):
             raise ValueError(
                 f"preference={preference}: two numbers above 0 are needed"
             )
-        if normalize not in _NORMALIZE:
-            raise ValueError(
-                f"normalize={normalize!r}: choose one of {list(_NORMALIZE)}"
-            )
-        self.normalize = normalize
-        self.preference = tuple(map(float, preference))
-        self.gram = None
+        self._preference = tuple(map(float, preference))
 
     def forward(self, losses, shared):
         """The weights of losses that were computed from ``shared``.

@@ -146,9 +146,7 @@ def test_utterances_come_from_different_sessions_wherever_they_can(
     sessions, or one with more utterances than the epoch has groups of his."""
     speakers, tags, p, k = corpus
     passes = {}
-    for batch in SpeakerBatchSampler(
-        speakers, p, k, seed, spread_over=tags
-    ):
+    for batch in SpeakerBatchSampler(speakers, p, k, seed, spread_over=tags):
         for i in range(0, len(batch), k):
             group = batch[i : i + k]
             passes.setdefault(speakers[group[0]], []).append(group)
