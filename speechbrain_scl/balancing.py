@@ -213,18 +213,27 @@ class MinimumNorm:
     """
 
     def __init__(self, normalize="none", preference=(1.0, 1.0)):
+        if normalize not in _NORMALIZE:
+            raise ValueError(
+                f"normalize={normalize!r}: choose one of {list(_NORMALIZE)}"
+            )
+        self.normalize = normalize
+        self.preference = preference
+
+    @property
+    def preference(self):
+        """How much each objective is to count; a schedule may change it."""
+        return self._preference
+
+    @preference.setter
+    def preference(self, preference):
         if len(preference) != 2 or not all(
             0 < x < float("inf") for x in preference
         ):
             raise ValueError(
                 f"preference={preference}: two numbers above 0 are needed"
             )
-        if normalize not in _NORMALIZE:
-            raise ValueError(
-                f"normalize={normalize!r}: choose one of {list(_NORMALIZE)}"
-            )
-        self.normalize = normalize
-        self.preference = tuple(map(float, preference))
+        self._preference = tuple(map(float, preference))
 
     def __call__(self, gram, losses=None):
         """The weights.
@@ -326,6 +335,15 @@ class MinNormBalancer(Balancer):
 
     def __init__(self, normalize="none", preference=(1.0, 1.0)):
         super().__init__(MinimumNorm(normalize, preference))
+
+    @property
+    def preference(self):
+        """The weighting's; a schedule may change it."""
+        return self.weighting.preference
+
+    @preference.setter
+    def preference(self, preference):
+        self.weighting.preference = preference
 
     def balance(self, losses, shared):
         """As ``Balancer``'s, with the losses' means over the processes.

@@ -38,6 +38,8 @@ class SupConSpeakerBrain(ResilientBrain):
     - ``compute_cost``: the classification loss of (outputs, labels, lengths);
     - ``contrastive_loss``: e.g. ``SupConMarginLoss``; none where it lacks or
       is null, as all that follow but ``verification_error``;
+    - ``contrastive_projection``: a module that the contrastive loss sees the
+      embeddings through; the Brain trains and saves it;
     - ``attention``: e.g. ``ClassAwareAttention``;
     - ``balancer``: a ``balancing.Balancer``, e.g. ``MinNormBalancer``;
     - ``balance_at``: embedding (default) or parameters (of the encoder: exact
@@ -49,12 +51,13 @@ class SupConSpeakerBrain(ResilientBrain):
       (error rate, threshold), e.g. ``evaluation.metrics.eer``;
     - ``lr_annealing``: as in any recipe, or of ``training.schedules``;
     - ``margin_warmup``: e.g. ``training.schedules.MarginWarmup``;
+    - ``preference_course``: e.g. ``training.schedules.PreferenceCourse``;
     - ``average_checkpoints``: how many of the best to keep, 1 where it lacks;
     - ``train_logger``: as in any recipe.
 
     Arguments
     ---------
-    *args, **kwargs
+    modules, opt_class, hparams, run_opts, checkpointer
         Those of ``speechbrain.core.Brain``.
 
     Example
@@ -108,6 +111,22 @@ class SupConSpeakerBrain(ResilientBrain):
     # Of a loader that was made elsewhere; schedules then go by whole epochs.
     batches_per_epoch = float("inf")
 
+    def __init__(
+        self,
+        modules=None,
+        opt_class=None,
+        hparams=None,
+        run_opts=None,
+        checkpointer=None,
+    ):
+        projection = (hparams or {}).get("contrastive_projection")
+        if projection is not None:
+            name = "contrastive_projection"
+            modules = {**modules, name: projection}
+            if checkpointer is not None:
+                checkpointer.add_recoverable(name, projection)
+        super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
+
     def compute_forward(self, batch, stage):
         """Waveforms to embeddings and, in training, class outputs.
 
@@ -136,9 +155,12 @@ class SupConSpeakerBrain(ResilientBrain):
         feats = self.modules.mean_var_norm(feats, lens)
         if training and self._option("fea_augment") is not None:
             feats, lens = self.hparams.fea_augment(feats, lens)
-        # Both objectives, and the balance between them, start here in float32.
+        # From here on all is float32, at any precision of the encoder.
         embeddings = self.modules.embedding_model(feats).float()
-        outputs = self.modules.classifier(embeddings) if training else None
+        outputs = None
+        if training:
+            with self._float32():
+                outputs = self.modules.classifier(embeddings)
         return embeddings, outputs, lens
 
     def compute_objectives(self, predictions, batch, stage):
@@ -183,9 +205,11 @@ class SupConSpeakerBrain(ResilientBrain):
                 embeddings, labels, classifier.weight
             )
         labels_on_host = self._of_views(self.labels_on_host)
-        contrastive = self._contrastive(
-            embeddings, labels, labels_on_host, attention
-        )
+        seen = embeddings
+        if self._option("contrastive_projection") is not None:
+            with self._float32():
+                seen = self.modules.contrastive_projection(embeddings)
+        contrastive = self._contrastive(seen, labels, labels_on_host, attention)
         losses = [classification, contrastive]
         shared = embeddings
         if self._option("balance_at") == "parameters":
@@ -230,22 +254,23 @@ class SupConSpeakerBrain(ResilientBrain):
         self.batch_values = {}
         _restart_recordings(self._option("wav_augment"))
         done = self.epoch - 1 + (self.step - 1) / self.batches_per_epoch
-        self._set_margins(done)
-        self._set_learning_rate(done, should_step)
+        self._update_objectives(done)
+        self._update_learning_rate(done, should_step)
 
-    def _set_margins(self, done):
-        """To what they are after that many epochs."""
+    def _update_objectives(self, done):
+        """Margins and preferences, ``done`` epochs into the training."""
         if self._option("margin_warmup") is not None:
             self.hparams.margin_warmup.update(done)
+        if self._option("preference_course") is not None:
+            self.hparams.preference_course.update(done)
 
-    def _set_learning_rate(self, done, should_step):
-        """By the epochs that are done, or as SpeechBrain's own schedules."""
+    def _update_learning_rate(self, done, should_step):
+        """As the schedule wants it: by time, by optimiser step, or not yet."""
         annealing = self._option("lr_annealing")
         if hasattr(annealing, "at"):
             rate = annealing.at(done)
             sb.nnet.schedulers.update_learning_rate(self.optimizer, rate)
         elif should_step and hasattr(annealing, "on_batch_end"):
-            # SpeechBrain's per-batch schedules: once per optimiser step
             annealing.on_batch_end(self.optimizer)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
@@ -314,6 +339,12 @@ class SupConSpeakerBrain(ResilientBrain):
                     num_to_keep=self._option("average_checkpoints", 1),
                 )
         super().on_stage_end(stage, stage_loss, epoch)
+
+    def _float32(self):
+        """Autocast off: half precision costs a classifier of many classes up
+        to some per cent of its gradient."""
+        device_type = torch.device(self.device).type
+        return torch.autocast(device_type, enabled=False)
 
     def _option(self, name, otherwise=None):
         """An entry that an experiment may leave out."""

@@ -217,14 +217,14 @@ class SpeakerBatchSampler(Sampler):
         groups = [order[first::n_groups] for first in range(n_groups)]
         for group in groups:
             while len(group) < self.utterances_per_speaker:
-                sessions_there = [of[i] for i in group]
-                group.append(
-                    min(
-                        rng.permutation(own).tolist(),
-                        key=lambda i: (
-                            group.count(i),
-                            sessions_there.count(of[i]),
-                        ),
-                    )
-                )
+                group.append(_least_like(group, rng.permutation(own), of))
         return [groups[i] for i in rng.permutation(n_groups)]
+
+
+def _least_like(group, candidates, session_of):
+    """The candidate, and then the session, that a group has least often."""
+    sessions = [session_of[i] for i in group]
+    return min(
+        candidates.tolist(),
+        key=lambda i: (group.count(i), sessions.count(session_of[i])),
+    )

@@ -46,7 +46,8 @@ INSTEAD = {f"{PACKAGE}.training.resilience": HERE / "resilience.py"}
 DROPPED = """inference_folder min_duration check_audio max_excluded pretrained
 speeds average_checkpoints n_speakers valid_speakers balance_at strict
 joined_duration cnceleb1_folder cnceleb2_folder spec_augment_prob drop_frames
-drop_bands fea_augment augmentation""".split()
+drop_bands fea_augment augmentation spread_over metadata preference_course
+contrastive_projection""".split()
 
 VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
 CNCELEB = "recipes/CNCeleb/SpeakerRec"

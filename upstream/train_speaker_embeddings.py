@@ -16,17 +16,16 @@ Reference
 """
 
 import os
-import random
 import sys
 
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
 import speechbrain as sb
-from speechbrain.dataio import audio_io
 from speechbrain.utils.distributed import run_on_main
 from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.samplers import SpeakerBatchSampler
+from speechbrain_scl.training.data import UtteranceDataset, add_items
 
 
 def dataio_prep(hparams):
@@ -39,69 +38,20 @@ def dataio_prep(hparams):
 
     Returns
     -------
-    train_data, valid_data : DynamicItemDataset
-        Random crops for training, the beginnings for validation.
+    train_data, valid_data : UtteranceDataset
+        Random crops for training, middle crops for validation.
     speakers : list of str
         The speaker of each training utterance.
     """
     train_data, valid_data = (
-        sb.dataio.dataset.DynamicItemDataset.from_csv(
+        UtteranceDataset.from_csv(
             csv_path=path,
             replacements={"data_root": hparams["data_folder"]},
         )
         for path in (hparams["train_annotation"], hparams["valid_annotation"])
     )
-
-    def crop(wav, start, stop, seconds, draw):
-        """So many samples of an utterance; a short one is repeated."""
-        start, stop = int(start), int(stop)
-        length = int(seconds * hparams["sample_rate"])
-        offset = draw(max(stop - start - length, 0))
-        sig, _ = audio_io.load(
-            wav,
-            frame_offset=start + offset,
-            num_frames=min(length, stop - start),
-        )
-        sig = sig.mean(0)
-        return sig.repeat(-(-length // len(sig)))[:length]
-
-    @sb.utils.data_pipeline.takes("wav", "start", "stop")
-    @sb.utils.data_pipeline.provides("sig")
-    def random_crop(wav, start, stop):
-        return crop(
-            wav,
-            start,
-            stop,
-            hparams["sentence_len"],
-            lambda most: random.randint(0, most),
-        )
-
-    @sb.utils.data_pipeline.takes("wav", "start", "stop")
-    @sb.utils.data_pipeline.provides("sig")
-    def first_crop(wav, start, stop):
-        return crop(wav, start, stop, hparams["valid_len"], lambda most: 0)
-
-    label_encoder = sb.dataio.encoder.CategoricalEncoder()
-
-    @sb.utils.data_pipeline.takes("spk_id")
-    @sb.utils.data_pipeline.provides("spk_id", "spk_id_encoded")
-    def label_pipeline(spk_id):
-        yield spk_id
-        yield label_encoder.encode_sequence_torch([spk_id])
-
-    train_data.add_dynamic_item(random_crop)
-    train_data.add_dynamic_item(label_pipeline)
-    label_encoder.load_or_create(
-        path=os.path.join(hparams["save_folder"], "label_encoder.txt"),
-        from_didatasets=[train_data],
-        output_key="spk_id",
-    )
-    train_data.set_output_keys(["id", "sig", "spk_id_encoded"])
-    # The held-out speakers are no classes.
-    valid_data.add_dynamic_item(first_crop)
-    valid_data.set_output_keys(["id", "sig", "spk_id"])
-
     speakers = [row["spk_id"] for row in train_data.data.values()]
+    add_items(train_data, valid_data, speakers, hparams)
     return train_data, valid_data, speakers
 
 
