@@ -64,7 +64,7 @@ def test_scores_are_speechbrains(untrained, verifier, spoken, tmp_path):
 
 def test_a_threshold_decides(untrained, spoken):
     cosine = SpeakerVerifier.load(untrained).verify(*spoken[:2]).cosine
-    for threshold in (cosine - 0.01, cosine + 0.01):
+    for threshold in (cosine - 0.01, min(cosine + 0.01, 1.0)):
         found = SpeakerVerifier.load(untrained, threshold=threshold).verify(
             *spoken[:2]
         )
