@@ -184,7 +184,9 @@ class MinimumNorm:
     vector between g_k / n_k instead, with n_k = ``|g_k|`` (``l2``) or n_k the
     value of the loss (``loss``), and gives the weights that make the weighted
     sum of the *raw* gradients point along it: alpha_k / n_k over their sum.
-    So it stays a direction in which no objective rises.
+    So it stays a direction in which no objective rises, to first order and in
+    the space of ``shared``: at the parameters behind an embedding, and after
+    Adam, clipping or weight decay, one may.
 
     Where exactly one gradient is zero (a batch without a positive pair), the
     shortest vector is zero and would stop the training of the other objective
