@@ -24,6 +24,14 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 SERIES = ("losses", "voxceleb", "cnceleb")  # each builds on those before
 
+# Links of the recipe of CN-Celeb, and what they point to
+CNCELEB = "recipes/CNCeleb/SpeakerRec"
+SCRIPT = "train_speaker_embeddings_scl.py"
+LINKS = {
+    f"{CNCELEB}/cnceleb_prepare.py": "../cnceleb_prepare.py",
+    f"{CNCELEB}/{SCRIPT}": f"../../VoxCeleb/SpeakerRec/{SCRIPT}",
+}
+
 AUTHOR = "The speechbrain_scl contributors 2026"
 # What SpeechBrain's dataio/sampler.py has at its top level, with os added
 SAMPLER_NAMES = {"np", "os", "Sampler"}
@@ -130,11 +138,11 @@ def planned(checkout, series):
     for name in SERIES[: SERIES.index(series) + 1]:
         folder = HERE / name
         for source in sorted(folder.glob("*/**/*")):
-            target = checkout / source.relative_to(folder)
-            if source.is_symlink():
-                files[target] = Path(source.readlink())
-            elif source.is_file():
+            if source.is_file():
+                target = checkout / source.relative_to(folder)
                 files[target] = source.read_text("utf-8")
+    if series == "cnceleb":
+        files.update({checkout / at: Path(to) for at, to in LINKS.items()})
     differ = [
         str(target.relative_to(checkout))
         for target, content in files.items()
