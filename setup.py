@@ -23,14 +23,20 @@ tensorboard = ["tensorboard>=2.14"]
 # speechbrain-scl export
 onnx = ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.17"]
 # make docs
-docs = ["sphinx>=7", "myst-parser>=3"]
+docs = ["sphinx>=7", "myst-parser>=3", "furo>=2024.8"]
+# docs/tutorial.ipynb, from docs/tutorial.md
+notebook = ["jupytext>=1.16", "nbclient>=0.10", "ipykernel>=6.29"]
+# Recordings that soundfile does not read (m4a, amr, video, ...)
+ffmpeg = ["imageio-ffmpeg>=0.5"]
 test = [
     *demo,
     *docs,
+    *notebook,
     *onnx,
     *torchjd,
     *kaldi,
     *tensorboard,
+    *ffmpeg,
     "pytest>=8,<10",
     "hypothesis>=6.100",
     "pytorch-metric-learning>=2.5,<3",
@@ -47,6 +53,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["speechbrain_scl", "speechbrain_scl.*"]),
+    package_data={"speechbrain_scl.evaluation.pages": ["templates/*.html"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         # torchaudio's last release is 2.11 and binds to torch 2.11.
@@ -63,8 +70,10 @@ setup(
         "scikit-learn>=1.4",
         "soundfile>=0.12.1",
         "matplotlib>=3.8",
+        "jinja2>=3.1",
         "tqdm>=4.42",
         "huggingface_hub>=0.20",
+        "silero-vad>=6.2,<7",  # its weights ship in the package
     ],
     entry_points={
         "console_scripts": [
@@ -74,6 +83,8 @@ setup(
     extras_require={
         "demo": demo,
         "docs": docs,
+        "ffmpeg": ffmpeg,
+        "notebook": notebook,
         "kaldi": kaldi,
         "onnx": onnx,
         "tensorboard": tensorboard,

@@ -19,6 +19,7 @@ import multiprocessing
 import statistics
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -139,19 +140,50 @@ def main():
     print(f"written to {args.output}")
 
 
+class Comparison(NamedTuple):
+    """Median seconds of a step, quartiles of full / stock, peaks."""
+
+    stock: float
+    full: float
+    quartiles: tuple
+    stock_peak: str
+    full_peak: str
+
+
 def measure(args, mode):
     """The table's row of a mode."""
     torch.set_num_threads(args.threads)
+    found = compare(args, mode)
+    with FlopCounterMode(display=False) as counter:
+        Step(args, mode.removesuffix("-compiled"), parts())(*batch_of(args))
+    low, middle, high = found.quartiles
+    return (
+        f"| {args.channels} | {args.utterances} x {args.views} | {mode} | "
+        f"{found.stock:.3g} s | {found.full:.3g} s | {middle:.3f} "
+        f"({low:.3f} to {high:.3f}) | {counter.get_total_flops() / 1e12:.3g} | "
+        f"{found.stock_peak} | {found.full_peak} |"
+    )
+
+
+def batch_of(args):
+    """Waveforms and labels, two utterances a speaker."""
     n = args.utterances
     speakers = torch.randint(args.speakers, (n // 2,)).repeat_interleave(2)
     labels = speakers.repeat(args.views)
     waveforms = torch.randn(len(labels), int(args.seconds * SAMPLE_RATE))
-    batch = waveforms.to(args.device), labels.to(args.device)
-    parts = ClassAwareAttention(10.0), SupConMarginLoss(), MinNormBalancer("l2")
+    return waveforms.to(args.device), labels.to(args.device)
+
+
+def parts():
+    """What the full objective adds."""
+    return ClassAwareAttention(10.0), SupConMarginLoss(), MinNormBalancer("l2")
+
+
+def compare(args, mode):
+    """Stock and full steps in turn."""
+    batch = batch_of(args)
     stock, peak = warmed_up(args, mode, None, batch)
-    full, full_peak = warmed_up(args, mode, parts, batch)
-    with FlopCounterMode(display=False) as counter:
-        Step(args, mode.removesuffix("-compiled"), parts)(*batch)
+    full, full_peak = warmed_up(args, mode, parts(), batch)
     times = []
     for i in range(args.pairs):
         # Whoever goes second finds another cache: take turns.
@@ -161,13 +193,15 @@ def measure(args, mode):
             first, second = seconds(stock, *batch), seconds(full, *batch)
         times.append((first, second))
     ratios = sorted(second / first for first, second in times)
-    low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-    stock_s, full_s = (statistics.median(t) for t in zip(*times, strict=True))
-    return (
-        f"| {args.channels} | {n} x {args.views} | {mode} | {stock_s:.3g} s | "
-        f"{full_s:.3g} s | {statistics.median(ratios):.3f} "
-        f"({low:.3f} to {high:.3f}) | {counter.get_total_flops() / 1e12:.3g} | "
-        f"{peak} | {full_peak} |"
+    return Comparison(
+        *(statistics.median(t) for t in zip(*times, strict=True)),
+        (
+            ratios[len(ratios) // 4],
+            statistics.median(ratios),
+            ratios[-1 - len(ratios) // 4],
+        ),
+        peak,
+        full_peak,
     )
 
 

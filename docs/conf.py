@@ -8,7 +8,7 @@ HERE = Path(__file__).resolve().parent
 
 # A page for each module
 write_api_pages(
-    ["--force", "--separate", "--module-first", "-q"]
+    ["--force", "--separate", "--module-first", "--no-toc", "-q"]
     + ["-o", str(HERE / "api"), str(HERE.parent / "speechbrain_scl")]
 )
 
@@ -20,6 +20,8 @@ extensions = [
     "myst_parser",
 ]
 autodoc_member_order = "bysource"
-html_theme = "alabaster"
+html_theme = "furo"
+html_title = "speechbrain_scl"
+html_show_copyright = False
 # Links of the pages to files of the repository
 suppress_warnings = ["myst.xref_missing"]

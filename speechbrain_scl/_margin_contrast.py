@@ -8,7 +8,6 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from speechbrain_scl._margin_terms import negatives_of, positives_of, slopes_of
 
@@ -73,17 +72,35 @@ class _WithGradients(torch.autograd.Function):
     @staticmethod
     def forward(ctx, value, embeddings, weights, *gradients):
         """The value."""
-        ctx.save_for_backward(*gradients)
+        ctx.save_for_backward(embeddings, weights, *gradients)
         return value.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output):
         """The gradients, scaled."""
+        *inputs, grad_z, grad_weights = ctx.saved_tensors
         gradients = [
-            g if g is None else grad_output * g for g in ctx.saved_tensors
+            g if g is None else _DifferentiableOnce.apply(grad_output * g, x)
+            for g, x in zip((grad_z, grad_weights), inputs, strict=True)
         ]
         return (None, *gradients, None, None)
+
+
+class _DifferentiableOnce(torch.autograd.Function):
+    """A gradient whose own gradient is not known."""
+
+    @staticmethod
+    def forward(ctx, gradient, of):
+        """The gradient."""
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        """Refuses."""
+        raise RuntimeError(
+            "SupConMarginLoss can be differentiated once, not twice: its "
+            "gradient is computed with it, as a constant"
+        )
 
 
 def _sum_and_gradients(
@@ -106,7 +123,10 @@ def _sum_and_gradients(
     attention = met_weights
     if weights is not None and options.attention_on == "negatives":
         attention = met_weights.log()
+    chords = _chords(z, groups.widest)
     total = z.new_zeros(())
+    # The slopes of the pairs of one speaker, as in _chords.
+    own_slopes = torch.zeros_like(chords)
     grad_z = torch.zeros_like(z) if wants_z else None
     grad_weights = torch.zeros_like(weights) if wants_weights else None
 
@@ -117,11 +137,20 @@ def _sum_and_gradients(
             of_pairs = torch.minimum(attention[rows, None], attention)
         own = z[rows]
         value, slopes, pairs = _block_loss(
-            own, met, of_pairs, columns, options, wants_weights
+            own,
+            met,
+            of_pairs,
+            columns,
+            chords,
+            own_slopes,
+            options,
+            wants_weights,
         )
         total += value
-        if wants_z:
+        if wants_z and len(rows) == len(met):
             # cos_ij = z_i . z_j, so both ends receive.
+            grad_z = (slopes + slopes.T) @ z
+        elif wants_z:
             grad_z.index_add_(0, rows, slopes @ met)
             grad_z.addmm_(slopes[:, :batch].T, own)
         if wants_weights:
@@ -134,6 +163,7 @@ def _sum_and_gradients(
             grad_weights += (pairs * (1 - to_anchor))[:, :batch].sum(0)
 
     if wants_z:
+        _turn_own(grad_z, z, own_slopes)
         # Only what turns the unit vector reaches the embedding.
         grad_z -= z * (z * grad_z).sum(1, keepdim=True)
         for factor in length:
@@ -145,8 +175,12 @@ def _sum_and_gradients(
     return total, *unsorted
 
 
-def _block_loss(anchors, met, attention, columns, options, wants_pairs):
+def _block_loss(
+    anchors, met, attention, columns, chords, own_slopes, options, wants_pairs
+):
     """L of a block of anchors, its slopes in the cosines and in A_ia.
+
+    The slopes of the pairs of one speaker are added to ``own_slopes``.
 
     Shapes: logits, attention and the slopes [rows, B + M]; what concerns the
     anchor's own speaker [rows, width (+ M)]. As few passes over the large
@@ -154,8 +188,7 @@ def _block_loss(anchors, met, attention, columns, options, wants_pairs):
     the log domain.
     """
     logits = (anchors / options.temperature) @ met.T
-    cos = columns.own(logits).mul_(options.temperature).clamp_(-1.0, 1.0)
-    sin = ((1.0 - cos) * (1.0 + cos)).sqrt_()
+    cos, sin = columns.own_angles(chords, logits, options.temperature)
     own_attention = None if attention is None else columns.own(attention)
     negatives = negatives_of(logits, attention, columns, options, wants_pairs)
     positives = positives_of(
@@ -165,7 +198,7 @@ def _block_loss(anchors, met, attention, columns, options, wants_pairs):
     slopes, pairs = slopes_of(
         negatives, attention, positives.log_inverse_d, options, wants_pairs
     )
-    columns.put_own(slopes, positives.slopes)
+    columns.add_slopes(own_slopes, slopes, positives.slopes)
     if wants_pairs:
         columns.put_own(pairs, positives.pairs)
     return positives.losses.sum(), slopes, pairs
@@ -186,6 +219,10 @@ class Columns:
         inside = width < groups.size[rows]
         self.columns = (groups.start[rows] + width).where(inside, rows)
         self.no_pair = self.columns == rows
+        # Where the pair stands in _chords.
+        apart = (self.columns - rows).abs_()
+        first = torch.minimum(self.columns, rows)
+        self.places = apart.mul_(len(groups.labels)).add_(first)
         self.past = None
         if past is not None:
             same = groups.labels[rows] == past.labels
@@ -202,6 +239,29 @@ class Columns:
         if self.past is not None and self.past.positives:
             found = torch.cat([found, matrix[:, self.batch :]], 1)
         return found
+
+    def own_angles(self, chords, logits, temperature):
+        """Cosine and sine of the pairs of ``own``."""
+        sin_half = chords.take(self.places).mul_(0.5).clamp_max_(1.0)
+        square = sin_half * sin_half
+        sin = (1.0 - square).sqrt_().mul_(sin_half).mul_(2.0)
+        cos = square.mul_(-2.0).add_(1.0)
+        if self.past is not None and self.past.positives:
+            past = (logits[:, self.batch :] * temperature).clamp_(-1.0, 1.0)
+            # The rounding of a product of matrices hides smaller angles.
+            floor = 2.0 * math.sqrt(torch.finfo(past.dtype).eps)
+            past_sin = ((1.0 - past) * (1.0 + past)).sqrt_().clamp_min_(floor)
+            cos, sin = torch.cat([cos, past], 1), torch.cat([sin, past_sin], 1)
+        return cos, sin
+
+    def add_slopes(self, own_slopes, slopes, values):
+        """The slopes of the pairs of ``own`` where they belong."""
+        width = self.columns.shape[1]
+        own_slopes.view(-1).index_add_(
+            0, self.places.flatten(), values[:, :width].flatten()
+        )
+        if self.past is not None and self.past.positives:
+            slopes[:, self.batch :] += values[:, width:]
 
     def put_own(self, matrix, values):
         """Adds to those entries, which are 0 where the values are not."""
@@ -223,6 +283,46 @@ class Columns:
         logits.scatter_(1, self.columns, -math.inf)
         if self.past is not None:
             logits[:, self.batch :].masked_fill_(self.hidden_past, -math.inf)
+
+
+def _chords(z, widest):
+    """The chord of each sample with its next ones, [widest, B].
+
+    Row k holds |z_i+k - z_i|, entry by entry: no close pair loses its angle in
+    rounding, and none in the TF32 in which a GPU may multiply matrices.
+    """
+    parts = [z.new_zeros(1, z.shape[0])]
+    for first, last in _steps(z, widest):
+        turns = _next_ones(z, first, last) - z
+        parts.append(torch.linalg.vector_norm(turns, dim=2))
+    return torch.cat(parts)
+
+
+def _turn_own(grad_z, z, own_slopes):
+    """Adds what the pairs of one speaker, as in ``_chords``, add.
+
+    d cos_ij / d z_i = z_j, or, as only what turns z_i counts, z_j - z_i.
+    """
+    for first, last in _steps(z, len(own_slopes)):
+        turns = _next_ones(z, first, last) - z
+        turns *= own_slopes[first:last, :, None]
+        grad_z += turns.sum(0)
+        for k in range(first, last):
+            grad_z[k:] -= turns[k - first, :-k]
+
+
+def _steps(z, widest):
+    """1 ... widest - 1 in steps that bound the memory."""
+    step = max(1, 2**22 // max(z.numel(), 1))
+    for first in range(1, widest, step):
+        yield first, min(first + step, widest)
+
+
+def _next_ones(z, first, last):
+    """z[i + k] for each k from first to before last, zero past the end."""
+    n, dim = z.shape
+    padded = torch.nn.functional.pad(z, (0, 0, 0, last))
+    return padded.as_strided((last - first, n, dim), (dim, dim, 1), first * dim)
 
 
 def _unit(x):

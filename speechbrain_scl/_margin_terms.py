@@ -189,8 +189,8 @@ def add_margin(cos, sin, options):
     """cos(theta + m), monotone over the whole circle, and its slope in cos.
 
     The slope holds cos / sin(theta), infinite at theta = 0; what reaches the
-    embedding is that times sin(theta), so a floor under the sine bounds it
-    without touching any other angle.
+    embedding is that times the chord, so that a floor under the sine touches
+    identical embeddings only.
 
     Arguments
     ---------
@@ -208,7 +208,7 @@ def add_margin(cos, sin, options):
         return cos - options.margin, torch.ones_like(cos)
     cos_m, sin_m = math.cos(options.margin), math.sin(options.margin)
     margined = (cos * cos_m).sub_(sin, alpha=sin_m)
-    floor = 2.0 * math.sqrt(torch.finfo(cos.dtype).eps)
+    floor = torch.finfo(cos.dtype).eps
     slope = (cos / sin.clamp_min(floor)).mul_(sin_m).add_(cos_m)
     past_pi = cos < -cos_m
     margined = torch.where(past_pi, cos + (cos_m - 1.0), margined)

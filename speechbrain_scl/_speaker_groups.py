@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from speechbrain_scl.distributed import gather_rows, world_size
+from speechbrain_scl.distributed import gather_rows, rows_of_all, world_size
 
 
 class SpeakerGroups(NamedTuple):
@@ -23,6 +23,7 @@ class SpeakerGroups(NamedTuple):
     anchors: torch.Tensor  # those of them that have a positive
     n_anchors: int  # on all processes
     widest: int  # the samples of the most frequent speaker
+    sizes: list[int]  # the samples of each process
 
     @classmethod
     def of(cls, labels, gather=False):
@@ -46,8 +47,10 @@ class SpeakerGroups(NamedTuple):
         >>> groups.order, groups.anchors, groups.widest
         (tensor([1, 0, 2]), tensor([1, 2]), 2)
         """
+        sizes = [len(labels)]
         if gather:
-            (labels,), where = gather_rows(labels)
+            sizes = rows_of_all(len(labels), labels.device)
+            (labels,), where = gather_rows(labels, sizes=sizes)
         device, labels = labels.device, labels.cpu()
         labels, order = labels.sort(stable=True)
         start = torch.searchsorted(labels, labels)
@@ -61,7 +64,7 @@ class SpeakerGroups(NamedTuple):
             local = local[is_local]
             anchors = anchors[is_local[anchors]]
         parts = order, labels, start, size, local, anchors
-        return cls(*parts, n_anchors, widest).to(device)
+        return cls(*parts, n_anchors, widest, sizes).to(device)
 
     def to(self, device):
         """The same on another device.

@@ -92,9 +92,16 @@ class ClassAwareAttention(torch.nn.Module):
         -------
         torch.Tensor
             a_i in (0, 1], [N], float32 (float64 for float64 embeddings).
+
+        Raises
+        ------
+        ValueError
+            Labels that are no integers below C, or not N. (On a GPU, where
+            looking would be waiting, a label too large stops its program.)
         """
+        _check_labels(labels, len(embeddings))
         embeddings = embeddings.flatten(1)
-        labels = labels.flatten()
+        labels = labels.flatten().long()
         if self.detach:
             embeddings, class_weights = (
                 embeddings.detach(),
@@ -107,7 +114,7 @@ class ClassAwareAttention(torch.nn.Module):
                 embeddings, class_weights.to(embeddings.dtype)
             )
             log_fit = F.log_softmax(self.scale * cosines, dim=1)
-            log_a = log_fit.gather(1, labels[:, None]).squeeze(1)
+            log_a = _own_class(log_fit, labels)
             if self.rescale == "best_class":
                 log_a = log_a - log_fit.amax(1)
             elif self.rescale == "max":
@@ -134,6 +141,33 @@ class ClassAwareAttention(torch.nn.Module):
             f"scale={self.scale}, rescale={self.rescale}, "
             f"detach={self.detach}, gather={self.gather}"
         )
+
+
+def _check_labels(labels, n):
+    if not isinstance(labels, torch.Tensor):
+        kind = type(labels).__name__
+        raise ValueError(f"labels must be a torch.Tensor, not {kind}")
+    if labels.dtype == torch.bool or labels.is_floating_point():
+        raise ValueError(f"labels must be integers, not {labels.dtype}")
+    if labels.numel() != n:
+        raise ValueError(
+            f"labels must be [{n}] or [{n}, 1], not {list(labels.shape)}"
+        )
+
+
+def _own_class(values, labels):
+    """[N, C], [N] -> [N]; on a CPU a label out of range is an error."""
+    try:
+        return values.gather(1, labels[:, None]).squeeze(1)
+    except RuntimeError as error:
+        n_classes = values.shape[1]
+        wrong = labels[(labels < 0) | (labels >= n_classes)].tolist()
+        if not wrong:
+            raise
+        raise ValueError(
+            f"labels must lie in 0 ... {n_classes - 1}, as there are "
+            f"{n_classes} class vectors, not {wrong[0]}"
+        ) from error
 
 
 def class_cosines(embeddings, class_weights):

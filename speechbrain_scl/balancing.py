@@ -1,4 +1,11 @@
-"""Weights that balance several objectives by their gradients."""
+"""Weights that balance several objectives by their gradients.
+
+A weighting turns the Gramian of the gradients (their dot products) into
+weights; ``Balancer`` finds the Gramian and hands it over. TorchJD draws the
+same line, so that its weightings fit here.
+"""
+
+from typing import NamedTuple
 
 import torch
 
@@ -7,7 +14,86 @@ from speechbrain_scl.distributed import all_reduce_sum, world_size
 _NORMALIZE = ("none", "l2", "loss")
 
 
-class FixedBalancer(torch.nn.Module):
+class Balance(NamedTuple):
+    """What a balancer found.
+
+    Arguments
+    ---------
+    weights : torch.Tensor
+        [K], of the objectives, no gradient.
+    gram : torch.Tensor or None
+        [K, K] dot products of their gradients, float64, over all processes;
+        None where the weighting does not look at them.
+    """
+
+    weights: torch.Tensor
+    gram: torch.Tensor | None
+
+
+class Balancer(torch.nn.Module):
+    """Weighs objectives by the Gramian of their gradients.
+
+    Arguments
+    ---------
+    weighting : Callable or None
+        (gram [K, K], losses) -> weights [K]. None: the subclass's ``weigh``.
+
+    Example
+    -------
+    >>> balancer = Balancer(lambda gram, losses: 1 / gram.diagonal().sqrt())
+    >>> z = torch.ones(4, requires_grad=True)
+    >>> balancer([z.sum(), 2 * z.sum()], shared=z)
+    tensor([0.5000, 0.2500])
+    >>> balancer.balance([z.sum(), 2 * z.sum()], shared=z).gram
+    tensor([[ 4.,  8.],
+            [ 8., 16.]], dtype=torch.float64)
+    """
+
+    def __init__(self, weighting):
+        super().__init__()
+        self.weighting = weighting
+
+    def forward(self, losses, shared):
+        """The weights of losses that were computed from ``shared``.
+
+        Arguments
+        ---------
+        losses : list of torch.Tensor
+            K 0-dim losses with a graph. The graph is kept.
+        shared : torch.Tensor or list of torch.Tensor
+            What they share: the embeddings [N, D] (each process its own rows),
+            or the encoder's parameters (the same on every process).
+
+        Returns
+        -------
+        torch.Tensor
+            [K], no gradient.
+
+        Raises
+        ------
+        ValueError
+            ``shared`` is not what the losses come from.
+        """
+        return self.balance(losses, shared).weights
+
+    def balance(self, losses, shared):
+        """As ``forward``, with what the weights were found from.
+
+        Arguments
+        ---------
+        losses, shared
+            As there.
+
+        Returns
+        -------
+        Balance
+        """
+        gram = _shared_gram(losses, shared)
+        weights = self.weighting(gram, [loss.detach() for loss in losses])
+        return Balance(weights.to(torch.get_default_dtype()), gram)
+
+
+class FixedBalancer(Balancer):
     """Constant weights: the baseline of every balancing method.
 
     Arguments
@@ -29,7 +115,7 @@ class FixedBalancer(torch.nn.Module):
     """
 
     def __init__(self, weights=(0.5, 0.5)):
-        super().__init__()
+        super().__init__(weighting=None)
         weights = torch.as_tensor(weights, dtype=torch.float32)
         if not (weights >= 0).all() or not 0 < weights.sum() < float("inf"):
             raise ValueError(
@@ -55,14 +141,30 @@ class FixedBalancer(torch.nn.Module):
         torch.Tensor
             [K], sum 1.
         """
+        return self.balance(losses, shared).weights
+
+    def balance(self, losses, shared=None):
+        """As ``forward``; no gradient is found for it.
+
+        Arguments
+        ---------
+        losses, shared
+            As there.
+
+        Returns
+        -------
+        Balance
+        """
         if len(losses) != len(self.constant):
             raise ValueError(
                 f"{len(losses)} losses, but {len(self.constant)} weights"
             )
-        return self.constant.to(losses[0].device)
+        if self.constant.device != losses[0].device:  # once
+            self.constant = self.constant.to(losses[0].device)
+        return Balance(self.constant, None)
 
 
-class MinNormBalancer(torch.nn.Module):
+class MinimumNorm:
     r"""Minimum-norm (MGDA) weights of two objectives.
 
     With g_k the gradient of objective k with respect to what the objectives
@@ -83,9 +185,6 @@ class MinNormBalancer(torch.nn.Module):
     value of the loss (``loss``), and gives the weights that make the weighted
     sum of the *raw* gradients point along it: alpha_k / n_k over their sum.
     So it stays a direction in which no objective rises.
-
-    Only three dot products matter. Under distributed training they are summed
-    over the processes, so that every process finds the same weights.
 
     Where exactly one gradient is zero (a batch without a positive pair), the
     shortest vector is zero and would stop the training of the other objective
@@ -108,6 +207,124 @@ class MinNormBalancer(torch.nn.Module):
 
     Example
     -------
+    >>> weighting = MinimumNorm()
+    >>> weighting(torch.tensor([[4.0, 0.0], [0.0, 1.0]]))
+    tensor([0.2000, 0.8000], dtype=torch.float64)
+    """
+
+    def __init__(self, normalize="none", preference=(1.0, 1.0)):
+        if normalize not in _NORMALIZE:
+            raise ValueError(
+                f"normalize={normalize!r}: choose one of {list(_NORMALIZE)}"
+            )
+        self.normalize = normalize
+        self.preference = preference
+
+    @property
+    def preference(self):
+        """How much each objective is to count; a schedule may change it."""
+        return self._preference
+
+    @preference.setter
+    def preference(self, preference):
+        if len(preference) != 2 or not all(
+            0 < x < float("inf") for x in preference
+        ):
+            raise ValueError(
+                f"preference={preference}: two numbers above 0 are needed"
+            )
+        self._preference = tuple(map(float, preference))
+
+    def __call__(self, gram, losses=None):
+        """The weights.
+
+        Arguments
+        ---------
+        gram : torch.Tensor
+            [2, 2] dot products of the gradients.
+        losses : list of torch.Tensor or float
+            The losses' values; only ``normalize="loss"`` reads them.
+
+        Returns
+        -------
+        torch.Tensor
+            [2], sum 1, not negative, float64.
+
+        Raises
+        ------
+        ValueError
+            Not two gradients, or no losses where they are needed.
+        """
+        if len(gram) != 2:
+            raise ValueError(
+                f"{len(gram)} objectives: the closed form is for two. For "
+                "more, take a weighting of TorchJD (TorchJDBalancer)"
+            )
+        # In float64, gradients from 1e-10 to 1e10 have exact enough products;
+        # dividing by the lengths before the products of tiny and huge ones.
+        gram = gram.double()
+        norm = gram.diagonal().sqrt()
+        cosine = gram[0, 1] / (norm[0] * norm[1])
+        length = norm / self._units(norm, losses)
+        length = length / length.max()
+        share = self._preferred_share(self._shortest(length, cosine) * length)
+        # No objective rises between -cosine : 1 and 1 : -cosine, where the
+        # gradients conflict.
+        bound = (-cosine).clamp_min(0.0)
+        bound = bound / (1 + bound)
+        share = share.clamp(bound, 1 - bound)
+        weights = torch.stack([1 - share, share]) / norm
+        weights = weights / weights.sum()
+
+        # A zero gradient has no say; nothing to compare: no preference.
+        alone = (norm.flip(0) == 0) & (norm > 0)
+        weights = torch.where(alone.any(), alone.to(norm), weights)
+        usable = gram.isfinite().all() & weights.isfinite().all()
+        return torch.where(usable, weights, 0.5)
+
+    def _units(self, norm, losses):
+        """In what each gradient is measured before they are compared."""
+        if self.normalize == "l2":
+            return norm
+        if self.normalize == "none":
+            return torch.ones_like(norm)
+        if losses is None:
+            raise ValueError('normalize="loss" needs the losses')
+        return torch.stack([torch.as_tensor(x) for x in losses]).to(norm)
+
+    @staticmethod
+    def _shortest(length, cosine):
+        """[alpha, 1 - alpha], each from its own numerator: where one gradient
+        is 1e10 times the other, the difference to 1 would be rounded away."""
+        dot = cosine * length[0] * length[1]
+        distance = (length.square().sum() - 2 * dot).clamp_min(0.0)
+        weights = (length.flip(0).square() - dot) / distance
+        return torch.where(distance > 0, weights, 0.5).clamp(0.0, 1.0)
+
+    def _preferred_share(self, added):
+        """Of the second objective in what both weighted gradients add."""
+        first, second = self.preference
+        return second * added[1] / (first * added[0] + second * added[1])
+
+
+class MinNormBalancer(Balancer):
+    """Balances two objectives by the minimum norm (MGDA).
+
+    Three dot products are all it takes. Under distributed training they are
+    summed over the processes, so that every process finds the same weights.
+
+    Arguments
+    ---------
+    normalize, preference
+        Those of ``MinimumNorm``, which has the equations.
+
+    Raises
+    ------
+    ValueError
+        As there.
+
+    Example
+    -------
     >>> balancer = MinNormBalancer()
     >>> balancer.weights([torch.tensor([2.0, 0.0]), torch.tensor([0.0, 1.0])])
     tensor([0.2000, 0.8000])
@@ -117,42 +334,36 @@ class MinNormBalancer(torch.nn.Module):
     """
 
     def __init__(self, normalize="none", preference=(1.0, 1.0)):
-        super().__init__()
-        if len(preference) != 2 or not all(
-            0 < x < float("inf") for x in preference
-        ):
-            raise ValueError(
-                f"preference={preference}: two numbers above 0 are needed"
-            )
-        if normalize not in _NORMALIZE:
-            raise ValueError(
-                f"normalize={normalize!r}: choose one of {list(_NORMALIZE)}"
-            )
-        self.normalize = normalize
-        self.preference = tuple(map(float, preference))
-        self.gram = None
+        super().__init__(MinimumNorm(normalize, preference))
 
-    def forward(self, losses, shared):
-        """The weights of losses that were computed from ``shared``.
+    @property
+    def preference(self):
+        """The weighting's; a schedule may change it."""
+        return self.weighting.preference
+
+    @preference.setter
+    def preference(self, preference):
+        self.weighting.preference = preference
+
+    def balance(self, losses, shared):
+        """As ``Balancer``'s, with the losses' means over the processes.
 
         Arguments
         ---------
-        losses : list of torch.Tensor
-            Two 0-dim losses with a graph. The graph is kept.
-        shared : torch.Tensor or list of torch.Tensor
-            What they share: the embeddings [N, D] (each process its own rows),
-            or the encoder's parameters (the same on every process).
+        losses, shared
+            As there.
 
         Returns
         -------
-        torch.Tensor
-            [2], sum 1, not negative, no gradient.
+        Balance
         """
         gram = _shared_gram(losses, shared)
-        losses = [loss.detach() for loss in losses]
-        if self.normalize == "loss":
-            losses = list(all_reduce_sum(torch.stack(losses)) / world_size())
-        return self._solve(gram, losses)
+        values = None
+        if self.weighting.normalize == "loss":
+            values = torch.stack([loss.detach() for loss in losses])
+            values = list(all_reduce_sum(values) / world_size())
+        weights = self.weighting(gram, values)
+        return Balance(weights.to(torch.get_default_dtype()), gram)
 
     def weights(self, gradients, losses=None):
         """The weights of given gradients.
@@ -174,64 +385,21 @@ class MinNormBalancer(torch.nn.Module):
         ValueError
             Not two gradients, or no losses where they are needed.
         """
-        if self.normalize == "loss" and losses is None:
-            raise ValueError('normalize="loss" needs the losses')
-        return self._solve(_gram(gradients), losses)
-
-    def _solve(self, gram, losses):
-        if len(gram) != 2:
-            raise ValueError(
-                f"{len(gram)} objectives: the closed form is for two. For "
-                "more, take a weighting of TorchJD (TorchJDBalancer)"
-            )
-        # For the log: |g_1|^2, g_1 . g_2 and |g_2|^2.
-        self.gram = gram
-        # In float64, gradients from 1e-10 to 1e10 have exact enough products;
-        # dividing by the lengths before the products of tiny and huge ones.
-        norm = gram.diagonal().sqrt()
-        cosine = gram[0, 1] / (norm[0] * norm[1])
-        if self.normalize == "l2":
-            unit = norm
-        elif self.normalize == "loss":
-            unit = torch.stack([torch.as_tensor(x) for x in losses]).to(norm)
-        else:
-            unit = torch.ones_like(norm)
-        length = norm / unit
-        length = length / length.max()
-        dot = cosine * length[0] * length[1]
-        distance = (length.square().sum() - 2 * dot).clamp_min(0.0)
-        # [alpha, 1 - alpha], each from its own numerator: where one gradient
-        # is 1e10 times the other, the difference to 1 would be rounded away.
-        weights = (length.flip(0).square() - dot) / distance
-        weights = torch.where(distance > 0, weights, 0.5).clamp(0.0, 1.0)
-        # What each weighted gradient adds, as preferred, but with no objective
-        # to rise: between -cosine : 1 and 1 : -cosine where they conflict.
-        added = weights * length * torch.tensor(self.preference).to(norm)
-        share = added[1] / added.sum()
-        bound = (-cosine).clamp_min(0.0)
-        bound = bound / (1 + bound)
-        share = share.clamp(bound, 1 - bound)
-        weights = torch.stack([1 - share, share]) / norm
-        weights = weights / weights.sum()
-
-        # A zero gradient has no say; nothing to compare: no preference.
-        alone = (norm.flip(0) == 0) & (norm > 0)
-        weights = torch.where(alone.any(), alone.to(norm), weights)
-        usable = gram.isfinite().all() & weights.isfinite().all()
-        weights = torch.where(usable, weights, 0.5)
+        weights = self.weighting(_gram(gradients), losses)
         return weights.to(torch.get_default_dtype())
 
     def extra_repr(self):
         """The options, as ``print(module)`` shows them."""
-        return f"normalize={self.normalize}, preference={self.preference}"
+        weighting = self.weighting
+        return (
+            f"normalize={weighting.normalize}, "
+            f"preference={weighting.preference}"
+        )
 
 
-class TorchJDBalancer(torch.nn.Module):
-    """Any other way to balance, from TorchJD.
-
-    TorchJD separates a weighting (dot products of the gradients -> weights)
-    from its use, so that each of its weightings fits here, for any number of
-    objectives (https://torchjd.org, the extra ``torchjd``).
+class TorchJDBalancer(Balancer):
+    """Any other way to balance, from TorchJD, for any number of objectives
+    (https://torchjd.org, the extra ``torchjd``).
 
     Arguments
     ---------
@@ -248,55 +416,50 @@ class TorchJDBalancer(torch.nn.Module):
     """
 
     def __init__(self, weighting):
-        super().__init__()
-        self.weighting = weighting
-        self.gram = None
-
-    def forward(self, losses, shared):
-        """The weights of losses that were computed from ``shared``.
-
-        Arguments
-        ---------
-        losses : list of torch.Tensor
-            K 0-dim losses with a graph. The graph is kept.
-        shared : torch.Tensor or list of torch.Tensor
-            As for ``MinNormBalancer``.
-
-        Returns
-        -------
-        torch.Tensor
-            [K], as the weighting gives them, no gradient.
-        """
-        self.gram = _shared_gram(losses, shared)
-        return self.weighting(self.gram).to(torch.get_default_dtype())
+        super().__init__(lambda gram, losses: weighting(gram))
 
 
 def _shared_gram(losses, shared):
     """[K, K] dot products of the losses' gradients, over all processes."""
     at_parameters = not isinstance(shared, torch.Tensor)
     inputs = list(shared) if at_parameters else [shared]
-    gradients = []
-    for loss in losses:
-        # An objective may be constant (no positive pair in the batch).
-        parts = (
-            torch.autograd.grad(
-                loss, inputs, retain_graph=True, allow_unused=True
-            )
-            if loss.requires_grad
-            else [None] * len(inputs)
+    if not all(x.requires_grad for x in inputs):
+        raise ValueError("shared: it has no gradient, and nothing to compare")
+    gradients = [_gradient(loss, inputs) for loss in losses]
+    if all(gradient is None for gradient in gradients):
+        raise ValueError(
+            "shared: no loss was computed from it; give the very tensor that "
+            "went into the losses, not a copy or a view of it"
         )
-        parts = [
-            (torch.zeros_like(x) if g is None else g).flatten()
-            for g, x in zip(parts, inputs, strict=True)
-        ]
-        gradient = torch.cat(parts)
-        if at_parameters:
-            # The processes' gradients add up before they are compared.
-            gradient = all_reduce_sum(gradient)
-        gradients.append(gradient)
+    length = sum(x.numel() for x in inputs)
+    gradients = [
+        inputs[0].new_zeros(length) if gradient is None else gradient
+        for gradient in gradients
+    ]
+    if at_parameters:
+        # The processes' gradients add up before they are compared.
+        gradients = [all_reduce_sum(gradient) for gradient in gradients]
     gram = _gram(gradients)
     # At the embedding each process holds its own rows of one long gradient.
     return gram if at_parameters else all_reduce_sum(gram)
+
+
+def _gradient(loss, inputs):
+    """Flat, or None where the loss does not depend on the inputs (a constant:
+    no positive pair in the batch)."""
+    if not loss.requires_grad:
+        return None
+    parts = torch.autograd.grad(
+        loss, inputs, retain_graph=True, allow_unused=True
+    )
+    if all(part is None for part in parts):
+        return None
+    return torch.cat(
+        [
+            (torch.zeros_like(x) if part is None else part).flatten()
+            for part, x in zip(parts, inputs, strict=True)
+        ]
+    )
 
 
 def _gram(gradients):

@@ -7,6 +7,7 @@ from speechbrain.utils.distributed import ddp_broadcast
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.distributed import all_reduce_sum, world_size
 from speechbrain_scl.evaluation.validation import validation_error
+from speechbrain_scl.losses import SpeakerGroups, SupConMarginLoss
 from speechbrain_scl.training.resilience import ResilientBrain
 
 logger = get_logger(__name__)
@@ -37,8 +38,10 @@ class SupConSpeakerBrain(ResilientBrain):
     - ``compute_cost``: the classification loss of (outputs, labels, lengths);
     - ``contrastive_loss``: e.g. ``SupConMarginLoss``; none where it lacks or
       is null, as all that follow but ``verification_error``;
+    - ``contrastive_projection``: a module that the contrastive loss sees the
+      embeddings through; the Brain trains and saves it;
     - ``attention``: e.g. ``ClassAwareAttention``;
-    - ``balancer``: e.g. ``MinNormBalancer``;
+    - ``balancer``: a ``balancing.Balancer``, e.g. ``MinNormBalancer``;
     - ``balance_at``: embedding (default) or parameters (of the encoder: exact
       MGDA, one more backward pass through the encoder per objective);
     - ``wav_augment``: a SpeechBrain ``Augmenter``; with ``concat_original``
@@ -48,12 +51,13 @@ class SupConSpeakerBrain(ResilientBrain):
       (error rate, threshold), e.g. ``evaluation.metrics.eer``;
     - ``lr_annealing``: as in any recipe, or of ``training.schedules``;
     - ``margin_warmup``: e.g. ``training.schedules.MarginWarmup``;
+    - ``preference_course``: e.g. ``training.schedules.PreferenceCourse``;
     - ``average_checkpoints``: how many of the best to keep, 1 where it lacks;
     - ``train_logger``: as in any recipe.
 
     Arguments
     ---------
-    *args, **kwargs
+    modules, opt_class, hparams, run_opts, checkpointer
         Those of ``speechbrain.core.Brain``.
 
     Example
@@ -107,6 +111,22 @@ class SupConSpeakerBrain(ResilientBrain):
     # Of a loader that was made elsewhere; schedules then go by whole epochs.
     batches_per_epoch = float("inf")
 
+    def __init__(
+        self,
+        modules=None,
+        opt_class=None,
+        hparams=None,
+        run_opts=None,
+        checkpointer=None,
+    ):
+        projection = (hparams or {}).get("contrastive_projection")
+        if projection is not None:
+            name = "contrastive_projection"
+            modules = {**modules, name: projection}
+            if checkpointer is not None:
+                checkpointer.add_recoverable(name, projection)
+        super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
+
     def compute_forward(self, batch, stage):
         """Waveforms to embeddings and, in training, class outputs.
 
@@ -123,18 +143,24 @@ class SupConSpeakerBrain(ResilientBrain):
             Embeddings [views * batch, 1, dim] in float32, outputs
             [views * batch, 1, classes] or None, relative lengths.
         """
+        training = stage == sb.Stage.TRAIN
+        if training:
+            # Who speaks where is found without a wait for the device.
+            self.labels_on_host = batch.spk_id_encoded.data
         batch = batch.to(self.device)
         wavs, lens = batch.sig
-        training = stage == sb.Stage.TRAIN
         if training and self._option("wav_augment") is not None:
             wavs, lens = self.hparams.wav_augment(wavs, lens)
         feats = self.modules.compute_features(wavs)
         feats = self.modules.mean_var_norm(feats, lens)
         if training and self._option("fea_augment") is not None:
             feats, lens = self.hparams.fea_augment(feats, lens)
-        # Both objectives, and the balance between them, start here in float32.
+        # From here on all is float32, at any precision of the encoder.
         embeddings = self.modules.embedding_model(feats).float()
-        outputs = self.modules.classifier(embeddings) if training else None
+        outputs = None
+        if training:
+            with self._float32():
+                outputs = self.modules.classifier(embeddings)
         return embeddings, outputs, lens
 
     def compute_objectives(self, predictions, batch, stage):
@@ -158,7 +184,7 @@ class SupConSpeakerBrain(ResilientBrain):
         embeddings, outputs, lens = predictions
         if stage != sb.Stage.TRAIN:
             self.validation_embeddings.append(embeddings.squeeze(1))
-            # The classes serve as well as the names.
+            # SpeechBrain's recipes validate with classes instead of names.
             self.validation_speakers.extend(
                 batch.spk_id
                 if hasattr(batch, "spk_id")
@@ -166,17 +192,9 @@ class SupConSpeakerBrain(ResilientBrain):
             )
             return embeddings.new_zeros(())
 
-        labels, _ = batch.spk_id_encoded
-        for name in ("wav_augment", "fea_augment"):
-            augmenter = self._option(name)
-            if augmenter is not None:
-                labels = augmenter.replicate_labels(labels)
+        labels = self._of_views(batch.spk_id_encoded.data)
         classification = self.hparams.compute_cost(outputs, labels, lens)
-        # DDP averages over the processes; a mean over all utterances weighs
-        # a process by how many it holds.
-        n_local = torch.tensor([float(len(labels))], device=labels.device)
-        share = n_local * world_size() / all_reduce_sum(n_local)
-        classification = classification * share.squeeze()
+        classification = classification * self._share_of_process(len(labels))
         if self._option("contrastive_loss") is None:
             return classification
 
@@ -186,9 +204,12 @@ class SupConSpeakerBrain(ResilientBrain):
             attention = self.hparams.attention(
                 embeddings, labels, classifier.weight
             )
-        contrastive = self.hparams.contrastive_loss(
-            embeddings, labels, attention
-        )
+        labels_on_host = self._of_views(self.labels_on_host)
+        seen = embeddings
+        if self._option("contrastive_projection") is not None:
+            with self._float32():
+                seen = self.modules.contrastive_projection(embeddings)
+        contrastive = self._contrastive(seen, labels, labels_on_host, attention)
         losses = [classification, contrastive]
         shared = embeddings
         if self._option("balance_at") == "parameters":
@@ -196,26 +217,60 @@ class SupConSpeakerBrain(ResilientBrain):
             shared = [p for p in encoder.parameters() if p.requires_grad]
         # Scaled as the backward pass will be: half precision would lose small
         # gradients. A common factor does not change the weights.
-        weights = self.hparams.balancer(
+        balance = self.hparams.balancer.balance(
             [self.scaler.scale(loss) for loss in losses], shared
         )
-        self._log_objectives(losses, weights, attention, labels)
+        self._log_objectives(losses, balance, attention, labels_on_host)
+        weights = balance.weights
         return weights[0] * classification + weights[1] * contrastive
+
+    def _of_views(self, labels):
+        """The labels of a batch, repeated for the augmenters' views of it."""
+        for name in ("wav_augment", "fea_augment"):
+            augmenter = self._option(name)
+            if augmenter is not None:
+                labels = augmenter.replicate_labels(labels)
+        return labels
+
+    def _share_of_process(self, n_local):
+        """DDP averages over the processes; a mean over all utterances weighs a
+        process by how many it holds."""
+        if world_size() == 1:
+            return 1.0
+        n_local = torch.full((), float(n_local), device=self.device)
+        return n_local * world_size() / all_reduce_sum(n_local)
+
+    def _contrastive(self, embeddings, labels, labels_on_host, attention):
+        """The contrastive loss; ours is told of the batch's speakers."""
+        loss = self.hparams.contrastive_loss
+        if isinstance(loss, SupConMarginLoss) and world_size() == 1:
+            groups = SpeakerGroups.of(labels_on_host.flatten())
+            return loss(embeddings, labels, attention, groups)
+        return loss(embeddings, labels, attention)
 
     def on_fit_batch_start(self, batch, should_step):
         """Sets what changes within an epoch."""
         super().on_fit_batch_start(batch, should_step)
-        _restart_recordings(self._option("wav_augment"))
         self.batch_values = {}
+        _restart_recordings(self._option("wav_augment"))
         done = self.epoch - 1 + (self.step - 1) / self.batches_per_epoch
+        self._update_objectives(done)
+        self._update_learning_rate(done, should_step)
+
+    def _update_objectives(self, done):
+        """Margins and preferences, ``done`` epochs into the training."""
         if self._option("margin_warmup") is not None:
             self.hparams.margin_warmup.update(done)
+        if self._option("preference_course") is not None:
+            self.hparams.preference_course.update(done)
+
+    def _update_learning_rate(self, done, should_step):
+        """As the schedule wants it: by time, by optimiser step, or not yet."""
         annealing = self._option("lr_annealing")
         if hasattr(annealing, "at"):
             rate = annealing.at(done)
             sb.nnet.schedulers.update_learning_rate(self.optimizer, rate)
         elif should_step and hasattr(annealing, "on_batch_end"):
-            # SpeechBrain's per-batch schedules: once per optimiser step
             annealing.on_batch_end(self.optimizer)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
@@ -243,6 +298,9 @@ class SupConSpeakerBrain(ResilientBrain):
         super().on_stage_start(stage, epoch)
         if stage == sb.Stage.TRAIN:
             self.epoch = epoch
+            logger_of_epochs = self._option("train_logger")
+            if hasattr(logger_of_epochs, "start_epoch"):
+                logger_of_epochs.start_epoch()
         else:
             self.validation_embeddings = []
             self.validation_speakers = []
@@ -273,7 +331,7 @@ class SupConSpeakerBrain(ResilientBrain):
             loss = self.train_stats.get(
                 "classification", self.train_stats["loss"]
             )
-            self.progress.point_out_divergence(epoch, loss, error_rate)
+            self.progress.warn_unless_learning(epoch, loss, error_rate)
             if self.checkpointer is not None:
                 self.checkpointer.save_and_keep_only(
                     meta={"EER": error_rate},
@@ -282,25 +340,31 @@ class SupConSpeakerBrain(ResilientBrain):
                 )
         super().on_stage_end(stage, stage_loss, epoch)
 
+    def _float32(self):
+        """Autocast off: half precision costs a classifier of many classes up
+        to some per cent of its gradient."""
+        device_type = torch.device(self.device).type
+        return torch.autocast(device_type, enabled=False)
+
     def _option(self, name, otherwise=None):
         """An entry that an experiment may leave out."""
         return getattr(self.hparams, name, otherwise)
 
-    def _log_objectives(self, losses, weights, attention, labels):
+    def _log_objectives(self, losses, balance, attention, labels_on_host):
         """What on_fit_batch_end adds to the epoch's means."""
-        _, counts = labels.unique(return_counts=True)
+        _, counts = labels_on_host.unique(return_counts=True)
         batch = {
             "classification": losses[0].detach(),
             "contrastive": losses[1].detach(),
-            "weight_classification": weights[0],
-            "weight_contrastive": weights[1],
-            "positive_pairs": (counts * (counts - 1)).sum() / 2,
+            "weight_classification": balance.weights[0],
+            "weight_contrastive": balance.weights[1],
+            "positive_pairs": (counts * (counts - 1)).sum().item() / 2,
         }
         if attention is not None:
             batch["attention"] = attention.detach().mean()
-        gram = getattr(self.hparams.balancer, "gram", None)
-        if gram is not None:
-            norms = gram.diagonal().sqrt() / self.scaler.get_scale()
+        if balance.gram is not None:
+            norms = balance.gram.diagonal().sqrt()
+            norms = norms / self.scaler.scale(torch.ones_like(norms[0]))
             batch["grad_norm_classification"] = norms[0]
             batch["grad_norm_contrastive"] = norms[1]
         self.batch_values = batch

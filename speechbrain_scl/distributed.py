@@ -124,13 +124,38 @@ def gather_rows(*tensors, sizes=None):
     if world_size() == 1:
         return list(tensors), slice(0, n_local)
     if sizes is None:
-        size = torch.tensor([n_local], device=tensors[0].device)
-        received = [torch.zeros_like(size) for _ in range(world_size())]
-        dist.all_gather(received, size)
-        sizes = torch.cat(received).tolist()
+        sizes = rows_of_all(n_local, tensors[0].device)
     first = sum(sizes[: dist.get_rank()])
     rows = [_GatherRows.apply(tensor, sizes) for tensor in tensors]
     return rows, slice(first, first + n_local)
+
+
+def rows_of_all(n_local, device):
+    """How many rows each process holds.
+
+    Arguments
+    ---------
+    n_local : int
+        How many this one holds.
+    device : torch.device
+        One that the process group can send from.
+
+    Returns
+    -------
+    list of int
+        In the order of the ranks.
+
+    Example
+    -------
+    >>> rows_of_all(3, torch.device("cpu"))
+    [3]
+    """
+    if world_size() == 1:
+        return [n_local]
+    size = torch.tensor([n_local], device=device)
+    received = [torch.zeros_like(size) for _ in range(world_size())]
+    dist.all_gather(received, size)
+    return torch.cat(received).tolist()
 
 
 class _GatherRows(torch.autograd.Function):

@@ -25,9 +25,14 @@ class UserError(ValueError):
 
 
 @contextlib.contextmanager
-def user_errors_in_one_line():
-    """Ends the program with one line where the user is at fault (status 1) or
-    pressed Ctrl-C (130).
+def user_errors_in_one_line(status=1):
+    """Ends the program with one line where the user is at fault or pressed
+    Ctrl-C (status 130).
+
+    Arguments
+    ---------
+    status : int
+        That of the user's fault.
 
     Example
     -------
@@ -39,7 +44,10 @@ def user_errors_in_one_line():
     try:
         yield
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        ended = SystemExit(f"error: {error}")
+        ended.code = status
+        raise ended from error
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)

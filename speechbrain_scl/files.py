@@ -136,7 +136,7 @@ def only_run_in(folder):
     Arguments
     ---------
     folder : str
-        It exists.
+        It is made where it does not exist.
 
     Yields
     ------
@@ -156,6 +156,7 @@ def only_run_in(folder):
     Traceback (most recent call last):
     speechbrain_scl.errors.UserError: ...is running in this folder...
     """
+    os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, ".running"), "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,6 +15,13 @@ __all__ = ["SpeakerGroups", "SupConMarginLoss"]
 _MARGIN_TYPES = ("angular", "cosine")
 _DENOMINATORS = ("none", "positive", "all_positives")
 _ATTENTION_ON = ("negatives", "logits")
+_INTEGERS = (
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+)
 
 
 class SupConMarginLoss(torch.nn.Module):
@@ -141,7 +148,7 @@ class SupConMarginLoss(torch.nn.Module):
             Integer speaker labels, [N] or [N, 1].
         sample_weights : torch.Tensor or None
             The attention a_i in (0, 1], [N]. Differentiated if it requires a
-            gradient.
+            gradient. 0 counts as the least number above it.
         groups : SpeakerGroups or None
             ``SpeakerGroups.of(labels, gather)``, found before the labels were
             moved to an accelerator; then nothing here waits for it.
@@ -169,7 +176,7 @@ class SupConMarginLoss(torch.nn.Module):
                 weights = _check_weights(weights, embeddings)
             if self.gather:
                 rows = [embeddings] + ([] if weights is None else [weights])
-                (embeddings, *rest), _ = gather_rows(*rows)
+                (embeddings, *rest), _ = gather_rows(*rows, sizes=groups.sizes)
                 weights = rest[0] if rest else None
 
             past, n_anchors = None, max(groups.n_anchors, 1)
@@ -224,6 +231,11 @@ def _check_choice(name, value, choices):
 
 
 def _check_batch(embeddings, labels):
+    for name, value in (("embeddings", embeddings), ("labels", labels)):
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(
+                f"{name} must be a torch.Tensor, not {type(value).__name__}"
+            )
     if embeddings.dim() == 3 and embeddings.shape[1] == 1:
         embeddings = embeddings.squeeze(1)
     if labels.dim() == 2 and labels.shape[1] == 1:
@@ -237,12 +249,18 @@ def _check_batch(embeddings, labels):
             "embeddings must be [N, D] or [N, 1, D] and labels [N] or [N, 1], "
             f"not {list(embeddings.shape)} and {list(labels.shape)}"
         )
-    if labels.is_floating_point() or labels.is_complex():
+    if labels.dtype not in _INTEGERS:
         raise ValueError(f"labels must be integers, not {labels.dtype}")
     return embeddings, labels
 
 
 def _check_weights(sample_weights, embeddings):
+    if not isinstance(sample_weights, torch.Tensor):
+        raise ValueError(
+            "sample_weights is the attention of each sample, a torch.Tensor "
+            f"[N], not {type(sample_weights).__name__}: the pairs of another "
+            "library's miner cannot be given"
+        )
     if sample_weights.shape != embeddings.shape[:1]:
         raise ValueError(
             f"sample_weights must be [N] = [{embeddings.shape[0]}], "

@@ -27,6 +27,12 @@ class SpeakerBatchSampler(Sampler):
     loader workers does not matter, and under distributed training SpeechBrain
     deals the batches out to the processes.
 
+    With ``spread_over``, a speaker's K utterances come from different
+    sessions (or genres, or languages): pairs within one recording teach its
+    channel along with the voice. A session comes twice in a group only where
+    its speaker has fewer than K sessions, or where the session has more
+    utterances than the speaker has groups.
+
     Arguments
     ---------
     speakers : list
@@ -42,11 +48,15 @@ class SpeakerBatchSampler(Sampler):
     processes : int
         Among how many SpeechBrain will deal out the batches. Their number
         becomes a multiple, or it would give some to two processes.
+    spread_over : list or None
+        The session (genre, language, ...) of each item, in the dataset's
+        order.
 
     Raises
     ------
     UserError
-        Fewer speakers than P, or an option outside its range.
+        Fewer speakers than P, an option outside its range, or a
+        ``spread_over`` of another length.
 
     Example
     -------
@@ -56,6 +66,11 @@ class SpeakerBatchSampler(Sampler):
     2
     >>> sorted({i for batch in sampler for i in batch})  # all are reached
     [0, 1, 2, 3, 4, 5]
+    >>> days = ["mo", "mo", "tu", "tu"] * 2
+    >>> speakers = ["ann"] * 4 + ["bob"] * 4
+    >>> sampler = SpeakerBatchSampler(speakers, 2, 2, spread_over=days)
+    >>> [len({days[i] for i in batch[:2]}) for batch in sampler]
+    [2, 2]
     """
 
     def __init__(
@@ -66,6 +81,7 @@ class SpeakerBatchSampler(Sampler):
         seed=None,
         epoch=0,
         processes=1,
+        spread_over=None,
     ):
         if speakers_per_batch < 2 or utterances_per_speaker < 1:
             raise UserError(
@@ -92,6 +108,16 @@ class SpeakerBatchSampler(Sampler):
             np.argsort(speaker_of, kind="stable"), np.cumsum(count)[:-1]
         )
         self._n_groups = -(-count // utterances_per_speaker)
+        self._session_of = None
+        if spread_over is not None:
+            if len(spread_over) != len(speaker_of):
+                raise UserError(
+                    f"spread_over has {len(spread_over)} values for "
+                    f"{len(speaker_of)} utterances"
+                )
+            _, self._session_of = np.unique(
+                np.asarray(spread_over, dtype=str), return_inverse=True
+            )
         # No batch may hold a speaker twice, so the speaker with the most
         # groups can set the number of batches.
         self._n_batches = max(
@@ -122,11 +148,12 @@ class SpeakerBatchSampler(Sampler):
         self._spread_groups(speakers, rng)
         self._fill_up(speakers, rng)
         queues = [[] for _ in self._utterances]
+        cut = self._cut if self._session_of is None else self._cut_across
         for batch in speakers:
             indices = []
             for speaker in batch:
                 if not queues[speaker]:
-                    queues[speaker] = self._cut(speaker, rng)
+                    queues[speaker] = cut(speaker, rng)
                 indices.extend(queues[speaker].pop())
             yield indices
 
@@ -174,3 +201,30 @@ class SpeakerBatchSampler(Sampler):
         return [
             group.tolist() for group in np.append(own, fill).reshape(-1, k)
         ][::-1]
+
+    def _cut_across(self, speaker, rng):
+        """As ``_cut``, each group from as many sessions as there can be."""
+        own = rng.permutation(self._utterances[speaker])
+        sessions, session = np.unique(
+            self._session_of[own], return_inverse=True
+        )
+        session = rng.permutation(len(sessions))[session]
+        of = dict(zip(own.tolist(), session.tolist(), strict=True))
+        # Session after session dealt out in turn: no group gets one twice
+        # before all have it.
+        order = own[np.argsort(session, kind="stable")].tolist()
+        n_groups = self._n_groups[speaker]
+        groups = [order[first::n_groups] for first in range(n_groups)]
+        for group in groups:
+            while len(group) < self.utterances_per_speaker:
+                group.append(_least_like(group, rng.permutation(own), of))
+        return [groups[i] for i in rng.permutation(n_groups)]
+
+
+def _least_like(group, candidates, session_of):
+    """The candidate, and then the session, that a group has least often."""
+    sessions = [session_of[i] for i in group]
+    return min(
+        candidates.tolist(),
+        key=lambda i: (group.count(i), sessions.count(session_of[i])),
+    )

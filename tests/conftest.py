@@ -7,11 +7,14 @@ import sys
 import pytest
 import torch
 from commands import RECIPE, ROOT, SMALL, trial_option
+from hyperpyyaml import load_hyperpyyaml
 from hypothesis import HealthCheck, settings
 
+from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.importutils import LazyModule
 from speechbrain_scl.corpora.mini import make_mini_corpus
 from speechbrain_scl.corpora.mini_cnceleb import make_mini_cnceleb
+from speechbrain_scl.release.inference import save_inference_folder
 
 # Hub libraries must not try the network, whatever the machine allows.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -82,3 +85,47 @@ def trained(corpus, run_script, tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return output
+
+
+UNTRAINED = """
+sample_rate: 16000
+compute_features: !new:speechbrain.lobes.features.Fbank
+    n_mels: 20
+mean_var_norm: !new:speechbrain.processing.features.InputNormalization
+    norm_type: sentence
+    std_norm: False
+embedding_model: !new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN
+    input_size: 20
+    channels: [16, 16, 16, 16, 48]
+    attention_channels: 8
+    se_channels: 8
+    lin_neurons: 12
+classifier: !new:speechbrain.lobes.models.ECAPA_TDNN.Classifier
+    input_size: 12
+    out_neurons: 2
+"""
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory):
+    """The inference folder of a tiny encoder with random parameters."""
+    place = tmp_path_factory.mktemp("untrained")
+    (place / "train.yaml").write_text(UNTRAINED)
+    torch.manual_seed(0)
+    hparams = load_hyperpyyaml(UNTRAINED)
+    labels = CategoricalEncoder()
+    labels.update_from_iterable(["ann", "bob"])
+    labels.expect_len(2)
+    folder = str(place / "inference")
+    save_inference_folder(
+        folder, str(place / "train.yaml"), "", hparams, labels
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spoken(corpus):
+    """Recordings: two of one speaker, one of another."""
+    speakers = sorted((corpus / "wav").iterdir())
+    first, second = (sorted(s.rglob("*.wav")) for s in speakers[:2])
+    return [str(path) for path in (*first[:2], second[0])]

@@ -145,6 +145,30 @@ def test_options_outside_their_range_are_refused(options, message):
         ClassAwareAttention(**options)
 
 
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ([0, 1], "not list"),
+        (torch.tensor([True, False]), "integers"),
+        (torch.tensor([0.0, 1.0]), "integers"),
+        (torch.tensor([0, 1, 2]), r"\[3\]"),
+        (torch.tensor([0, 5]), "0 ... 4.* not 5"),
+        (torch.tensor([-1, 0]), "not -1"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        ClassAwareAttention()(torch.randn(2, 3), labels, torch.randn(5, 3))
+
+
+@pytest.mark.parametrize("rescale", RESCALES)
+def test_an_empty_batch_has_no_attention(rescale):
+    labels = torch.zeros(0, dtype=torch.long)
+    attention = ClassAwareAttention(rescale=rescale)
+    a = attention(torch.randn(0, 3), labels, torch.randn(5, 3))
+    assert a.shape == (0,)
+
+
 # ---- what it is for --------------------------------------------------------
 # One pair of a speaker at the same place (so that both are the same anchor)
 # and samples of other speakers: the gradient that a negative receives is then

@@ -287,10 +287,26 @@ def test_a_constant_objective_has_no_say():
     assert balancer([(z * 0).sum(), z.sum()], z).tolist() == [0.0, 1.0]
 
 
-def test_the_products_are_kept_for_the_log():
-    balancer = MinNormBalancer()
-    balancer.weights([torch.tensor([3.0, 0.0]), torch.tensor([1.0, 2.0])])
-    assert balancer.gram.tolist() == [[9.0, 3.0], [3.0, 5.0]]
+@pytest.mark.parametrize(
+    "balancer", [MinNormBalancer(), TorchJDBalancer(lambda gram: gram[0])]
+)
+def test_the_products_are_returned_for_the_log(balancer):
+    z = torch.tensor([3.0, 1.0], requires_grad=True)
+    losses = [3 * z[0], z[0] + 2 * z[1]]
+    weights, gram = balancer.balance(losses, z)
+    assert gram.tolist() == [[9.0, 3.0], [3.0, 5.0]]
+    assert torch.equal(weights, balancer(losses, z))
+    assert FixedBalancer().balance(losses, z).gram is None
+
+
+def test_what_the_losses_do_not_share_is_refused():
+    z = torch.ones(3, requires_grad=True)
+    losses = [z.sum(), (z**2).sum()]
+    for balancer in (MinNormBalancer(), TorchJDBalancer(lambda g: g[0])):
+        with pytest.raises(ValueError, match="no loss was computed from it"):
+            balancer(losses, z.view(3, 1))
+        with pytest.raises(ValueError, match="it has no gradient"):
+            balancer(losses, torch.ones(3))
 
 
 # ---- TorchJD in place of a balancer ----------------------------------------

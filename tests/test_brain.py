@@ -28,6 +28,7 @@ from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.metrics import eer
 from speechbrain_scl.losses import SupConMarginLoss
 from speechbrain_scl.samplers import SpeakerBatchSampler
+from speechbrain_scl.training.schedules import PreferenceCourse
 
 N_SPEAKERS, N_UTTERANCES = 4, 6
 
@@ -354,3 +355,59 @@ def test_validation_without_both_kinds_of_pairs_is_refused(tmp_path):
     brain.evaluate_batch(PaddedBatch(rows), sb.Stage.VALID)
     with pytest.raises(UserError, match="valid_speakers"):
         brain.on_stage_end(sb.Stage.VALID, 0.0, 1)
+
+
+def test_the_contrastive_loss_sees_the_projection(tmp_path):
+    """It is trained, saved, and nothing else of the embedding's."""
+    head = torch.nn.Linear(12, 3)
+    before = head.weight.detach().clone()
+    seen = []
+
+    class Loss(SupConMarginLoss):
+        def forward(self, embeddings, labels, weights=None, groups=None):
+            seen.append(embeddings.shape[-1])
+            return super().forward(embeddings, labels, weights)
+
+    changes = {"contrastive_projection": head, "contrastive_loss": Loss()}
+    made = experiment(tmp_path, **changes)
+    brain = started(SupConSpeakerBrain(**made, run_opts={"precision": "bf16"}))
+    assert brain.fit_batch(PaddedBatch([item(i) for i in range(8)])).isfinite()
+    assert seen == [3]
+    assert not torch.equal(head.weight, before)
+    brain.checkpointer.save_checkpoint()
+    trained = head.weight.detach().clone()
+    torch.nn.init.zeros_(head.weight)
+    brain.checkpointer.recover_if_possible()
+    assert torch.equal(head.weight, trained)
+
+
+def test_the_course_of_the_balance():
+    balancer = MinNormBalancer("l2", [9, 1])
+    course = PreferenceCourse(balancer, [1, 9], epochs=2)
+    made = experiment(balancer=balancer, preference_course=course)
+    brain = started(SupConSpeakerBrain(**made))
+    brain.batches_per_epoch = 2
+    seen = []
+    for epoch in (1, 2):
+        brain.epoch = epoch
+        for brain.step in (1, 2):
+            brain.fit_batch(PaddedBatch([item(i) for i in range(8)]))
+            seen.append(balancer.preference[0])
+    assert seen == pytest.approx([9, 9**0.75, 3, 9**0.25])
+
+
+@pytest.mark.parametrize("part", ["classifier", "contrastive_projection"])
+def test_all_from_the_embedding_on_is_float32(part):
+    changes = {"contrastive_projection": torch.nn.Linear(12, 12)}
+    brain = SupConSpeakerBrain(
+        **experiment(**changes), run_opts={"precision": "bf16"}
+    )
+    found = {}
+    for name in ("embedding_model", part):
+        brain.modules[name].register_forward_hook(
+            lambda module, _, output, name=name: found.update({name: output})
+        )
+    started(brain).fit_batch(PaddedBatch([item(i) for i in range(8)]))
+    assert found["embedding_model"].dtype == torch.bfloat16
+    assert found[part].dtype == torch.float32
+    assert not torch.equal(found[part], found[part].bfloat16().float())

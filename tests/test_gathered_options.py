@@ -11,20 +11,26 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.distributed import gather_rows
-from speechbrain_scl.losses import SupConMarginLoss
+from speechbrain_scl.losses import SpeakerGroups, SupConMarginLoss
 
 N_LOCAL = (5, 8)  # utterances of each rank
 RESCALES = ("best_class", "max", "mean", "none")
-LOSSES = list(
-    itertools.product(
+LOSSES = [
+    *itertools.product(
         ("angular", "cosine"),
         ("none", "positive", "all_positives"),
         ("negatives", "logits"),
-        ((0, False), (20, False), (20, True)),  # memory, its positives
-    )
+        ((0, False), (20, True)),  # memory, its positives
+    ),
+    ("angular", "none", "negatives", (20, False)),
+    ("angular", "none", "logits", (20, False)),
+]
+STEPS = list(
+    itertools.product((torch.float32, torch.bfloat16), RESCALES, (0, 6))
 )
 ATTENTIONS = [None, *itertools.product(RESCALES, (True, False))]
 
@@ -72,6 +78,38 @@ def gradient(loss_options, attention_options, rows, gather):
     return torch.cat([value.detach()[None], *(g.flatten() for g in found)])
 
 
+class Waits(TorchDispatchMode):
+    """The operations at which a host waits for an accelerator."""
+
+    NAMES = frozenset(
+        "_local_scalar_dense nonzero _unique2 unique_consecutive "
+        "masked_select is_nonzero equal".split()
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if (name := function.overloadpacket.__name__) in self.NAMES:
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+def waits(dtype, rescale, memory, gather):
+    """Those of loss and attention, forward and backward."""
+    labels = torch.arange(8) % 3
+    z = torch.randn(8, 4, dtype=dtype, requires_grad=True)
+    vectors = torch.randn(3, 4, requires_grad=True)
+    attention = ClassAwareAttention(rescale=rescale, gather=gather)
+    loss = SupConMarginLoss(gather=gather, memory=memory)
+    groups = SpeakerGroups.of(labels, gather)
+    with Waits() as counter:
+        weights = attention(z, labels, vectors)
+        loss(z, labels, weights, groups).backward()
+    return counter.found
+
+
 def on_a_rank(rank, store, results):
     """Everything two processes compute together."""
     torch.set_num_threads(1)
@@ -95,6 +133,7 @@ def on_a_rank(rank, store, results):
     (rows,), _ = gather_rows(x)
     ((rows + other) * (rank + 1.0)).sum().backward()
     found["second consumer"] = x.grad, w.grad
+    found["waits"] = {case: waits(*case, gather=True) for case in STEPS}
     torch.save(found, f"{results}/{rank}.pt")
     dist.barrier()
     # The threads of gloo may abort a process that ends as usual.
@@ -121,6 +160,33 @@ def test_every_option_gives_the_joined_batch(ranks, attention):
                 atol=1e-9,
                 msg=lambda text, loss=loss: f"{loss}: {text}",
             )
+
+
+@pytest.mark.parametrize("case", STEPS, ids=str)
+def test_no_host_waits_where_the_groups_are_given(ranks, case):
+    assert waits(*case, gather=False) == []
+    for found in ranks:
+        assert found["waits"][case] == []
+
+
+def test_the_groups_themselves_are_found_on_the_host():
+    with Waits() as counter:
+        SpeakerGroups.of(torch.arange(8) % 3)
+    assert "nonzero" in counter.found  # the counter sees what there is
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_the_loss_is_one_graph_where_the_groups_are_given(backend):
+    labels = torch.arange(8) % 3
+    groups = SpeakerGroups.of(labels)
+    loss = SupConMarginLoss()
+    compiled = torch.compile(loss, fullgraph=True, backend=backend)
+    z, weights = torch.randn(8, 4, requires_grad=True), torch.rand(8)
+    results = []
+    for function in (loss, compiled):
+        value = function(z, labels, weights, groups)
+        results.append((value, torch.autograd.grad(value, z)[0]))
+    torch.testing.assert_close(*results)
 
 
 def test_the_gradient_of_what_was_gathered_is_left_as_it_was(ranks):

@@ -21,11 +21,14 @@ memory
 losses attention balancing samplers
 corpora
 evaluation
+voices
+verifier
 training
 brain
 release
 training.run
 command_line
+__main__
 """
 PLACES = {
     place: line

@@ -1,8 +1,10 @@
 """The margin-contrastive loss against independent oracles."""
 
+import contextlib
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import (
@@ -10,6 +12,8 @@ from hypothesis import (
     settings,
     strategies as st,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from speechbrain_scl.losses import SupConMarginLoss
 
@@ -286,7 +290,8 @@ def test_gradient_of_a_close_pair_float64(theta):
 
 
 @pytest.mark.parametrize(
-    "theta, tolerance", [(1e-3, 0.1), (1e-2, 2e-3), (0.1, 1e-4), (3.0, 1e-4)]
+    "theta, tolerance",
+    [(1e-5, 1e-2), (1e-3, 1e-3), (1e-2, 1e-4), (0.1, 1e-4), (3.0, 1e-4)],
 )
 def test_gradient_of_a_close_pair_float32(theta, tolerance):
     z = at_angle(theta, torch.float32)
@@ -359,6 +364,77 @@ def test_nan_in_the_embeddings_is_nan_in_the_loss():
     z = torch.randn(6, 4)
     z[2, 1] = math.nan
     assert SupConMarginLoss()(z, torch.arange(6) // 2).isnan()
+
+
+class TF32(TorchDispatchMode):
+    """Products of matrices as an Ampere GPU rounds their factors."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket.__name__ in ("mm", "bmm", "addmm", "addmm_"):
+            *first, left, right = args
+            args = (*first, self.rounded(left), self.rounded(right))
+        return function(*args, **(kwargs or {}))
+
+    @staticmethod
+    def rounded(x):
+        bits = x.contiguous().view(torch.int32)
+        return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.mark.parametrize("apart", [0.1, 0.01, 0.001])
+def test_close_positives_keep_their_gradient_under_tf32(apart):
+    torch.manual_seed(0)
+    speakers = torch.nn.functional.normalize(torch.randn(32, 64))
+    noise = apart / math.sqrt(64) * torch.randn(128, 64)
+    z = speakers.repeat_interleave(4, 0) + noise
+    labels = torch.arange(32).repeat_interleave(4)
+    gradients = []
+    for mode in (TF32(), contextlib.nullcontext()):
+        exact = not isinstance(mode, TF32)
+        leaf = (z.double() if exact else z.clone()).requires_grad_()
+        with mode:
+            # At this temperature the negatives have their share too.
+            value = SupConMarginLoss(0.2, 0.3)(leaf, labels)
+        gradients.append(torch.autograd.grad(value, leaf)[0].double())
+    ours, exact = gradients
+    assert (ours - exact).norm() < 2e-3 * exact.norm()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("zeros", [[2], [0, 1, 4], list(range(6))])
+def test_a_weight_of_zero_is_the_limit_of_small_ones(zeros, mode):
+    z, labels = random_batch(10, 3, 6)
+    results = []
+    for least in (0.0, 1e-30):
+        leaf = z.clone().requires_grad_()
+        weights = torch.linspace(0.2, 1.0, 6, dtype=z.dtype)
+        weights[zeros] = least
+        weights.requires_grad_()
+        value = SupConMarginLoss(attention_on=mode)(leaf, labels, weights)
+        value.backward()
+        assert weights.grad.isfinite().all()
+        results.append((value.detach(), leaf.grad))
+    torch.testing.assert_close(*results)
+
+
+def test_without_a_gradient_none_is_computed():
+    z, labels = random_batch(11)[0].requires_grad_(), torch.arange(10) // 2
+    with torch.no_grad(), FlopCounterMode(display=False) as plain:
+        value = SupConMarginLoss()(z, labels)
+    with FlopCounterMode(display=False) as whole:
+        same = SupConMarginLoss()(z, labels)
+    assert not value.requires_grad and torch.equal(value, same)
+    products = 2 * len(z) ** 2 * z.shape[1]
+    assert plain.get_total_flops() == products < whole.get_total_flops()
+
+
+def test_a_second_derivative_is_refused():
+    z, labels = random_batch(12)
+    z.requires_grad_()
+    value = SupConMarginLoss()(z, labels)
+    (gradient,) = torch.autograd.grad(value, z, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated once"):
+        gradient.square().sum().backward()
 
 
 # ---- types and shapes ------------------------------------------------------
@@ -460,6 +536,17 @@ def test_options_outside_their_range_are_refused(options, message):
         (torch.zeros(4, 3), torch.zeros(4), None, "integers"),
         (torch.zeros(4, 3), torch.zeros(4).long(), torch.ones(3), r"\[3\]"),
         (torch.zeros(4, 3), torch.zeros(4).long(), torch.ones(4, 1), "4, 1"),
+        (torch.zeros(4, 3), torch.zeros(4).bool(), None, "integers"),
+        (torch.zeros(4, 3), [0, 0, 1, 1], None, "labels must be .* not list"),
+        (torch.zeros(4, 3), np.zeros(4), None, "labels must be .* ndarray"),
+        (torch.zeros(4, 3), ["a"] * 4, None, "labels must be .* not list"),
+        (np.zeros((4, 3)), torch.zeros(4).long(), None, "embeddings must be"),
+        (
+            torch.zeros(4, 3),
+            torch.zeros(4).long(),
+            tuple(torch.zeros(3, 2)),
+            "miner",
+        ),
     ],
 )
 def test_batches_that_do_not_fit_are_refused(

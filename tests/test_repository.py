@@ -61,7 +61,7 @@ def test_every_key_has_a_reader(hparams, script):
     readers = (ROOT / script).read_text(encoding="utf-8")
     modules = ("evaluation/verification",)
     if script.endswith(TRAIN):
-        modules = ("brain", "training/run")
+        modules = ("brain", "corpora/augmentation", "training/run")
     for module in modules:
         path = ROOT / "speechbrain_scl" / f"{module}.py"
         readers += path.read_text(encoding="utf-8")
@@ -82,7 +82,9 @@ def test_the_reference_is_complete(tmp_path):
     pages = shutil.copytree(
         ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("api")
     )
-    (tmp_path / "speechbrain_scl").symlink_to(ROOT / "speechbrain_scl")
+    # What the pages include
+    for name in ("speechbrain_scl", "recipes", "README.md", "RESULTS.md"):
+        (tmp_path / name).symlink_to(ROOT / name)
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"]
         + [str(pages), str(tmp_path / "html")],

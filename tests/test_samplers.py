@@ -14,6 +14,7 @@ from hypothesis import (
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.sampler import DistributedSamplerWrapper
 from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain_scl.errors import UserError
 from speechbrain_scl.samplers import SpeakerBatchSampler
 
 many = settings(max_examples=150, deadline=None)
@@ -103,6 +104,81 @@ def test_reproducible_from_the_seed_and_the_epoch_alone(corpus, seed):
     assert list(first) == list(second)
     first.set_epoch(3)
     assert list(first) == list(SpeakerBatchSampler(speakers, p, k, seed, 3))
+
+
+@st.composite
+def tagged_corpora(draw):
+    """Speakers and sessions (from 1 to 4) of each utterance, and P and K."""
+    speakers, p, k = draw(corpora())
+    n_tags = draw(st.integers(1, 4))
+    tag = st.integers(0, n_tags - 1).map("session {}".format)
+    tags = draw(st.lists(tag, min_size=len(speakers), max_size=len(speakers)))
+    return speakers, tags, p, k
+
+
+@given(tagged_corpora(), st.integers(0, 2**31), st.integers(0, 1000))
+@many
+def test_spread_keeps_what_holds_without(corpus, seed, epoch):
+    speakers, tags, p, k = corpus
+    sampler = SpeakerBatchSampler(speakers, p, k, seed, epoch, 1, tags)
+    batches = list(sampler)
+    count = Counter(speakers)
+    assert len(batches) == len(SpeakerBatchSampler(speakers, p, k, seed))
+    for batch in batches:
+        groups = [batch[i : i + k] for i in range(0, len(batch), k)]
+        names = [{speakers[i] for i in group} for group in groups]
+        assert all(len(name) == 1 for name in names)
+        assert len(set.union(*names)) == p == len(groups)
+        for group, (name,) in zip(groups, names):
+            assert len(set(group)) == min(k, count[name])
+    assert {i for batch in batches for i in batch} == set(range(len(speakers)))
+    assert batches == list(
+        SpeakerBatchSampler(speakers, p, k, seed, epoch, 1, tags)
+    )
+
+
+@given(tagged_corpora(), st.integers(0, 2**31))
+@many
+def test_utterances_come_from_different_sessions_wherever_they_can(
+    corpus, seed
+):
+    """A session comes twice in a group only where the speaker has too few
+    sessions, or one with more utterances than the epoch has groups of his."""
+    speakers, tags, p, k = corpus
+    passes = {}
+    for batch in SpeakerBatchSampler(speakers, p, k, seed, spread_over=tags):
+        for i in range(0, len(batch), k):
+            group = batch[i : i + k]
+            passes.setdefault(speakers[group[0]], []).append(group)
+    for speaker, groups in passes.items():
+        sizes = Counter(t for s, t in zip(speakers, tags) if s == speaker)
+        n_groups = -(-sizes.total() // k)
+        found = [len({tags[i] for i in group}) for group in groups]
+        if max(sizes.values()) <= n_groups:
+            # With few sessions each one is there; n < k repeats utterances.
+            assert found == [min(k, len(sizes))] * len(found)
+        # A session is in as many groups as it can be.
+        own = sum(min(n, n_groups) for n in sizes.values())
+        assert sum(found[:n_groups]) >= own
+
+
+def test_spread_pairs_change_from_epoch_to_epoch():
+    """Not always the same two sessions together."""
+    tags = [f"session {i}" for _ in range(20) for i in range(7)]
+    sampler = SpeakerBatchSampler(corpus(), 4, 2, seed=1, spread_over=tags)
+    pairs = set()
+    for epoch in range(40):
+        sampler.set_epoch(epoch)
+        for batch in sampler:
+            for i in range(0, len(batch), 2):
+                if batch[i] < 7:
+                    pairs.add(frozenset(batch[i : i + 2]))
+    assert len(pairs) == 7 * 6 // 2
+
+
+def test_a_spread_of_another_length_is_refused():
+    with pytest.raises(UserError, match="139 .* 140"):
+        SpeakerBatchSampler(corpus(), 4, 2, spread_over=["a"] * 139)
 
 
 def corpus(n_speakers=20, n_utterances=7):

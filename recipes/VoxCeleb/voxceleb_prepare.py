@@ -6,6 +6,7 @@ The layout is <data_folder>/wav/<speaker>/<session>/<utterance>.wav (or .flac).
 VoxCeleb2 comes as .m4a and has to be converted first.
 """
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -25,6 +26,19 @@ from speechbrain_scl.values import as_list
 SAMPLE_RATE = 16000
 
 
+@dataclasses.dataclass(frozen=True)
+class SessionUtterance(Utterance):
+    """A row with the session: the video or sitting of the recording.
+
+    Arguments
+    ---------
+    session : str
+        The folder below the speaker's.
+    """
+
+    session: str
+
+
 def prepare_voxceleb(
     data_folder,
     save_folder,
@@ -39,8 +53,9 @@ def prepare_voxceleb(
     """Writes train.csv, valid.csv, excluded.csv and prepare.json.
 
     Every speaker of a trial list, in either column, stays out of training and
-    validation. The validation speakers are held out of training too. All is
-    redone when an option, a list or the set of files has changed.
+    validation. The validation speakers are held out of training too. Each row
+    has its session. All is redone when an option, a list or the set of files
+    has changed.
 
     Arguments
     ---------
@@ -167,11 +182,12 @@ def _trial_speakers(lists):
 
 def _utterance(file, speaker):
     session, name = Path(file.path).parts[-2:]
-    return Utterance(
+    return SessionUtterance(
         ID="--".join([speaker, session, os.path.splitext(name)[0]]),
         duration=file.duration,
         wav=os.path.abspath(file.path),
         start=0,
         stop=file.samples,
         spk_id=speaker,
+        session=session,
     )

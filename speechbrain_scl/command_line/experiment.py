@@ -1,11 +1,15 @@
 """Reading an experiment: a file, and what a command line changes in it."""
 
+import dataclasses
+import difflib
 import os
 
 import yaml
 from hyperpyyaml import load_hyperpyyaml
 
 import speechbrain as sb
+from speechbrain.utils.run_opts import RunOptions
+from speechbrain_scl.command_line.console import silence_known_noise
 from speechbrain_scl.command_line.options import check_values
 from speechbrain_scl.errors import UserError
 
@@ -46,6 +50,7 @@ def read_experiment(arguments, default_file=None):
     >>> read_experiment(arguments)[0]
     {'list_url': 'https://a.b/?list=1', 'scale': 30}
     """
+    silence_known_noise()
     arguments = list(arguments)
     if default_file and (not arguments or arguments[0].startswith("-")):
         arguments.insert(0, default_file)
@@ -84,8 +89,17 @@ def _check_overrides(hparams_file, overrides):
         if key not in keys:
             raise UserError(
                 f"--{key}: neither a key of {hparams_file} nor an option of "
-                f"SpeechBrain; the file's keys are {', '.join(sorted(keys))}"
+                f"SpeechBrain; {_nearest(key, keys)}"
             )
+
+
+def _nearest(key, keys):
+    """What may have been meant."""
+    options = [field.name for field in dataclasses.fields(RunOptions)]
+    near = difflib.get_close_matches(key, [*keys, *options])
+    if not near:
+        return "none of their names is like it"
+    return f"did you mean --{' or --'.join(near)}?"
 
 
 def _top_level_keys(text, source):

@@ -49,15 +49,21 @@ _TEXT = (
     "train_log",
     "train_annotation",
     "valid_annotation",
-    "data_folder_noise",
-    "data_folder_rir",
     "noise_annotation",
     "rir_annotation",
     "pretrain_path",
     "embeddings_file",
     "cohort",
 )
-_TEXT_OR_NULL = ("pretrained", "enrolment_map", "calibration", "metadata")
+_TEXT_OR_NULL = (
+    "data_folder_noise",
+    "data_folder_rir",
+    "pretrained",
+    "enrolment_map",
+    "calibration",
+    "metadata",
+)
+_NAME_OR_NULL = ("spread_over",)
 
 _OBJECTS = (
     "compute_cost",
@@ -75,7 +81,10 @@ _OBJECTS = (
     "train_logger",
     "checkpointer",
 )
-_CHOICES = {"balance_at": ("embedding", "parameters")}
+_CHOICES = {
+    "augmentation": ("folders", "synthesised", "none"),
+    "balance_at": ("embedding", "parameters"),
+}
 _MODULES = {
     "compute_features",
     "mean_var_norm",
@@ -88,6 +97,8 @@ _OBJECTS_OR_NULL = (
     "wav_augment",
     "fea_augment",
     "margin_warmup",
+    "preference_course",
+    "contrastive_projection",
 )
 _PLAIN = str | int | float | list | tuple | dict
 
@@ -126,6 +137,11 @@ def check_values(hparams, source):
         # Python takes a number for an open file, whichever that is.
         if not is_text(value):
             raise UserError(f"{source}: {key}={value!r}: name a path")
+    for key in _NAME_OR_NULL:
+        if hparams.get(key) is not None and not is_text(hparams[key]):
+            raise UserError(
+                f"{source}: {key}={hparams[key]!r}: name a column, or null"
+            )
     for key, choices in _CHOICES.items():
         if key in hparams and hparams[key] not in choices:
             raise UserError(

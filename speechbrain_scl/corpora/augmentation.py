@@ -1,11 +1,13 @@
 """Noise and room impulse responses for SpeechBrain's augmenters."""
 
 import os
+from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.corpora.audio import check_all, find_audio
 from speechbrain_scl.corpora.download import fetch_archive
 from speechbrain_scl.corpora.manifest import write_csv
+from speechbrain_scl.corpora.synthesis import write_noises, write_rooms
 from speechbrain_scl.errors import UserError
 
 logger = get_logger(__name__)
@@ -16,8 +18,9 @@ def prepare_augmentation_folder(folder, csv_file, url=None, sample_rate=16000):
 
     Arguments
     ---------
-    folder : str
-        Holds wav or flac files at any depth; they are not touched.
+    folder : str or None
+        Holds wav or flac files at any depth; they are not touched. None: no
+        list, and none of an earlier run; see ``augmenter_of``.
     csv_file : str
         The list to write: ID, duration, wav, wav_format, wav_opts.
     url : str or None
@@ -39,11 +42,16 @@ def prepare_augmentation_folder(folder, csv_file, url=None, sample_rate=16000):
     >>> print((folder / "noise.csv").read_text().splitlines()[0])
     ID,duration,wav,wav_format,wav_opts
     """
+    if folder is None:
+        Path(csv_file).unlink(missing_ok=True)
+        return
     if not os.path.isdir(folder):
         if not url:
             raise UserError(
                 f"{folder}: there is no such folder of recordings to augment "
-                "with; name one, or take that augmentation out of the yaml"
+                "with; name one, or train with --augmentation=synthesised "
+                "(noise and rooms out of random numbers) or "
+                "--augmentation=none"
             )
         fetch_archive(url, folder)
     paths = find_audio(folder)
@@ -73,6 +81,62 @@ def prepare_augmentation_folder(folder, csv_file, url=None, sample_rate=16000):
             for i, f in enumerate(accepted)
         ),
     )
+
+
+def prepare_augmentation(hparams):
+    """Prepares the recordings that an experiment augments with.
+
+    Arguments
+    ---------
+    hparams : dict
+        ``augmentation`` says where they come from: ``folders`` (also where it
+        lacks) through ``prepare_noise_data`` and ``prepare_rir_data``,
+        ``synthesised`` into ``save_folder``, or ``none``.
+
+    Raises
+    ------
+    UserError
+        As ``prepare_augmentation_folder``.
+    """
+    source = hparams.get("augmentation", "folders")
+    if source == "folders":
+        hparams["prepare_noise_data"]()
+        hparams["prepare_rir_data"]()
+    if source == "synthesised":
+        rate = hparams["sample_rate"]
+        for name, write in (("noise", write_noises), ("rir", write_rooms)):
+            folder = os.path.join(hparams["save_folder"], f"synthesised_{name}")
+            write(folder, hparams["seed"], rate)
+            prepare_augmentation_folder(
+                folder, hparams[f"{name}_annotation"], sample_rate=rate
+            )
+
+
+def augmenter_of(hparams):
+    """The augmenter, without what has no recordings.
+
+    Arguments
+    ---------
+    hparams : dict
+        The experiment, after ``prepare_augmentation``.
+
+    Returns
+    -------
+    speechbrain.augment.augmenter.Augmenter or None
+        None where nothing is left, or ``augmentation`` is ``none``.
+    """
+    augmenter = hparams.get("wav_augment")
+    if augmenter is None or hparams.get("augmentation") == "none":
+        return None
+    augmentations = getattr(augmenter, "augmentations", None)
+    if augmentations is None:  # of another kind than SpeechBrain's
+        return augmenter
+    for name, augmentation in list(augmentations.items()):
+        csv_file = getattr(augmentation, "csv_file", None)
+        if csv_file is not None and not os.path.isfile(csv_file):
+            del augmentations[name]
+    augmenter.check_min_max_augmentations()
+    return augmenter if augmentations else None
 
 
 def _extension(path):

@@ -123,6 +123,52 @@ def read_manifest(path):
     return list(rows.values())
 
 
+def read_column(path, column):
+    """A further column of a manifest.
+
+    Arguments
+    ---------
+    path : str
+        A manifest.
+    column : str
+        Its name, such as session or genre.
+
+    Returns
+    -------
+    dict
+        ID -> value.
+
+    Raises
+    ------
+    UserError
+        There is no such column, or a row leaves it empty.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "train.csv"
+    >>> _ = path.write_text("ID,genre\\na,vlog\\nb,singing\\n")
+    >>> read_column(path, "genre")
+    {'a': 'vlog', 'b': 'singing'}
+    """
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if column not in (reader.fieldnames or []):
+            raise UserError(
+                f"{path}: it has no column {column}, but "
+                f"{', '.join(reader.fieldnames or [])}; one that was prepared "
+                "before there was such a column is prepared anew once "
+                "prepare.json beside it is deleted"
+            )
+        values = {}
+        for row in reader:
+            if not row[column]:
+                raise UserError(
+                    f"{path}, line {reader.line_num}: {column} is empty"
+                )
+            values[row["ID"]] = row[column]
+    return values
+
+
 def _utterance(row):
     """A row of text as an utterance; ValueError where it is none."""
     found = Utterance(

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from speechbrain_scl.corpora.espeak import Espeak
 from speechbrain_scl.corpora.manifest import write_csv
+from speechbrain_scl.corpora.synthesis import noise, room
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.files import folder_written_aside, write_json
 
@@ -37,6 +38,8 @@ VARIANTS = {
     "low": "m1 m2 m3 m4 m5 m6 m7 m8 adam max robert quincy".split(),
     "high": "f1 f4 Annie Andrea belinda linda steph steph2 anika aunty".split(),
 }
+# As the conditions of a verification call them by default
+_GENDER = {"low": "m", "high": "f"}
 SENTENCES = {
     "en-us": [
         "The train leaves the old station at noon.",
@@ -185,13 +188,13 @@ def _synthesise(folder, options):
     for kind in ("noise", "rir"):
         os.makedirs(os.path.join(folder, kind))
     for i in range(8):
-        _write(f"{folder}/noise/noise{i}.wav", 0.3 * _noise(rng, 4.0))
-        _write(f"{folder}/rir/rir{i}.wav", _room(rng))
+        _write(f"{folder}/noise/noise{i}.wav", 0.3 * noise(rng, 4.0))
+        _write(f"{folder}/rir/rir{i}.wav", room(rng))
 
     rows, samples = [], 0
     for i, voice in enumerate(tqdm(voices, desc="Synthesising voices")):
         for session in range(SESSIONS):
-            room, noise_db = _room(rng), rng.uniform(10, 25)
+            walls, noise_db = room(rng), rng.uniform(10, 25)
             tilt = rng.uniform(-0.4, 0.4)
             for language in voice.languages:
                 texts = rng.choice(
@@ -201,7 +204,7 @@ def _synthesise(folder, options):
                 )
                 for k, text in enumerate(texts):
                     clean = _say(espeak, voice, language, text)
-                    signal = _record(rng, clean, room, noise_db, tilt)
+                    signal = _record(rng, clean, walls, noise_db, tilt)
                     path = f"{voice.name}/s{session}/{language}-{k}.wav"
                     os.makedirs(
                         os.path.dirname(f"{folder}/wav/{path}"), exist_ok=True
@@ -217,9 +220,18 @@ def _synthesise(folder, options):
                             f"s{session}",
                             language,
                             voice.register,
+                            _GENDER[voice.register],
                         ]
                     )
-    columns = ["path", "speaker", "split", "session", "language", "register"]
+    columns = [
+        "path",
+        "speaker",
+        "split",
+        "session",
+        "language",
+        "register",
+        "gender",
+    ]
     write_csv(f"{folder}/metadata.csv", columns, rows)
     test = [dict(zip(columns, row)) for row in rows if row[2] == "test"]
     for name, across in (("same", False), ("cross", True)):
@@ -268,32 +280,15 @@ def _say(espeak, voice, language, text):
     return speech
 
 
-def _record(rng, clean, room, noise_db, tilt):
+def _record(rng, clean, walls, noise_db, tilt):
     """The clean voice in a room, through a channel, with noise."""
-    signal = fftconvolve(clean, room)[: len(clean)]
+    signal = fftconvolve(clean, walls)[: len(clean)]
     signal = lfilter([1.0, tilt], [1.0], signal)
-    noise = _noise(rng, len(signal) / SAMPLE_RATE)[: len(signal)]
-    noise = np.pad(noise, (0, len(signal) - len(noise)))
-    level = signal.std() / noise.std() * 10 ** (-noise_db / 20)
-    signal = signal + level * noise
+    hiss = noise(rng, len(signal) / SAMPLE_RATE)[: len(signal)]
+    hiss = np.pad(hiss, (0, len(signal) - len(hiss)))
+    level = signal.std() / hiss.std() * 10 ** (-noise_db / 20)
+    signal = signal + level * hiss
     return 0.5 * signal / np.abs(signal).max()
-
-
-def _room(rng):
-    """Direct sound and an exponentially decaying tail."""
-    decay = rng.uniform(0.1, 0.4)  # seconds to -60 dB
-    time = np.arange(int(0.4 * SAMPLE_RATE)) / SAMPLE_RATE
-    tail = rng.normal(size=len(time)) * np.exp(-6.9 * time / decay)
-    tail *= rng.uniform(0.2, 0.6) / np.linalg.norm(tail)
-    tail[0] += 1.0
-    return tail / np.abs(tail).max()
-
-
-def _noise(rng, seconds):
-    """Coloured noise between white and brown."""
-    white = rng.normal(size=int(seconds * SAMPLE_RATE))
-    coloured = lfilter([1.0], [1.0, -rng.uniform(0.0, 0.98)], white)
-    return coloured / np.abs(coloured).max()
 
 
 def _write(path, signal):

@@ -15,10 +15,8 @@ from speechbrain_scl.files import write_json
 # Logistic regression has no finite answer where a threshold separates the
 # classes; this penalty is too weak to be seen elsewhere.
 _PENALTY = 1e-6
-
-
-# Of the error curves that a calibration keeps
-_POINTS = 101
+# Of each error curve, on either side of one half
+_LEVELS = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,16 +294,20 @@ def fit_calibration(scores, labels, p_target=0.01, model=None, kind="cosine"):
 
 
 def _error_curves(scores, labels):
-    """Thresholds, miss and false-alarm rates, thinned out."""
+    """Thresholds, miss and false-alarm rates, thinned out.
+
+    Evenly in the logarithm of each rate: where few trials are wrong, a line
+    to the next per cent would say several times the rate.
+    """
     miss, false_alarm, thresholds = error_rates(scores, labels)
-    levels = np.linspace(0, 1, _POINTS)
-    kept = np.unique(
-        np.append(
-            np.searchsorted(miss, levels),
-            np.searchsorted(-false_alarm, -levels),
-        )
+    levels = np.geomspace(1 / len(scores), 0.5, _LEVELS)
+    levels = np.concatenate([[0.0], levels, 1 - levels, [1.0]])
+    kept = np.append(
+        np.searchsorted(miss, levels),
+        np.searchsorted(-false_alarm, -levels),
     )
-    kept = kept[kept < len(thresholds)]
+    # Both ends of each step
+    kept = np.unique(np.append(kept, kept - 1).clip(0, len(thresholds) - 1))
     return (
         tuple(curve[kept].tolist()) for curve in (thresholds, miss, false_alarm)
     )

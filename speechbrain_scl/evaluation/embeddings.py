@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -14,16 +13,14 @@ import torch
 from tqdm import tqdm
 
 from speechbrain_scl.corpora.audio import READABLE, check_all
+from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.store import (
-    file_digest,
-    read_cache,
-    write_cache,
-)
+from speechbrain_scl.evaluation.cache import GrowingCache
+from speechbrain_scl.evaluation.processes import deal, gathering
+from speechbrain_scl.evaluation.store import file_digest, of_one_dimension
 
 # Seconds; the widest kernels of an encoder need a few frames.
 SHORTEST = 0.1
-_SAVE_SECONDS = 120
 _READ_AHEAD = 4  # batches
 
 
@@ -111,7 +108,11 @@ def extract_embeddings(
     """Embeds whole utterances, each distinct one once.
 
     Only utterances of equal length share a batch: padding would change the
-    features' mean and the pooling, so scores would depend on the batch.
+    features' mean and the pooling, so scores would depend on the batch. The
+    last bits of a product may depend even on the number of rows, so under
+    torchrun whole batches are dealt out to the processes, and a killed run
+    leaves whole batches: any number of processes, of as many threads each,
+    gives the same bits, and each of them all embeddings.
 
     With ``crops`` an embedding is [f, m] / sqrt(2): f of the whole utterance,
     unit length, and m the mean of the unit embeddings of evenly spaced crops.
@@ -131,8 +132,8 @@ def extract_embeddings(
         Changes with the model, e.g. ``folder_digest`` of its folder.
     cache : str or None
         An .npz file of embeddings by the hash of model and audio; what it
-        holds is not computed again. It is written every few minutes and even
-        if the extraction is interrupted.
+        holds is not computed again. Each process adds its part to it twice a
+        minute (see ``GrowingCache``); all must see the same file.
     batch_size : int
         Utterances of one length at a time.
     sample_rate : int
@@ -156,38 +157,66 @@ def extract_embeddings(
         for name, path in paths.items()
     }
     utterances = sorted(set(paths.values()))
-    files = sorted({path for parts in utterances for path in parts})
-    with ThreadPoolExecutor() as pool:
-        digests = dict(zip(files, pool.map(file_digest, files)))
-    keys = {
-        parts: _key(model_key, [digests[p] for p in parts], crops)
-        for parts in utterances
-    }
-    known = read_cache(cache)
-    todo = [parts for parts in utterances if keys[parts] not in known]
-    lengths = _lengths(todo, sample_rate)
-    todo.sort(key=lambda parts: (lengths[parts], parts))
-    saved = time.monotonic()
-    try:
-        with tqdm(
-            total=len(todo), desc="Embedding", unit="utt", dynamic_ncols=True
-        ) as progress:
-            for batch, wavs in _loaded(_batches(todo, lengths, batch_size)):
+    with gathering() as gather:
+        keys = _keys(utterances, model_key, crops, gather)
+        known = GrowingCache(cache)
+        known.known = of_one_dimension(known.known, keys.values(), cache)
+        todo = [parts for parts in utterances if keys[parts] not in known.known]
+        asked = hashlib.sha256(b"".join(keys[parts] for parts in todo))
+        if len(set(gather(asked.digest()))) > 1:
+            raise UserError(
+                f"{cache}: the processes do not see the same cache; it must "
+                "lie on a file system that they share"
+            )
+        lengths = _lengths(todo, sample_rate, gather)
+        todo.sort(key=lambda parts: (lengths[parts], parts))
+        mine = deal(list(_batches(todo, lengths, batch_size)))
+        try:
+            for batch, wavs in _loaded(_with_progress(mine)):
                 vectors = _embed(encoder, wavs, batch)
                 if crops:
                     vectors = _with_crops(
                         encoder, wavs, batch, vectors, crops, sample_rate
                     )
-                for parts, vector in zip(batch, vectors):
-                    known[keys[parts]] = vector
-                progress.update(len(batch))
-                if cache and time.monotonic() - saved > _SAVE_SECONDS:
-                    write_cache(cache, known)
-                    saved = time.monotonic()
-    finally:
-        if cache and todo:
-            write_cache(cache, known)
-    return {name: known[keys[parts]] for name, parts in paths.items()}
+                known.add({keys[p]: v for p, v in zip(batch, vectors)})
+        finally:
+            known.save()
+        for others in gather(known.new):
+            known.known.update(others)
+        if rank() == 0:
+            known.join()
+        gather(None)  # the next extraction finds one file, or nothing
+    return {name: known.known[keys[parts]] for name, parts in paths.items()}
+
+
+def _merged(dicts):
+    return {key: value for part in dicts for key, value in part.items()}
+
+
+def _with_progress(batches):
+    with tqdm(
+        total=sum(map(len, batches)),
+        desc="Embedding",
+        unit="utt",
+        dynamic_ncols=True,
+        disable=rank() > 0,
+    ) as progress:
+        for batch in batches:
+            yield batch
+            progress.update(len(batch))
+
+
+def _keys(utterances, model_key, crops, gather):
+    """By the contents of an utterance's files, each of which is read once."""
+    files = sorted({path for parts in utterances for path in parts})
+    mine = deal(files)
+    with ThreadPoolExecutor() as pool:
+        digests = gather(dict(zip(mine, pool.map(file_digest, mine))))
+    digests = _merged(digests)
+    return {
+        parts: _key(model_key, [digests[p] for p in parts], crops)
+        for parts in utterances
+    }
 
 
 def _key(model_key, digests, crops):
@@ -195,13 +224,16 @@ def _key(model_key, digests, crops):
     return hashlib.sha256("".join(parts).encode()).digest()
 
 
-def _lengths(utterances, sample_rate):
+def _lengths(utterances, sample_rate, gather):
     """Samples of each utterance; all its files are decoded and judged."""
     files = sorted({path for parts in utterances for path in parts})
-    accepted, excluded = check_all(files, sample_rate=sample_rate, check="full")
+    accepted, excluded = check_all(
+        deal(files), sample_rate=sample_rate, check="full"
+    )
+    excluded = [file for part in gather(excluded) for file in part]
     if excluded:
-        raise UserError(_complain(excluded))
-    samples = {file.path: file.samples for file in accepted}
+        raise UserError(_complain(sorted(excluded, key=lambda e: e.path)))
+    samples = _merged(gather({file.path: file.samples for file in accepted}))
     lengths = {parts: sum(samples[p] for p in parts) for parts in utterances}
     short = [p for p in utterances if lengths[p] < SHORTEST * sample_rate]
     if short:

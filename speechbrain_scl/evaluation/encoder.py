@@ -2,9 +2,18 @@
 
 import os
 
+import torch
+
 from speechbrain.inference import EncoderClassifier
 from speechbrain_scl.errors import UNLOADABLE, UserError, first_line
 from speechbrain_scl.evaluation.store import folder_digest
+
+# Published encoders, by short names
+KNOWN = {
+    "ecapa-voxceleb": "speechbrain/spkrec-ecapa-voxceleb",
+    "resnet-voxceleb": "speechbrain/spkrec-resnet-voxceleb",
+    "xvect-voxceleb": "speechbrain/spkrec-xvect-voxceleb",
+}
 
 
 class Encoder:
@@ -51,7 +60,7 @@ def load_encoder(source, folder, device="cpu"):
     ---------
     source : str
         The ``inference`` folder of a training's output, or a repository such
-        as speechbrain/spkrec-ecapa-voxceleb.
+        as speechbrain/spkrec-ecapa-voxceleb, or a short name of ``KNOWN``.
     folder : str
         Below it each model gets a folder of its own: what is fetched stays,
         and is never taken for another model.
@@ -65,26 +74,57 @@ def load_encoder(source, folder, device="cpu"):
     Raises
     ------
     UserError
-        No such folder, or files in it that are damaged or hold code.
+        No such folder or device, or files in it that are damaged or hold
+        code.
     """
     is_folder = os.path.isdir(source)
+    if not is_folder:
+        source = KNOWN.get(source, source)
     if not is_folder and (
         source.startswith((".", "/", "results")) or source.count("/") != 1
     ):
         raise UserError(
-            f"pretrain_path={source}: there is no such folder; it is the "
-            "`inference` folder of a training's output, or a hub repository"
+            f"{source}: there is no such folder; a model is the `inference` "
+            "folder of a training's output, a hub repository, or one of "
+            f"{', '.join(KNOWN)}"
         )
+    if is_folder:
+        _check_folder(source)
     name = folder_digest(source) if is_folder else source.replace("/", "--")
     savedir = os.path.join(folder, name)
+    _check_device(device)
     try:
         classifier = EncoderClassifier.from_hparams(
             source=source, savedir=savedir, run_opts={"device": device}
         )
     except UNLOADABLE as error:
         raise UserError(
-            f"pretrain_path={source}: cannot be loaded ({first_line(error)}); "
+            f"{source}: cannot be loaded ({first_line(error)}); "
             "it must be an inference folder that is complete, or a hub "
             "repository that can be reached"
         ) from error
     return Encoder(classifier, source if is_folder else savedir)
+
+
+def _check_folder(folder):
+    """The usual mistake is a folder above or beside the model."""
+    below = os.path.join(folder, "inference")
+    if os.path.isfile(os.path.join(below, "hyperparams.yaml")):
+        raise UserError(
+            f"{folder}: it holds a training; the model is in {below}"
+        )
+    if not os.path.isfile(os.path.join(folder, "hyperparams.yaml")):
+        raise UserError(
+            f"{folder}: no model, as it has no hyperparams.yaml; it must be "
+            "the `inference` folder of a training's output"
+        )
+
+
+def _check_device(name):
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"device={name}: not on this machine ({first_line(error)}); cpu "
+            "is everywhere"
+        ) from error

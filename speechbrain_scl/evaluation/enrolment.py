@@ -63,6 +63,11 @@ def mean_embedding(vectors, crops=False):
     """The mean of several utterances' embeddings: of an enrolment model (Avg),
     or of a cohort's speaker.
 
+    Each utterance has one vote: the vectors have unit length before they are
+    averaged, as only their angle was trained. wespeaker averages vectors as
+    the encoder gives them, so that longer ones count more; which of the two is
+    better depends on what the length says, and the figures differ.
+
     Arguments
     ---------
     vectors : list of numpy.ndarray

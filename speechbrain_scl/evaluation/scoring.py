@@ -7,7 +7,7 @@ from speechbrain_scl.errors import UserError
 METHODS = ("none", "z-norm", "t-norm", "s-norm", "as-norm")
 _BLOCK = 2**22  # elements of a block of products
 # A cell of a matrix product takes a fraction of a trial's own inner product.
-_DENSE = 16
+_MOST_UNUSED_PER_TRIAL = 16
 
 
 def cosine_scores(enrol, test, enrol_index, test_index):
@@ -82,7 +82,7 @@ def inner_products(enrol, test, enrol_index, test_index):
     enrol, test = np.asarray(enrol), np.asarray(test)
     enrol_index, test_index = np.asarray(enrol_index), np.asarray(test_index)
     scores = np.empty(len(enrol_index))
-    if len(enrol) * len(test) <= _DENSE * len(scores):
+    if len(enrol) * len(test) <= _MOST_UNUSED_PER_TRIAL * len(scores):
         step = max(1, _BLOCK // len(test))
         for rows, trials in trials_by_enrolment(enrol_index, len(enrol), step):
             products = enrol[rows] @ test.T

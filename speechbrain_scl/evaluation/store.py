@@ -80,8 +80,12 @@ def load_embeddings(path):
     try:
         with np.load(path, allow_pickle=False) as stored:
             ids, vectors = stored["ids"].tolist(), stored["embeddings"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: no file of embeddings: {error}") from error
+    except Exception as error:
+        # A damaged file makes NumPy and its zip reader raise all kinds.
+        raise UserError(
+            f"{path}: no file of embeddings, or a damaged one "
+            f"({first_line(error)})"
+        ) from error
     return dict(zip(ids, vectors))
 
 
@@ -118,6 +122,36 @@ def read_cache(path):
         return {}
     vectors = np.split(values, sizes.cumsum()[:-1])
     return {key.tobytes(): vector for key, vector in zip(keys, vectors)}
+
+
+def of_one_dimension(known, keys, path):
+    """Cached embeddings, without those of a run if they do not agree.
+
+    Arguments
+    ---------
+    known : dict
+        Key -> numpy.ndarray [dim].
+    keys : iterable of bytes
+        Those of one model.
+    path : str
+        The cache, for the warning.
+
+    Returns
+    -------
+    dict
+    """
+    keys = {key for key in keys if key in known}
+    dimensions = {len(known[key]) for key in keys}
+    if len(dimensions) < 2:
+        return known
+    logger.warning(
+        "%s: embeddings of one model have the dimensions %s; all %d are "
+        "computed anew",
+        path,
+        sorted(dimensions),
+        len(keys),
+    )
+    return {key: known[key] for key in known if key not in keys}
 
 
 def _check_cache(keys, sizes, values):

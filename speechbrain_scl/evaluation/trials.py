@@ -9,7 +9,7 @@ import numpy as np
 from speechbrain_scl.errors import UserError
 
 LAYOUTS = ("auto", "label_first", "label_last")
-_LABELS = {
+LABELS = {
     "1": 1,
     "0": 0,
     "target": 1,
@@ -130,14 +130,14 @@ def read_trials(path, layout="auto"):
                 label, first, second = fields
             else:
                 first, second, label = fields
-            if label not in _LABELS:
+            if label not in LABELS:
                 raise UserError(
                     f"{path}, line {number}: the label is {label!r}; it must "
                     "be 1 or 0, target or nontarget"
                 )
             enrol_index.append(enrol.setdefault(first, len(enrol)))
             test_index.append(test.setdefault(second, len(test)))
-            labels.append(_LABELS[label])
+            labels.append(LABELS[label])
             lines.append(number)
     trials = Trials(
         str(path),
@@ -162,7 +162,7 @@ def _lines(path, file):
 def _label_first(path, number, fields, layout):
     if layout != "auto":
         return layout == "label_first"
-    first, last = fields[0] in _LABELS, fields[2] in _LABELS
+    first, last = fields[0] in LABELS, fields[2] in LABELS
     if first and last:
         raise UserError(
             f"{path}, line {number}: the label could be {fields[0]} or "

@@ -1,5 +1,6 @@
 """A verification run: an encoder and trial lists to scores and a report."""
 
+import contextlib
 import functools
 import os
 import re
@@ -9,6 +10,7 @@ import numpy as np
 from speechbrain.utils.distributed import infer_device
 from speechbrain_scl.corpora.download import fetch_file
 from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots, report, scoring
 from speechbrain_scl.evaluation.calibration import (
@@ -30,8 +32,11 @@ from speechbrain_scl.evaluation.enrolment import (
     mean_embedding,
     read_enrolment_map,
 )
-from speechbrain_scl.evaluation.page import write_page
+from speechbrain_scl.evaluation.pages.report import write_report
+from speechbrain_scl.evaluation.pages.training_log import find_training_log
 from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
+from speechbrain_scl.evaluation.processes import main_first
+from speechbrain_scl.evaluation.provenance import describe_run
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
 from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials
 from speechbrain_scl.files import only_run_in, write_json, written_aside
@@ -51,7 +56,8 @@ def verify(params, run_opts):
 
     Leaves in ``output_folder``: the scores (scores.txt, or one file per list),
     metrics.json, det.png, report.html, calibration.json where asked for, the
-    embeddings by name, and a cache of them.
+    embeddings by name, and a cache of them. Under torchrun the processes share
+    the embedding; the main one alone scores and writes.
 
     Arguments
     ---------
@@ -64,7 +70,8 @@ def verify(params, run_opts):
     Returns
     -------
     dict
-        List name -> its figures, as in metrics.json.
+        List name -> its figures, as in metrics.json; empty in all processes
+        but the main one.
 
     Raises
     ------
@@ -73,16 +80,18 @@ def verify(params, run_opts):
         folder; what can be told before anything is computed is.
     """
     check_options(params)
-    with only_run_in(params["output_folder"]):
+    os.makedirs(params["output_folder"], exist_ok=True)
+    alone = only_run_in(params["output_folder"])
+    with alone if rank() == 0 else contextlib.nullcontext():
         return _verify(params, run_opts)
 
 
 def _verify(params, run_opts):
     output = params["output_folder"]
-    lists = [
-        read_trials(fetch_file(source, output), params["trial_layout"])
-        for source in as_list(params["verification_file"], "verification_file")
-    ]
+    sources = as_list(params["verification_file"], "verification_file")
+    with main_first():
+        files = [fetch_file(source, output) for source in sources]
+    lists = [read_trials(file, params["trial_layout"]) for file in files]
     names = [trials.name for trials in lists]
     if len(set(names)) < len(names):
         raise UserError(
@@ -100,11 +109,12 @@ def _verify(params, run_opts):
         report.trial_speakers(trials, speaker_of)
     splits = _conditions(params, lists, speaker_of)
 
-    encoder = load_encoder(
-        params["pretrain_path"],
-        os.path.join(output, "models"),
-        run_opts.device or infer_device(),
-    )
+    with main_first():
+        encoder = load_encoder(
+            params["pretrain_path"],
+            os.path.join(output, "models"),
+            run_opts.device or infer_device(),
+        )
     embed = functools.partial(
         extract_embeddings,
         encoder,
@@ -115,7 +125,8 @@ def _verify(params, run_opts):
         crops=params["crops"],
     )
     vectors = embed(paths)
-    save_embeddings(params["embeddings_file"], vectors)
+    if rank() == 0:
+        save_embeddings(params["embeddings_file"], vectors)
     if params["enrolment"] == "mean":
         for model, utterances in models.items():
             if all(name in vectors for name in utterances):
@@ -124,8 +135,10 @@ def _verify(params, run_opts):
                 )
     score = _scorer(params, embed)
     calibrate = _calibration(params, embed, score, encoder.key)
+    if rank() > 0:
+        return {}
 
-    metrics, scored = {}, {}
+    metrics, scored, score_files = {}, {}, {}
     for trials, conditions in zip(lists, splits):
         scores = score(
             np.stack([vectors[name] for name in trials.enrol_ids]),
@@ -152,10 +165,11 @@ def _verify(params, run_opts):
         metrics[trials.name] = found
         scored[trials.name] = (scores, trials.labels)
         suffix = f"-{trials.name}" if len(lists) > 1 else ""
+        score_files[trials.name] = f"scores{suffix}.txt"
         report.write_scores(
-            os.path.join(output, f"scores{suffix}.txt"), trials, scores
+            os.path.join(output, score_files[trials.name]), trials, scores
         )
-    _report(params, metrics, scored, encoder.model_file)
+    _report(params, metrics, scored, score_files, encoder.model_file)
     return metrics
 
 
@@ -324,13 +338,17 @@ def _calibration(params, embed, score, model_key):
         model_key,
         kind,
     )
-    calibration.save(os.path.join(params["output_folder"], "calibration.json"))
+    if rank() == 0:
+        calibration.save(
+            os.path.join(params["output_folder"], "calibration.json")
+        )
     return calibration
 
 
-def _report(params, metrics, scored, model_file):
-    output, p_target = params["output_folder"], params["p_target"]
+def _report(params, metrics, scored, score_files, model_file):
+    output = params["output_folder"]
     facts = {
+        "run": describe_run(params),
         "backend": params["backend"],
         "score_norm": params["score_norm"],
         "enrolment": params["enrolment"] if params["enrolment_map"] else None,
@@ -343,17 +361,14 @@ def _report(params, metrics, scored, model_file):
     write_json(
         os.path.join(output, "metrics.json"), {"trials": metrics, **facts}
     )
-    det = plots.det(scored, p_target)
+    det = plots.det(scored, params["p_target"])
     with written_aside(os.path.join(output, "det.png"), binary=True) as file:
         file.write(plots.png(det))
-    histograms = {
-        name: plots.svg(plots.score_histogram(scores, labels, p_target))
-        for name, (scores, labels) in scored.items()
-    }
-    write_page(
+    write_report(
         os.path.join(output, "report.html"),
         metrics,
-        plots.svg(det),
-        histograms,
+        scored,
         facts,
+        score_files,
+        find_training_log(params["pretrain_path"]),
     )

@@ -36,7 +36,12 @@ def describe_training(hparams, speakers):
         "speeds": list(hparams.get("speeds") or [1.0]),
     }
     if hparams.get("contrastive_loss") is not None:
-        for key in ("contrastive_loss", "attention", "balancer"):
+        for key in (
+            "contrastive_loss",
+            "contrastive_projection",
+            "attention",
+            "balancer",
+        ):
             part = hparams.get(key)
             found[key] = None if part is None else str(part)
         found["balance_at"] = hparams.get("balance_at", "embedding")
@@ -71,6 +76,7 @@ def training_in_words(folder):
     said.append(f"\n- classification: `{found['classification']}`")
     names = {
         "contrastive_loss": "supervised contrast",
+        "contrastive_projection": "seen through",
         "attention": "class-aware attention",
         "balancer": "balancing",
     }

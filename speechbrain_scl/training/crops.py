@@ -14,7 +14,7 @@ from speechbrain_scl.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class AtSpeed(Utterance):
+class UtteranceAtSpeed(Utterance):
     """An utterance to be played faster or slower.
 
     Arguments
@@ -26,7 +26,7 @@ class AtSpeed(Utterance):
     speed: float
 
 
-def at_speeds(utterances, speeds):
+def copies_at_speeds(utterances, speeds):
     """Each utterance at each speed, whose voice is a speaker of its own.
 
     Played faster or slower, a voice has another pitch and other formants: it
@@ -42,7 +42,7 @@ def at_speeds(utterances, speeds):
 
     Returns
     -------
-    list of AtSpeed
+    list of UtteranceAtSpeed
         At other speeds than 1, ID and speaker bear the speed.
 
     Raises
@@ -53,7 +53,7 @@ def at_speeds(utterances, speeds):
     Example
     -------
     >>> ann = Utterance("a", 1.0, "a.wav", 0, 16000, "ann")
-    >>> [(u.ID, u.spk_id, u.speed) for u in at_speeds([ann], [1.0, 0.9])]
+    >>> [(u.ID, u.spk_id, u.speed) for u in copies_at_speeds([ann], [1.0, 0.9])]
     [('a', 'ann', 1.0), ('a@0.9', 'ann@0.9', 0.9)]
     """
     good = isinstance(speeds, list) and all(
@@ -69,7 +69,7 @@ def at_speeds(utterances, speeds):
         mark = "" if speed == 1 else f"@{speed:g}"
         for u in utterances:
             named = {"ID": u.ID + mark, "spk_id": u.spk_id + mark}
-            found.append(AtSpeed(**{**vars(u), **named}, speed=speed))
+            found.append(UtteranceAtSpeed(**{**vars(u), **named}, speed=speed))
     return found
 
 

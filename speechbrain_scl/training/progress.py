@@ -60,7 +60,7 @@ class Progress:
         count = sums.pop("count", 0.0)
         return {name: total / count for name, total in sums.items()}
 
-    def point_out_divergence(self, epoch, loss, error_rate):
+    def warn_unless_learning(self, epoch, loss, error_rate):
         """Warns of a run that is finite but does not learn.
 
         Arguments

@@ -64,6 +64,7 @@ class ResilientBrain(sb.core.Brain):
         # Asks optimizers_step for check_gradients.
         self.skip_nonfinite_grads = True
         self.nonfinite_count = 0
+        self.buffers_before = []
         self.random_state = RandomState()
         self.progress = Progress()
         self.interruption = Interruption()
@@ -98,22 +99,33 @@ class ResilientBrain(sb.core.Brain):
         self.random_state.resume()
         self.batch_ids = list(getattr(batch, "id", []))
         self.step_ids += self.batch_ids
-        self.buffers_before = [b.clone() for b in self.modules.buffers()]
+        self._remember_buffers()
+
+    def _remember_buffers(self):
+        """Keeps what they hold; into the same memory for every batch."""
+        buffers = list(self.modules.buffers())
+        if [b.shape for b in buffers] != [b.shape for b in self.buffers_before]:
+            self.buffers_before = [b.clone() for b in buffers]
+        elif buffers:
+            torch._foreach_copy_(self.buffers_before, buffers)
 
     def check_loss_isfinite(self, loss):
         """Counts a batch whose loss is not finite on any process."""
-        bad = ~torch.isfinite(loss.detach())
-        if bad:
+        finite = torch.isfinite(loss.detach())
+        bad = all_reduce_max((~finite).float())
+        # The one look at the device: what follows is rare.
+        self.loss_is_finite = not bad
+        if self.loss_is_finite:
+            return
+        if not finite:
             logger.warning(
                 "The loss is %s, and the batch is left out: %s",
                 loss.item(),
                 ", ".join(map(str, self.batch_ids)),
                 main_process_only=False,
             )
-        self.loss_is_finite = not all_reduce_max(bad.float())
-        if not self.loss_is_finite:
-            self.step_is_finite = False
-            self._count_nonfinite(self.batch_ids)
+        self.step_is_finite = False
+        self._count_nonfinite(self.batch_ids)
 
     def check_gradients(self):
         """Drops the step where a gradient is not finite.
@@ -215,9 +227,11 @@ class ResilientBrain(sb.core.Brain):
 
     def _is_interrupted(self):
         """Whether any process was told to stop; all find the same."""
-        found = torch.tensor(float(self.interruption.signal))
-        if self.device_type == "cuda":
-            found = found.to(self.device)
+        if not self.distributed_launch:
+            return self.interruption.signal > 0
+        found = torch.full(
+            (), float(self.interruption.signal), device=self.device
+        )
         self.interruption.signal = int(all_reduce_max(found))
         return self.interruption.signal > 0
 

@@ -5,22 +5,20 @@ from contextlib import nullcontext
 
 import torch
 
-import speechbrain as sb
 from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_scl.brain import SupConSpeakerBrain
-from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.corpora.augmentation import (
+    augmenter_of,
+    prepare_augmentation,
+)
 from speechbrain_scl.distributed import world_size
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import only_run_in
 from speechbrain_scl.release.description import describe_training
 from speechbrain_scl.release.inference import save_inference_folder
 from speechbrain_scl.samplers import SpeakerBatchSampler
-from speechbrain_scl.training.crops import (
-    at_speeds,
-    read_crop,
-    read_crop_at_speed,
-)
+from speechbrain_scl.training.data import dataio_prep, spread_values
 from speechbrain_scl.training.finetuning import start_from
 
 
@@ -51,8 +49,8 @@ def train(hparams, run_opts, hparams_file, overrides):
 def _train(hparams, run_opts, hparams_file, overrides):
     _check_compilation(run_opts, hparams["modules"])
     torch.backends.cudnn.benchmark = True
-    run_on_main(hparams["prepare_noise_data"])
-    run_on_main(hparams["prepare_rir_data"])
+    run_on_main(prepare_augmentation, [hparams])
+    hparams["wav_augment"] = augmenter_of(hparams)
 
     train_data, valid_data, label_encoder, speakers = dataio_prep(hparams)
     n_speakers, n_classes = len(label_encoder), hparams["out_n_neurons"]
@@ -69,6 +67,7 @@ def _train(hparams, run_opts, hparams_file, overrides):
         hparams["utterances_per_speaker"],
         seed=hparams["seed"],
         processes=world_size(),
+        spread_over=spread_values(hparams),
     )
 
     checkpointer = hparams["checkpointer"]
@@ -138,83 +137,3 @@ def _check_compilation(run_opts, modules):
                 f"--compile_module_keys {key}: the modules are "
                 f"{', '.join(modules)}; several are separated by spaces"
             )
-
-
-def dataio_prep(hparams):
-    """Creates the datasets and their data processing pipelines.
-
-    Arguments
-    ---------
-    hparams : dict
-        The experiment.
-
-    Returns
-    -------
-    train_data, valid_data : DynamicItemDataset
-        Random crops of the training speakers, middle crops of the held-out
-        ones.
-    label_encoder : CategoricalEncoder
-        The training speakers' classes.
-    speakers : list of str
-        The speaker of each training utterance.
-    """
-    train, valid = (
-        read_manifest(hparams[key])
-        for key in ("train_annotation", "valid_annotation")
-    )
-    train = at_speeds(train, hparams["speeds"])
-    speakers = [utterance.spk_id for utterance in train]
-    train_data, valid_data = (
-        sb.dataio.dataset.DynamicItemDataset({u.ID: vars(u) for u in rows})
-        for rows in (train, valid)
-    )
-    rate = hparams["sample_rate"]
-
-    # The position of a crop depends on the seed, the epoch and the utterance,
-    # so neither the number of workers nor an interruption changes it.
-    @sb.utils.data_pipeline.takes("id", "wav", "start", "stop", "speed")
-    @sb.utils.data_pipeline.provides("sig")
-    def random_crop(utt_id, wav, start, stop, speed):
-        draw = f"{hparams['seed']} {hparams['epoch_counter'].current} {utt_id}"
-        length = int(hparams["sentence_len"] * rate)
-        return read_crop_at_speed(wav, start, stop, length, draw, speed, rate)
-
-    @sb.utils.data_pipeline.takes("wav", "start", "stop")
-    @sb.utils.data_pipeline.provides("sig")
-    def middle_crop(wav, start, stop):
-        return read_crop(wav, start, stop, int(hparams["valid_len"] * rate))
-
-    train_data.add_dynamic_item(random_crop)
-    valid_data.add_dynamic_item(middle_crop)
-
-    label_encoder = sb.dataio.encoder.CategoricalEncoder()
-
-    @sb.utils.data_pipeline.takes("spk_id")
-    @sb.utils.data_pipeline.provides("spk_id_encoded")
-    def label_pipeline(spk_id):
-        return label_encoder.encode_sequence_torch([spk_id])
-
-    train_data.add_dynamic_item(label_pipeline)
-    label_file = os.path.join(hparams["save_folder"], "label_encoder.txt")
-    run_on_main(_write_labels, [label_file, speakers])
-    label_encoder.load(label_file)
-    if set(speakers) != set(label_encoder.lab2ind):
-        raise UserError(
-            f"{hparams['train_annotation']} has other speakers than "
-            f"{label_file}, where this output folder's classes are: choose "
-            "another output_folder, or delete it to train anew"
-        )
-
-    train_data.set_output_keys(["id", "sig", "spk_id_encoded"])
-    valid_data.set_output_keys(["id", "sig", "spk_id"])
-    return train_data, valid_data, label_encoder, speakers
-
-
-def _write_labels(label_file, speakers):
-    """Numbers the speakers once for an output folder."""
-    if not os.path.exists(label_file):
-        label_encoder = sb.dataio.encoder.CategoricalEncoder()
-        label_encoder.update_from_iterable(speakers)
-        # A kill in the middle must not leave half of them.
-        label_encoder.save(f"{label_file}.aside")
-        os.replace(f"{label_file}.aside", label_file)

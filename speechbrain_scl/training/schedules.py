@@ -182,3 +182,68 @@ class MarginWarmup:
                 loss.sin_m = math.sin(loss.margin)
                 loss.th = -loss.cos_m
                 loss.mm = loss.sin_m * loss.margin
+
+
+class PreferenceCourse:
+    """What the balancing prefers, from its own preference to another one.
+
+    With s the share of the epochs that is done, each preference is
+
+        first^(1 - s) last^s
+
+    where ``first`` is what the balancer was made with: contrast first, or
+    contrast last.
+
+    Arguments
+    ---------
+    balancer : torch.nn.Module or None
+        One with a ``preference``, such as ``MinNormBalancer``.
+    last : list of float or None
+        The preference at the end; None leaves the balancer alone, whichever
+        it is.
+    epochs : float
+        Until then.
+
+    Raises
+    ------
+    ValueError
+        No time, or a balancer without such a preference.
+
+    Example
+    -------
+    >>> from speechbrain_scl.balancing import MinNormBalancer
+    >>> balancer = MinNormBalancer("l2", preference=[1, 1])
+    >>> course = PreferenceCourse(balancer, last=[4, 1], epochs=10)
+    >>> course.update(5)
+    >>> balancer.preference
+    (2.0, 1.0)
+    """
+
+    def __init__(self, balancer, last=None, epochs=1.0):
+        self.balancer = balancer
+        self.last = last
+        if last is None:
+            return
+        if not epochs > 0:
+            raise ValueError(f"epochs={epochs}: above 0")
+        self.epochs = epochs
+        self.first = getattr(balancer, "preference", None)
+        if self.first is None:
+            raise ValueError(f"{type(balancer).__name__} has no preference")
+        balancer.preference = last  # refused here, and not in mid-training
+        balancer.preference = self.first
+
+    def update(self, done):
+        """Sets the preference.
+
+        Arguments
+        ---------
+        done : float
+            Epochs, and the done share of the next one.
+        """
+        if self.last is not None:
+            share = min(done / self.epochs, 1.0)
+            self.balancer.preference = [
+                a ** (1 - share) * b**share
+                for a, b in zip(self.first, self.last, strict=True)
+            ]

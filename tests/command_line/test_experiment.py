@@ -42,6 +42,8 @@ def test_the_default_file(yaml_file):
     "text, options, message",
     [
         ("a: 1", ["--zz=2"], "--zz: neither a key"),
+        ("lr: 1", ["--prceision=fp32"], "did you mean --precision or"),
+        ("scale: 1", ["--scael=2"], "did you mean --scale"),
         ("a: [1", [], "not YAML"),
         ("just words", [], "not a list of"),
         ("a: !new:no.such.thing", [], "no.such"),

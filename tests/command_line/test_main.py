@@ -1,96 +1,238 @@
-"""The command line, on a trained encoder."""
+"""The command line: a thin layer on the class, in words and statuses."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import types
 
 import numpy as np
 import pytest
 import soundfile
-import torch
+from commands import ROOT
 
-from speechbrain.inference import SpeakerRecognition
+from speechbrain_scl import __version__
 from speechbrain_scl.command_line.main import main
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.store import folder_digest, load_embeddings
+from speechbrain_scl.verifier import SpeakerVerifier
 
 
 @pytest.fixture
-def recordings(corpus):
-    """Two of one speaker, one of another."""
-    speakers = sorted(p for p in (corpus / "wav").iterdir())
-    first, second = (sorted(s.rglob("*.wav")) for s in speakers[:2])
-    return [str(path) for path in (*first[:2], second[0])]
-
-
-def test_verify_scores_as_speechbrain(trained, recordings, capsys, tmp_path):
-    model = str(trained / "inference")
-    path = tmp_path / "calibration.json"
-    key = folder_digest(model)
-    Calibration(1000.0, 5000.0, 0.01, 9, key).save(path)
-    main(["verify", model, *recordings[:2], "--calibration", str(path)])
-    said = capsys.readouterr().out
-    recognition = SpeakerRecognition.from_hparams(
-        model, savedir=str(tmp_path / "model")
-    )
-    wavs = [
-        torch.from_numpy(soundfile.read(p, dtype="float32")[0])[None]
-        for p in recordings[:2]
-    ]
-    wanted, _ = recognition.verify_batch(*wavs)
-    assert float(said.split()[1].rstrip(",")) == pytest.approx(
-        wanted.item(), abs=1e-3
-    )
-    assert "same speaker" in said
-    # The threshold is a cosine of -5.
-    assert "out of reach: at p_target 0.5" in said and "-5.000" in said
-    Calibration(1000.0, 5000.0, 0.01, 9, "another").save(path)
-    with pytest.raises(SystemExit, match="another model's scores"):
-        main(["verify", model, *recordings[:2], "--calibration", str(path)])
-    Calibration(1000.0, 5000.0, 0.01, 9, key, "as-norm").save(path)
-    with pytest.raises(SystemExit, match="as-norm scores, not cosines"):
-        main(["verify", model, *recordings[:2], "--calibration", str(path)])
-
-
-def test_embed_enrol_and_score(trained, recordings, capsys, tmp_path):
-    model, voices = str(trained / "inference"), str(tmp_path / "voices.npz")
-    output = str(tmp_path / "out.npz")
-    main(["embed", model, *recordings, "--output", output])
-    vectors = load_embeddings(output)
-    assert list(vectors) == recordings
-    main(["enrol", model, voices, "ann", *recordings[:2]])
-    main(["enrol", model, voices, "bob", recordings[2]])
-    assert "2 speaker(s)" in capsys.readouterr().out
-    main(["score", model, voices, recordings[2]])
-    lines = capsys.readouterr().out.strip().splitlines()
-    # Best first: the recording bob was enrolled with
-    assert [line.split()[1] for line in lines] == ["bob", "ann"]
-    assert "cosine 1.000" in lines[0]
-    mean = vectors[recordings[0]] + vectors[recordings[1]]
-    wanted = mean @ vectors[recordings[2]] / np.linalg.norm(mean)
-    assert f"cosine {wanted:.3f}" in lines[1]
-
-
-def test_mistakes_are_one_line(trained, recordings, tmp_path):
-    model = str(trained / "inference")
-
-    def refused(*arguments):
-        with pytest.raises(SystemExit) as error:
+def refused():
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
             main([*map(str, arguments)])
-        return str(error.value)
+        assert ended.value.code == 2
+        return str(ended.value)
 
-    gone = tmp_path / "gone.wav"
-    assert f"{gone}: there is no such rec" in refused(
-        "verify", model, recordings[0], gone
+    return run
+
+
+def test_verify(untrained, spoken, capsys, tmp_path):
+    wanted = SpeakerVerifier.load(untrained).verify(*spoken[:2])
+    assert main(["verify", untrained, *spoken[:2]]) == 0
+    said = capsys.readouterr().out
+    assert said == f"{wanted}\n" and "no decision" in said
+    low = ["verify", untrained, *spoken[:2], "--threshold=-1"]
+    high = ["verify", untrained, *spoken[:2], "--threshold=1"]
+    assert main(low) == main(high) == 0
+    assert main([*low, "--exit-status"]) == 0
+    assert main([*high, "--exit-status"]) == 1
+    capsys.readouterr()
+    path = str(tmp_path / "calibration.json")
+    Calibration(10.0, 2.0, 0.5, 9, folder_digest(untrained)).save(path)
+    main(["verify", untrained, *spoken[:2], "--calibration", path, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["cosine"] == pytest.approx(wanted.cosine)
+    assert found["log_likelihood_ratio"] == pytest.approx(
+        10 * wanted.cosine + 2
     )
-    assert "there is no such folder" in refused(
-        "embed", tmp_path / "gone", recordings[0], "--output", "o.npz"
+    main(
+        ["verify", untrained, *spoken[:2], "--calibration", path]
+        + ["--p-target=1e-9"]
     )
-    voices = tmp_path / "voices.npz"
-    assert "no such file of embeddings" in refused(
-        "score", model, voices, recordings[0]
+    assert "warning: out of reach" in capsys.readouterr().err
+
+
+def test_conversion_and_doubts_are_said_once(
+    untrained, spoken, capsys, tmp_path, monkeypatch
+):
+    samples, _ = soundfile.read(spoken[0])
+    telephone = str(tmp_path / "8k.wav")
+    soundfile.write(telephone, np.stack([samples[::2]] * 2, 1), 8000)
+    pair = ["verify", untrained, telephone, telephone, "--threshold=0.5"]
+    main(pair)
+    said = capsys.readouterr()
+    assert "same speaker" in said.out and "cosine 1.000" in said.out
+    assert said.err.count("8000 Hz to 16000 Hz, 2 channels to 1") == 1
+    main([*pair, "-q"])
+    assert capsys.readouterr().err == ""
+    noise = str(tmp_path / "noise.wav")
+    soundfile.write(
+        noise, 0.1 * np.random.default_rng(0).normal(size=9000), 16000
     )
-    np.savez(voices, ids=np.array(["ann"]), embeddings=np.ones((1, 192)))
-    assert "with another model" in refused(
-        "score", model, voices, recordings[0]
+    arguments = ["verify", untrained, noise, "-", "--threshold=0.5"]
+    with open(spoken[0], "rb") as file:
+        stdin = types.SimpleNamespace(buffer=io.BytesIO(file.read()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert main([*arguments, "--exit-status"]) == 2
+    said = capsys.readouterr()
+    assert "no decision" in said.out
+    assert f"warning: {noise}: no speech" in said.err
+
+
+def test_embed_and_its_lists(untrained, spoken, capsys, tmp_path, refused):
+    output = str(tmp_path / "out.npz")
+    main(["embed", untrained, *spoken, "--output", output])
+    vectors = load_embeddings(output)
+    assert list(vectors) == spoken
+    np.testing.assert_array_equal(
+        np.stack(list(vectors.values())),
+        SpeakerVerifier.load(untrained).embed(spoken),
     )
-    voices.write_bytes(b"broken")
-    assert "no file of embeddings" in refused(
-        "score", model, voices, recordings[0]
+    scp = tmp_path / "wav.scp"
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF")
+    lines = [f"u{i} {p}\n" for i, p in enumerate([*spoken, broken, "gone"])]
+    scp.write_text("".join(lines))
+    listed = ["embed", untrained, "--list", scp, "--output", output]
+    assert "gone: there is no such recording" in refused(*listed)
+    capsys.readouterr()
+    main([*map(str, listed), "--skip-bad"])
+    said = capsys.readouterr()
+    assert (
+        "2 of 5 recordings skipped" in said.err and "3 embeddings" in said.out
     )
+    assert f"skipped: {broken}" in said.err
+    assert list(load_embeddings(output)) == ["u0", "u1", "u2"]
+    scp.write_text("u0 gone\n")
+    assert "none of the recordings" in refused(*listed, "--skip-bad")
+    assert "end it in .npz" in refused(
+        "embed", untrained, spoken[0], "--output", "a.csv"
+    )
+    assert "name recordings" in refused("embed", untrained, "--output", output)
+
+
+def test_score(untrained, spoken, capsys, tmp_path):
+    pairs, scp = tmp_path / "pairs.txt", tmp_path / "wav.scp"
+    scp.write_text("".join(f"u{i} {p}\n" for i, p in enumerate(spoken)))
+    pairs.write_text("1 u0 u1\n0 u0 u2\n")
+    arguments = ["score", untrained, str(pairs), "--recordings", str(scp)]
+    main([*arguments, "--threshold=-1"])
+    lines = [x.split("\t") for x in capsys.readouterr().out.splitlines()]
+    verifier = SpeakerVerifier.load(untrained)
+    for line, other in zip(lines, (1, 2)):
+        wanted = verifier.verify(spoken[0], spoken[other]).cosine
+        assert line[:3] == [str(2 - other), "u0", f"u{other}"]
+        assert float(line[3]) == pytest.approx(wanted, abs=1e-6)
+        assert line[4] == "same"
+    output = str(tmp_path / "scores.txt")
+    pairs.write_text(f"{spoken[0]}\t{spoken[1]}\n{spoken[0]}\tgone\n")
+    main(
+        ["score", untrained, str(pairs), "--skip-bad", "--json"]
+        + ["--output", output]
+    )
+    assert "1 of 2 pairs scored" in capsys.readouterr().err
+    with open(output) as file:
+        (found,) = map(json.loads, file)
+    assert found["second"] == spoken[1] and found["same_speaker"] is None
+
+
+def test_voices(untrained, spoken, capsys, tmp_path, refused):
+    voices = str(tmp_path / "voices.npz")
+    main(["enrol", untrained, voices, "a:nn", *spoken[:2]])
+    main(["enrol", untrained, voices, "bob", spoken[2]])
+    assert "2 speaker(s)" in capsys.readouterr().out
+    again = ["enrol", untrained, voices, "bob", spoken[2]]
+    assert "--replace" in refused(*again)
+    main([*again, "--replace"])
+    capsys.readouterr()
+    main(["voices", voices])
+    assert capsys.readouterr().out.split("\n")[:2] == [
+        "a:nn\t2 recording(s)",
+        "bob\t1 recording(s)",
+    ]
+    arguments = ["identify", untrained, voices, spoken[2]]
+    main(arguments)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{spoken[2]}: no decision"
+    assert lines[1].startswith("  bob: cosine 1.000") and len(lines) == 3
+    main([*arguments, "--threshold=0.99", "--json", "--top=1"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["speaker"] == "bob" and list(found["candidates"]) == ["bob"]
+    main(["remove", voices, "bob"])
+    main([*arguments, "--threshold=0.99999"])
+    assert f"{spoken[2]}: unknown" in capsys.readouterr().out
+    assert "no voice bob" in refused("remove", voices, "bob")
+
+
+def test_mistakes_are_one_line(untrained, spoken, tmp_path, refused, capsys):
+    verify = ["verify", untrained, *spoken[:2]]
+    assert "there is no such recording" in refused(*verify[:3], "gone.wav")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text('{"trials": {}}')
+    assert "no calibration" in refused(*verify, "--calibration", metrics)
+    assert "no such calibration" in refused(*verify, "--calibration", "gone")
+    assert "between 0 and 1" in refused(*verify, "--p-target=2")
+    assert "give a calibration" in refused(*verify, "--p-target=0.1")
+    assert "--exit-status needs" in refused(*verify, "--exit-status")
+    assert "only one" in refused("verify", untrained, "-", "-")
+    assert "no such store" in refused("voices", "gone.npz")
+    assert "no such list" in refused("score", untrained, "gone.txt")
+    pairs = tmp_path / "pairs.txt"
+    for text, said in {
+        "": "the list is empty",
+        "a b c d\n": "line 1: 'a b c d': two recordings",
+        "a b c\n": "two recordings",
+    }.items():
+        pairs.write_text(text)
+        assert said in refused("score", untrained, pairs)
+    scp = tmp_path / "wav.scp"
+    for text, said in {
+        "a sox a.wav -p |\n": "commands are not run",
+        "a\n": "`id path` is wanted",
+        "a x\na y\n": "line 2: a comes twice",
+    }.items():
+        scp.write_text(text)
+        assert said in refused(
+            "embed", untrained, "--list", scp, "--output", "o.npz"
+        )
+
+
+@pytest.mark.parametrize(
+    "module", ["speechbrain_scl", "speechbrain_scl.command_line.main"]
+)
+def test_help_is_light_from_each_door(module):
+    """Nothing heavy is imported for it."""
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_module({module!r}, run_name='__main__')\n"
+        "except SystemExit as ended: assert not ended.code\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'speechbrain', 'soundfile'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "speechbrain-scl verify MODEL" in done.stdout
+
+
+def test_every_argument_has_a_help_text_and_there_is_a_version(capsys):
+    from speechbrain_scl.command_line.main import _parser
+
+    commands = _parser()._subparsers._group_actions[0].choices
+    assert set(commands) >= {"verify", "identify", "embed", "score", "voices"}
+    for command in commands.values():
+        assert all(action.help for action in command._actions)
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert __version__ in capsys.readouterr().out

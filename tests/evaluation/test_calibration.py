@@ -125,6 +125,24 @@ def test_a_decision_knows_the_error_rates_of_its_threshold():
         found.decide(0.4, 2)
 
 
+@pytest.mark.parametrize("gap", [0.1, 0.6, 0.8])
+@pytest.mark.parametrize("n", [60, 20_000])
+def test_small_error_rates_are_counted_not_drawn_in_a_line(gap, n):
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 20 == 0
+    scores = 0.1 * rng.normal(size=n) + gap * labels
+    calibration = fit_calibration(scores, labels)
+    for p in (0.5, 0.1, 0.01, 0.001):
+        found = calibration.decide(0.0, p)
+        accepted = scores >= found.score_threshold
+        for said, errors in (
+            (found.miss, ~accepted[labels]),
+            (found.false_alarm, accepted[~labels]),
+        ):
+            one = 1 / len(errors)
+            assert said == pytest.approx(errors.mean(), rel=0.1, abs=one)
+
+
 def test_the_calibration_of_another_model_is_refused(tmp_path):
     path = tmp_path / "calibration.json"
     Calibration(1.0, 0.0, 0.5, 9, "mine").save(path)

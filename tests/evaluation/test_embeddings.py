@@ -7,6 +7,8 @@ import torch
 
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
+from speechbrain_scl.evaluation.enrolment import mean_embedding
+from speechbrain_scl.evaluation.store import read_cache, write_cache
 from speechbrain_scl.evaluation.trials import read_trials
 
 
@@ -149,6 +151,34 @@ def test_one_cache_for_models_of_any_dimension(files, tmp_path):
     Encoder.calls = 0
     extract_embeddings(Encoder(), files, "m", cache)
     assert Encoder.calls == 0
+
+
+def test_each_utterance_of_an_enrolment_has_one_vote(files):
+    """Not: the longer an encoder's vector, the more it counts."""
+    encoder = Encoder()
+
+    def of_other_lengths(wavs):
+        vectors = encoder(wavs)
+        return vectors * (1 + vectors[:, :1].abs())
+
+    plain, scaled = (
+        mean_embedding(list(extract_embeddings(e, files, "m").values()))
+        for e in (encoder, of_other_lengths)
+    )
+    np.testing.assert_allclose(scaled, plain, atol=1e-6)
+
+
+def test_cached_embeddings_of_two_dimensions_are_made_anew(
+    files, tmp_path, caplog
+):
+    cache = str(tmp_path / "cache.npz")
+    wanted = extract_embeddings(Encoder(), files, "m", cache)
+    known = read_cache(cache)
+    known[next(iter(known))] = np.ones(5, np.float32)
+    write_cache(cache, known)
+    found = extract_embeddings(Encoder(), files, "m", cache)
+    assert all(np.array_equal(found[name], wanted[name]) for name in files)
+    assert "dimensions [3, 5]" in caplog.text
 
 
 def test_bad_files_are_told_before_anything_is_embedded(files):

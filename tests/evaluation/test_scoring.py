@@ -20,7 +20,7 @@ def cosine(a, b):
 @pytest.mark.parametrize("dense", [0, 1000])
 @pytest.mark.parametrize("block", [24, 2**22])
 def test_cosine_of_each_trial(rng, monkeypatch, dense, block):
-    monkeypatch.setattr(scoring, "_DENSE", dense)
+    monkeypatch.setattr(scoring, "_MOST_UNUSED_PER_TRIAL", dense)
     monkeypatch.setattr(scoring, "_BLOCK", block)
     enrol, test = rng.normal(size=(5, 8)), rng.normal(size=(7, 8)) * 100
     e, t = rng.integers(0, 5, 40), rng.integers(0, 7, 40)

@@ -10,6 +10,7 @@ import pytest
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.store import (
     folder_digest,
+    load_embeddings,
     read_cache,
     save_embeddings,
     write_cache,
@@ -99,3 +100,12 @@ def test_a_foreign_cache_is_made_anew(tmp_path, arrays):
     }
     np.savez(path, **{**whole, **arrays})
     assert read_cache(str(path)) == {}
+
+
+@pytest.mark.parametrize("kept", [0, 1, 40, 200, -1])
+def test_truncated_embeddings_are_told(tmp_path, kept):
+    path = tmp_path / "voices.npz"
+    save_embeddings(str(path), NAMED)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UserError, match="voices.npz: no file of embeddings"):
+        load_embeddings(str(path))

@@ -2,7 +2,8 @@
 
 Bash itself says what a block would run: stand-ins for python and the others
 write down folder and arguments. Those are then run here, in this process,
-with options behind them that make the work small.
+with options behind them that make the work small. The tutorial's blocks run
+as the cells of its notebook.
 """
 
 import importlib.util
@@ -15,6 +16,8 @@ import stat
 import subprocess
 import sys
 
+import nbclient
+import nbformat
 import pytest
 from commands import ROOT, TINY
 
@@ -30,7 +33,6 @@ DOCUMENTS = {
     f"{VOXCELEB}/README.md": VOXCELEB,
     f"{CNCELEB}/README.md": CNCELEB,
     "docs/variants.md": VOXCELEB,
-    "docs/tutorial.md": ".",
 }
 # Installing and testing is what the run of the tests itself does; a step on
 # CUDA needs CUDA.
@@ -72,8 +74,18 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def run(place, corpus, cnceleb, trained, monkeypatch):
-    """Runs a block of bash as the module says."""
+def environment(place):
+    """The shell's: the stand-ins come first."""
+    return {
+        **os.environ,
+        "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
+        "CALLS": str(place / "calls"),
+    }
+
+
+@pytest.fixture
+def perform(place, corpus, cnceleb, trained, monkeypatch):
+    """Runs what the stand-ins wrote down, as the module says."""
     waves = sorted((corpus / "wav").rglob("*.wav"))
     model = place / "model"
     if not model.exists():
@@ -174,21 +186,9 @@ def run(place, corpus, cnceleb, trained, monkeypatch):
                 here.syspath_prepend(os.path.dirname(arguments[0]) or ".")
                 runpy.run_path(arguments[0], run_name="__main__")
 
-    def block(text, folder):
-        calls = place / "calls"
-        calls.unlink(missing_ok=True)
-        subprocess.run(
-            ["bash", "-euc", text],
-            cwd=folder,
-            env={
-                **os.environ,
-                "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
-                "CALLS": str(calls),
-            },
-            check=True,
-        )
-        lines = calls.read_text().splitlines()
-        assert lines, text
+    def perform():
+        lines = (place / "calls").read_text().splitlines()
+        (place / "calls").unlink()
         for name, folder, arguments in map(json.loads, lines):
             said = " ".join([name.removesuffix("3"), *arguments])
             if said.startswith(tuple(ELSEWHERE)):
@@ -198,11 +198,11 @@ def run(place, corpus, cnceleb, trained, monkeypatch):
             except SystemExit as ended:
                 assert not ended.code, f"{said}: {ended.code}"
 
-    return block
+    return perform
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_commands_run(document, place, run, monkeypatch):
+def test_the_commands_run(document, place, environment, perform, monkeypatch):
     text = (ROOT / document).read_text(encoding="utf-8")
     folder = place / DOCUMENTS[document]
     blocks = re.findall(r"```(bash|python)\n(.*?)```", text, re.DOTALL)
@@ -221,4 +221,32 @@ def test_the_commands_run(document, place, run, monkeypatch):
             at = place / (CNCELEB if CNCELEB in document else VOXCELEB)
         if "corpora.mini_cnceleb" in content:
             at = place
-        run(content.replace(". .venv/bin/activate\n", ""), at)
+        subprocess.run(
+            ["bash", "-euc", content.replace(". .venv/bin/activate\n", "")],
+            cwd=at,
+            env=environment,
+            check=True,
+        )
+        perform()
+
+
+def test_the_notebook_is_the_tutorial_and_runs(place, environment, perform):
+    """Cell by cell: Python in its kernel, the commands by their stand-ins."""
+    docs = ROOT / "docs"
+    script = runpy.run_path(str(docs / "notebook.py"))
+    book = nbformat.read(docs / "tutorial.ipynb", as_version=4)
+    assert book == script["notebook"](), "run python docs/notebook.py"
+    (place / "docs").mkdir(exist_ok=True)
+    client = nbclient.NotebookClient(book, timeout=300)
+    with client.setup_kernel(cwd=str(place / "docs"), env=environment):
+        for i, cell in enumerate(book.cells):
+            client.execute_cell(cell, i)
+            if cell.source.startswith("%%bash"):
+                perform()
+    said = [
+        output.text
+        for cell in book.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "stream"
+    ]
+    assert any(re.match(r"cosine -?[01]\.\d{3}", text) for text in said)

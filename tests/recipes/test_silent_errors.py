@@ -1,4 +1,5 @@
-"""What goes wrong without a word in SpeechBrain's VoxCeleb recipe (1.1.2).
+"""What goes wrong in SpeechBrain's VoxCeleb recipe (1.1.2), and where a test
+holds that it does not here. First what goes wrong without a word:
 
 =====================================================  ========================
 there                                                  here
@@ -19,6 +20,36 @@ minDCF is printed times 100                            below
 validation uses random crops                           below
 verification stays on the CPU without ``--device``     below
 =====================================================  ========================
+
+What ends with a traceback there:
+
+=====================================================  ========================
+there                                                  here
+=====================================================  ========================
+a README names files that are missing                  recipes/test_documents
+a failed download leaves a folder that breaks later    corpora/test_download
+an override is split at every "=" of a URL             command_line/test_experiment
+``pretrain_path`` is another folder than is said       below
+a cohort smaller than asked for                        evaluation/test_scoring
+an utterance shorter than the crop                     command_line/test_experiment
+a blank line or a tab in the trial list                evaluation/test_trials
+comma-separated data folders                           below
+=====================================================  ========================
+
+What went wrong without a word in this package once:
+
+=====================================================  ========================
+the EER of the convex hull, lower than everybody's     evaluation/test_metrics
+swapped labels look like chance                        evaluation/test_metrics
+the calibration of another model is taken              evaluation/test_calibration
+error rates of a decision that were not counted        evaluation/test_calibration
+a decision that no score can change                    evaluation/test_calibration
+an interval of two speakers                            below
+a broken cache of embeddings                           evaluation/test_store
+cached embeddings of two dimensions                    evaluation/test_embeddings
+a model that is gone while it is replaced              test_files
+two trainings in one folder                            test_files
+=====================================================  ========================
 """
 
 import os
@@ -37,12 +68,14 @@ from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.corpora.audio import find_audio
 from speechbrain_scl.corpora.manifest import Utterance, write_manifest
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation import verification
-from speechbrain_scl.evaluation.embeddings import extract_embeddings
+from speechbrain_scl.evaluation import report, verification
+from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import min_dcf
+from speechbrain_scl.evaluation.trials import read_trials
 from speechbrain_scl.release.inference import save_inference_folder
 from speechbrain_scl.training.run import dataio_prep
+from speechbrain_scl.values import FEWEST_TEST_SPEAKERS, as_list
 
 MODEL = """
 compute_features: !new:speechbrain.lobes.features.Fbank
@@ -176,3 +209,36 @@ def test_a_gpu_is_used_where_there_is_one(tmp_path, monkeypatch, asked, used):
     with pytest.raises(AttributeError):  # there is no encoder
         verification.verify(params, options)
     assert asked_for[-1] == used
+
+
+def test_a_folder_that_is_no_inference_folder_is_told(tmp_path):
+    folder = tmp_path / "CKPT+2026-01-01+00-00-00+00"
+    folder.mkdir()
+    (folder / "embedding_model.ckpt").write_bytes(b"")
+    with pytest.raises(UserError, match="CKPT.*must be an inference folder"):
+        load_encoder(str(folder), str(tmp_path / "models"))
+
+
+def test_comma_separated_data_folders(tmp_path):
+    roots = [tmp_path / "dev", tmp_path / "test"]
+    paths = [noise(roots[i] / "wav" / f"{i}.wav") for i in (0, 1)]
+    folders = as_list(f"{roots[0]}, {roots[1]}", "data_folder")
+    found = locate(["0.wav", "1.wav"], folders, "trials.txt")
+    assert found == dict(zip(["0.wav", "1.wav"], paths))
+
+
+@pytest.mark.parametrize("n_speakers", [2, FEWEST_TEST_SPEAKERS])
+def test_too_few_speakers_have_no_interval(tmp_path, n_speakers):
+    lines = [
+        f"{int(a == b)} {a}/1 {b}/2\n"
+        for a in range(n_speakers)
+        for b in range(n_speakers)
+    ]
+    (tmp_path / "trials.txt").write_text("".join(lines))
+    trials = read_trials(str(tmp_path / "trials.txt"))
+    scores = trials.labels + np.random.default_rng(0).normal(size=len(lines))
+    found = report.measure(trials, scores, lambda name: name.split("/")[0])
+    enough = n_speakers == FEWEST_TEST_SPEAKERS
+    assert (found["eer_ci"] is not None) == enough
+    said = report.table({"list": found})
+    assert (f"no interval: {n_speakers} test speakers" in said) != enough

@@ -80,7 +80,7 @@ def test_every_block_is_tried():
         "ResNet",
         "SubCentreClassifier",
         "WarmupExponential",
-        "TensorboardLogger",
+        "EpochLogger",
     }
 
 
@@ -108,7 +108,7 @@ def test_everything_at_once(run, trained, caplog):
         "--average_checkpoints=2",
         "--lr_annealing={warmup_epochs: 0.5, final: 0.0001}",
         "--lr=0.001",
-        blocks=["WarmupExponential", "TensorboardLogger"],
+        blocks=["WarmupExponential", "EpochLogger"],
         epochs=2,
     )
     assert "the class vectors of 4 of 12 speakers" in caplog.text
@@ -133,6 +133,8 @@ def test_everything_at_once(run, trained, caplog):
         states[0]["fc.conv.weight"], states[1]["fc.conv.weight"]
     )
 
+    log = (output / "train_log.txt").read_text()
+    assert log.count("valid EER") == 2
     events = EventAccumulator(str(output / "tensorboard")).Reload()
     curves = set(events.Tags()["scalars"])
     assert {

@@ -62,7 +62,7 @@ def test_calibrated_scores_are_measured_as_such(run, trained, tmp_path):
 def test_conditions_partition_the_trials(run, corpus):
     metrics, scored = run(
         f"--metadata={corpus / 'metadata.csv'}",
-        "--conditions=[language, register]",
+        "--conditions=[gender, language]",
         lists=LISTS[1:],
     )
     (found,) = metrics.values()
@@ -171,7 +171,7 @@ class Page(html.parser.HTMLParser):
             for key, value in attributes
             if key in ("src", "href", "xlink:href")
         ]
-        if tag not in ("meta",):
+        if tag not in ("meta", "br"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
@@ -186,10 +186,17 @@ def test_the_report_needs_no_network(run, tmp_path):
     metrics, _ = run("--bootstrap=5")
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     page = Page(text)
-    assert page.open == [] and page.seen.count("svg") == 1 + len(LISTS)
-    assert all(link.startswith("#") for link in page.links)
+    # A DET plot, a histogram per list, and three curves of the training
+    assert page.open == [] and page.seen.count("svg") == 1 + len(LISTS) + 3
+    beside = {link for link in page.links if not link.startswith("#")}
+    assert beside > {"metrics.json", "det.png"}
+    for link in beside:
+        assert (tmp_path / "out" / link).is_file(), link
     for found in metrics.values():
         assert f"{100 * found['eer']:.2f}" in text
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text())["run"]
+    assert told["model"].endswith("inference") and told["model"] in text
+    assert len(told["lists"]) == len(LISTS) and "torch" in told["versions"]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_divergence_is_pointed_out(caplog, tmp_path, losses, rates, said):
     progress = Progress()
     with caplog.at_level(logging.WARNING):
         for i, (loss, rate) in enumerate(zip(losses, rates), 1):
-            progress.point_out_divergence(i, loss, rate)
+            progress.warn_unless_learning(i, loss, rate)
             # The first loss survives an interruption.
             progress.save(tmp_path / "p.ckpt")
             progress = Progress()

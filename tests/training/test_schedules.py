@@ -10,9 +10,11 @@ from hypothesis import (
 )
 
 from speechbrain.nnet.losses import AdditiveAngularMargin, AngularMargin
+from speechbrain_scl.balancing import FixedBalancer, MinNormBalancer
 from speechbrain_scl.losses import SupConMarginLoss
 from speechbrain_scl.training.schedules import (
     MarginWarmup,
+    PreferenceCourse,
     WarmupCosine,
     WarmupExponential,
 )
@@ -88,3 +90,28 @@ def test_no_warmup_leaves_the_margin_alone():
 def test_mistakes(make):
     with pytest.raises(ValueError):
         make()
+
+
+@pytest.mark.parametrize("first, last", [([1, 1], [9, 1]), ([9, 1], [1, 4])])
+def test_the_preference_moves_from_one_end_to_the_other(first, last):
+    balancer = MinNormBalancer("l2", first)
+    course = PreferenceCourse(balancer, last, epochs=4)
+    seen = []
+    for done in (0, 1, 2, 3, 4, 9):
+        course.update(done)
+        seen.append(balancer.preference[0] / balancer.preference[1])
+    ends = [a / b for a, b in (first, last)]
+    steps = [(ends[1] / ends[0]) ** (s / 4) for s in (0, 1, 2, 3, 4, 4)]
+    assert seen == pytest.approx([ends[0] * step for step in steps])
+    # It is what the balancer goes by: orthogonal gradients of equal length.
+    weights = balancer.weights(list(torch.eye(2)))
+    assert weights[0] / weights[1] == pytest.approx(ends[1])
+
+
+def test_a_course_to_nowhere_leaves_any_balancer_alone():
+    PreferenceCourse(FixedBalancer(), None, epochs=0).update(3)
+    with pytest.raises(ValueError, match="FixedBalancer has no preference"):
+        PreferenceCourse(FixedBalancer(), [1, 1], epochs=1)
+    for last, epochs in (([1, 0], 1), ([1], 1), ([1, 1], 0)):
+        with pytest.raises(ValueError, match="preference=|epochs=0"):
+            PreferenceCourse(MinNormBalancer(), last, epochs)

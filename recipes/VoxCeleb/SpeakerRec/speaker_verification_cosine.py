@@ -11,7 +11,9 @@ the encoder that train_speaker_embeddings.py hparams/ecapa_scl.yaml left.
 import sys
 
 import speechbrain as sb
+from speechbrain.utils.distributed import ddp_init_group
 from speechbrain_scl.command_line.experiment import read_experiment
+from speechbrain_scl.distributed import leave_process_group
 from speechbrain_scl.errors import user_errors_in_one_line
 from speechbrain_scl.evaluation.report import table
 from speechbrain_scl.evaluation.verification import verify
@@ -22,6 +24,7 @@ def main(arguments):
     params, run_opts, params_file, overrides = read_experiment(
         arguments, "hparams/verification_ecapa_scl.yaml"
     )
+    ddp_init_group(run_opts)
     output = params["output_folder"]
     sb.core.create_experiment_directory(
         experiment_directory=output,
@@ -29,7 +32,11 @@ def main(arguments):
         overrides=overrides,
     )
     metrics = verify(params, run_opts)
-    print(f"\n{table(metrics)}\n\nScores, figures and report.html: {output}")
+    if metrics:  # the main process
+        print(
+            f"\n{table(metrics)}\n\nScores, figures and report.html: {output}"
+        )
+    leave_process_group()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,306 @@
+#!/usr/bin/env python3
+"""All that only a GPU can show, in one command and some ten minutes.
+
+    python benchmarks/gpu.py results/benchmarks
+
+measures on whatever GPU there is, and writes gpu.md, a table:
+
+- CUDA against the CPU in double precision: attention, loss and its gradient,
+  balancing, scores; in fp32 without and with TF32, and in bf16;
+- whole training steps, stock AAM-softmax against the full objective (step.py):
+  seconds, crops per second, peak memory; fp32, bf16, and compiled;
+- the processes' gather over NCCL with all GPUs, its gradient and its speed;
+- the input pipeline (loader.py) and the augmentation.
+
+Each part runs in a process of its own: one that fails, hangs or takes the GPU
+with it becomes a row, and the others go on. The table is written after every
+row. Without a GPU the same code runs at sizes that measure nothing.
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import loader
+import numpy as np
+import step
+import torch
+import torch.distributed as dist
+
+from speechbrain_scl.attention import ClassAwareAttention
+from speechbrain_scl.balancing import MinNormBalancer
+from speechbrain_scl.distributed import gather_rows
+from speechbrain_scl.errors import first_line
+from speechbrain_scl.evaluation.scoring import cosine_scores
+from speechbrain_scl.files import written_aside
+from speechbrain_scl.losses import SupConMarginLoss
+
+HEAD = ["| part | case | result |", "|:--|:--|:--|"]
+# Largest error that a precision may have, relative to the largest value
+PRECISIONS = {"fp32": 1e-4, "TF32": 1e-2, "bf16": 5e-2}
+LARGE = {
+    "channels": 1024,
+    "utterances": 64,
+    "views": 2,
+    "seconds": 3.0,
+    "speakers": 7205,
+    "pairs": 15,
+    "files": 256,
+    "measure_s": 4.0,
+    "megabytes": 256,
+}
+SMALL = {
+    "channels": 8,
+    "utterances": 4,
+    "views": 2,
+    "seconds": 0.5,
+    "speakers": 10,
+    "pairs": 2,
+    "files": 8,
+    "measure_s": 0.01,
+    "megabytes": 1,
+}
+
+
+def main():
+    """Runs the parts one by one; writes after each row."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("output", type=Path, help="folder for gpu.md")
+    add("--modes", nargs="+", choices=step.MODES, metavar="MODE")
+    add("--limit", type=float, default=150, help="seconds of a part")
+    add("--budget", type=float, default=540, help="seconds of all parts")
+    args = parser.parse_args()
+    cuda = torch.cuda.is_available()
+    modes = args.modes or (step.MODES if cuda else ["fp32", "bf16"])
+    sizes = SimpleNamespace(
+        **(LARGE if cuda else SMALL), device="cuda" if cuda else "cpu"
+    )
+    parts = [
+        ("machine", machine, ()),
+        ("CUDA against CPU", checks, ()),
+        *(("step", steps, (mode,)) for mode in modes),
+        ("processes", processes, ()),
+        ("input", inputs, ()),
+    ]
+    rows, end = [], time.monotonic() + args.budget
+    for part, function, arguments in parts:
+        limit = min(args.limit, end - time.monotonic())
+        name = " ".join(arguments) or part
+        for case, result in apart(function, (sizes, *arguments), name, limit):
+            rows.append(f"| {part} | {case} | {result} |")
+            print(rows[-1], flush=True)
+            with written_aside(str(args.output / "gpu.md")) as file:
+                file.write("\n".join(HEAD + rows) + "\n")
+
+
+def apart(function, arguments, name, limit):
+    """The rows of a part, out of a process of its own, and how it failed."""
+    if limit <= 0:
+        yield name, "left out: no time"
+        return
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=send, args=(sender, function, arguments))
+    process.start()
+    sender.close()
+    end = time.monotonic() + limit
+    try:
+        while receiver.poll(max(0, end - time.monotonic())):
+            row = receiver.recv()
+            if row is None:
+                return
+            yield row
+        yield name, f"failed: not done in {limit:.0f} s"
+    except EOFError:
+        process.join()
+        yield name, f"failed: the process ended with {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
+
+
+def send(sender, function, arguments):
+    """A part's rows, one by one; None at the end."""
+    torch.set_num_threads(1)  # as the other benchmarks have
+    try:
+        for row in function(*arguments):
+            sender.send(row)
+    except Exception as error:
+        gist = first_line(error).replace("|", "/")
+        sender.send((" ".join(arguments[1:]) or "-", f"failed: {gist}"))
+    sender.send(None)
+
+
+def machine(sizes):
+    """What it ran on."""
+    yield "versions", f"torch {torch.__version__}, CUDA {torch.version.cuda}"
+    if sizes.device == "cpu":
+        yield "device", "CPU: sizes that measure nothing"
+        return
+    for i in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(i)
+        yield (
+            f"device {i}",
+            f"{about.name}, {about.total_memory / 2**30:.0f} GiB",
+        )
+
+
+def checks(sizes):
+    """In all precisions."""
+    for precision in PRECISIONS:
+        yield from check(sizes, precision)
+
+
+def check(sizes, precision):
+    """Each operation on the device against double precision on the CPU."""
+    tf32 = precision == "TF32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    wanted = operations("cpu", torch.float64)
+    with torch.autocast(sizes.device, torch.bfloat16, precision == "bf16"):
+        found = operations(sizes.device, torch.float32)
+    for name, value in wanted.items():
+        value, other = value.double(), found[name].detach().cpu().double()
+        error = float((other - value).abs().max() / value.abs().max())
+        verdict = "ok" if error <= PRECISIONS[precision] else "DIFFERS"
+        yield (
+            f"{precision}: {name}",
+            f"{verdict}, largest relative error {error:.1e}",
+        )
+
+
+def operations(device, dtype):
+    """Name -> result, from the same numbers on any device."""
+    rng = np.random.default_rng(0)
+
+    def tensor(*shape):
+        values = torch.from_numpy(rng.normal(size=shape))
+        return values.to(device, dtype)
+
+    classes, centres = tensor(50, 192), tensor(50, 192)
+    labels = torch.arange(50, device=device).repeat_interleave(4)
+    embeddings = (centres[labels] + tensor(200, 192)).requires_grad_()
+    weights = ClassAwareAttention(10.0)(embeddings, labels, classes)
+    loss = SupConMarginLoss()(embeddings, labels, weights)
+    (gradient,) = torch.autograd.grad(loss, embeddings, retain_graph=True)
+    logits = embeddings @ classes.T
+    other = torch.nn.functional.cross_entropy(logits.to(dtype) / 10, labels)
+    balance = MinNormBalancer("l2")([other, loss], embeddings)
+    unit = torch.nn.functional.normalize(embeddings.detach(), dim=1)
+    scores = unit @ unit.T
+    if dtype == torch.float64:  # the engine's own, of the CPU
+        n, vectors = len(unit), unit.numpy()
+        index = np.repeat(np.arange(n), n), np.tile(np.arange(n), n)
+        scores = torch.from_numpy(cosine_scores(vectors, vectors, *index))
+        scores = scores.reshape(n, n)
+    return {
+        "attention": weights.detach(),
+        "loss": loss.detach(),
+        "its gradient": gradient,
+        "balancing": torch.as_tensor(balance).detach(),
+        "scores": scores,
+    }
+
+
+def steps(sizes, mode):
+    """Stock and full steps in turn."""
+    n = sizes.utterances * sizes.views
+    found = step.compare(sizes, mode)
+    for name, seconds, peak in (
+        ("stock", found.stock, found.stock_peak),
+        ("full", found.full, found.full_peak),
+    ):
+        yield (
+            f"{mode}: {name}",
+            f"{1000 * seconds:.1f} ms, {n / seconds:,.0f} crops/s, peak {peak}",
+        )
+    low, middle, high = found.quartiles
+    yield f"{mode}: full / stock", f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def processes(sizes):
+    """One process per GPU, or two on the CPU."""
+    cuda = sizes.device == "cuda"
+    n = torch.cuda.device_count() if cuda else 2
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(
+            one_process, (n, cuda, folder, sizes.megabytes), nprocs=n
+        )
+        verdicts, seconds = zip(
+            *(torch.load(f"{folder}/{rank}.pt") for rank in range(n))
+        )
+    name = f"{'NCCL' if cuda else 'gloo'}, {n} process(es)"
+    right = "ok" if all(verdicts) else "DIFFERS"
+    yield f"{name}: gathered rows and gradient", right
+    rate = sizes.megabytes / 1024 / max(seconds)
+    yield (
+        f"{name}: sum of {sizes.megabytes} MiB",
+        f"{1000 * max(seconds):.1f} ms, {rate:.1f} GiB/s",
+    )
+
+
+def one_process(rank, n, cuda, folder, megabytes):
+    """Leaves whether the gather was right, and the seconds of a sum."""
+    device = torch.device("cuda", rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        "nccl" if cuda else "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=n,
+    )
+    # Rank r has r + 1 rows of r; each process asks for (rank + 1) x sum.
+    mine = torch.full((rank + 1, 3), float(rank), device=device)
+    mine.requires_grad_()
+    (rows,), local = gather_rows(mine)
+    (rows.sum() * (rank + 1)).backward()
+    wanted = torch.arange(n).repeat_interleave(torch.arange(n) + 1)
+    right = torch.equal(rows[:, 0].detach().cpu(), wanted.float())
+    right &= local.stop - local.start == rank + 1
+    right &= bool((mine.grad == n * (n + 1) / 2).all())
+    block = torch.ones(megabytes * 2**18, device=device)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        dist.all_reduce(block)
+        if cuda:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    torch.save((right, statistics.median(times)), f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def inputs(sizes):
+    """Crops per second of the data loader and of the augmentation."""
+    args = SimpleNamespace(
+        device=sizes.device,
+        batch=sizes.utterances * sizes.views,
+        crop=sizes.seconds,
+        seconds=sizes.measure_s,
+    )
+    length = 8 if sizes.device == "cuda" else 1
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        yield (
+            "augmentation",
+            f"{loader.augmentation(folder, args):,.0f} crops/s",
+        )
+        for ending in ("wav", "flac"):
+            manifest = loader.write_corpus(folder, ending, sizes.files, length)
+            for workers in (0, 4) if sizes.device == "cuda" else (0,):
+                args.batch = min(args.batch, sizes.files)
+                found = loader.crops_per_second(
+                    manifest, loader.ours, workers, args
+                )
+                yield f"{ending}, {workers} workers", f"{found:,.0f} crops/s"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What other libraries say on the console, less what helps nobody."""
+
+import logging
+
+# Of each of these loggers, the messages with these words.
+_NOISE = {
+    "speechbrain.utils.train_logger": "torchvision is not available",
+    "speechbrain.utils.quirks": " quirks ",
+    # The epoch's line has the rate; a schedule changes it at every batch.
+    "speechbrain.nnet.schedulers": "Changing lr",
+    "torch.utils.cpp_extension": "CUDA_HOME",
+}
+
+
+class _Without(logging.Filter):
+    """Drops messages below errors that have certain words."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.words = words
+
+    def filter(self, record):
+        return (
+            record.levelno >= logging.ERROR
+            or self.words not in record.getMessage()
+        )
+
+
+def silence_known_noise():
+    """Drops what SpeechBrain and torch say of themselves at every start.
+
+    Errors of the same loggers, and all else that they say, still come.
+
+    Example
+    -------
+    >>> silence_known_noise()
+    >>> logger = logging.getLogger("speechbrain.nnet.schedulers")
+    >>> logger.warning("Changing lr from 0.1 to 0.09")
+    """
+    for name, words in _NOISE.items():
+        logger = logging.getLogger(name)
+        if not any(isinstance(f, _Without) for f in logger.filters):
+            logger.addFilter(_Without(words))

@@ -1,0 +1,1 @@
+"""Documents to send around: one verification run, several runs compared."""

@@ -1,0 +1,225 @@
+"""The data of a training: rows of the manifests to crops with labels."""
+
+import os
+from collections import Counter
+
+import speechbrain as sb
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.utils.distributed import run_on_main
+from speechbrain_scl.corpora.manifest import read_column, read_manifest
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.conditions import read_metadata
+from speechbrain_scl.training.crops import (
+    copies_at_speeds,
+    read_crop,
+    read_crop_at_speed,
+)
+
+
+class UtteranceDataset(DynamicItemDataset):
+    """Utterances, of which a batch may hold one more than once.
+
+    A speaker with few utterances has some repeated in a batch. The items that
+    take ``repetition`` (0 for the first time in a batch, then 1, ...) can tell
+    them apart: the same crop twice would be a positive pair that says nothing.
+
+    Arguments
+    ---------
+    data : dict
+        ID -> row; ``speed`` is 1 where a row has none.
+    *args, **kwargs
+        Those of SpeechBrain's ``DynamicItemDataset``.
+
+    Example
+    -------
+    >>> data = UtteranceDataset(
+    ...     {"a": {"wav": "a.wav"}}, [], ["id", "repetition"]
+    ... )
+    >>> data.__getitems__([0, 0])  # as PyTorch's loaders ask for a batch
+    [{'id': 'a', 'repetition': 0}, {'id': 'a', 'repetition': 1}]
+    """
+
+    def __init__(self, data, *args, **kwargs):
+        defaults = {"speed": 1.0, "repetition": 0}
+        super().__init__(
+            {utt_id: {**defaults, **row} for utt_id, row in data.items()},
+            *args,
+            **kwargs,
+        )
+
+    def __getitems__(self, indices):
+        """The items of a batch.
+
+        Arguments
+        ---------
+        indices : list of int
+            Their places in the data.
+
+        Returns
+        -------
+        list of dict
+        """
+        times, items = Counter(), []
+        for index in indices:
+            utt_id = self.data_ids[index]
+            row = {**self.data[utt_id], "repetition": times[index]}
+            items.append(self.pipeline.compute_outputs({"id": utt_id, **row}))
+            times[index] += 1
+        return items
+
+
+def dataio_prep(hparams):
+    """Creates the datasets and their data processing pipelines.
+
+    Arguments
+    ---------
+    hparams : dict
+        The experiment.
+
+    Returns
+    -------
+    train_data, valid_data : UtteranceDataset
+        Random crops of the training speakers, middle crops of the held-out
+        ones.
+    label_encoder : CategoricalEncoder
+        The training speakers' classes.
+    speakers : list of str
+        The speaker of each training utterance.
+    """
+    train, valid = (
+        read_manifest(hparams[key])
+        for key in ("train_annotation", "valid_annotation")
+    )
+    train = copies_at_speeds(train, hparams["speeds"])
+    train_data, valid_data = (
+        UtteranceDataset({u.ID: vars(u) for u in rows})
+        for rows in (train, valid)
+    )
+    speakers = [utterance.spk_id for utterance in train]
+    label_encoder = add_items(train_data, valid_data, speakers, hparams)
+    return train_data, valid_data, label_encoder, speakers
+
+
+def add_items(train_data, valid_data, speakers, hparams):
+    """Adds crops and labels to the rows of utterances.
+
+    Arguments
+    ---------
+    train_data, valid_data : UtteranceDataset
+        Rows with ``wav``, ``start``, ``stop`` and ``spk_id``; changed in
+        place: they get ``sig``, the training's ``spk_id_encoded`` too.
+    speakers : list of str
+        The speaker of each training utterance.
+    hparams : dict
+        The experiment.
+
+    Returns
+    -------
+    CategoricalEncoder
+        The training speakers' classes.
+
+    Raises
+    ------
+    UserError
+        The output folder's classes are of other speakers.
+    """
+    rate = hparams["sample_rate"]
+
+    # The position of a crop depends on the seed, the epoch and the utterance,
+    # so neither the number of workers nor an interruption changes it.
+    @sb.utils.data_pipeline.takes(
+        "id", "wav", "start", "stop", "speed", "repetition"
+    )
+    @sb.utils.data_pipeline.provides("sig")
+    def random_crop(utt_id, wav, start, stop, speed, repetition):
+        draw = f"{hparams['seed']} {hparams['epoch_counter'].current} {utt_id}"
+        if repetition:
+            draw += f" {repetition}"
+        length = int(hparams["sentence_len"] * rate)
+        return read_crop_at_speed(wav, start, stop, length, draw, speed, rate)
+
+    @sb.utils.data_pipeline.takes("wav", "start", "stop")
+    @sb.utils.data_pipeline.provides("sig")
+    def middle_crop(wav, start, stop):
+        return read_crop(wav, start, stop, int(hparams["valid_len"] * rate))
+
+    train_data.add_dynamic_item(random_crop)
+    valid_data.add_dynamic_item(middle_crop)
+
+    label_encoder = sb.dataio.encoder.CategoricalEncoder()
+
+    @sb.utils.data_pipeline.takes("spk_id")
+    @sb.utils.data_pipeline.provides("spk_id_encoded")
+    def label_pipeline(spk_id):
+        return label_encoder.encode_sequence_torch([spk_id])
+
+    train_data.add_dynamic_item(label_pipeline)
+    label_file = os.path.join(hparams["save_folder"], "label_encoder.txt")
+    run_on_main(_write_labels, [label_file, speakers])
+    label_encoder.load(label_file)
+    label_encoder.ignore_len()  # train() compares it with out_n_neurons
+    if set(speakers) != set(label_encoder.lab2ind):
+        raise UserError(
+            f"{hparams['train_annotation']} has other speakers than "
+            f"{label_file}, where this output folder's classes are: choose "
+            "another output_folder, or delete it to train anew"
+        )
+
+    train_data.set_output_keys(["id", "sig", "spk_id_encoded"])
+    # The held-out speakers are no classes.
+    valid_data.set_output_keys(["id", "sig", "spk_id"])
+    return label_encoder
+
+
+def _write_labels(label_file, speakers):
+    """Numbers the speakers once for an output folder."""
+    if not os.path.exists(label_file):
+        label_encoder = sb.dataio.encoder.CategoricalEncoder()
+        label_encoder.update_from_iterable(speakers)
+        # A kill in the middle must not leave half of them.
+        label_encoder.save(f"{label_file}.aside")
+        os.replace(f"{label_file}.aside", label_file)
+
+
+def spread_values(hparams):
+    """What a speaker's utterances in a batch are to differ in.
+
+    Arguments
+    ---------
+    hparams : dict
+        The experiment. ``spread_over`` names a column of its
+        ``train_annotation`` or, where one is given, of its ``metadata``.
+
+    Returns
+    -------
+    list of str or None
+        Session, genre, language, ... of each utterance of ``dataio_prep``'s
+        training data; None where nothing is asked for.
+
+    Raises
+    ------
+    UserError
+        There is no such column, or an utterance without a value.
+    """
+    column = hparams.get("spread_over")
+    if column is None:
+        return None
+    manifest = hparams["train_annotation"]
+    if hparams.get("metadata") is None:
+        values = list(read_column(manifest, column).values())
+    else:
+        rows = read_metadata(hparams["metadata"], [column])
+        # IDs are the paths below wav/, with -- for /.
+        known = {name.replace("/", "--"): row for name, row in rows.items()}
+        values = []
+        for u in read_manifest(manifest):
+            row = known.get(u.ID) or known.get(u.spk_id)
+            if row is None:
+                raise UserError(
+                    f"{hparams['metadata']}: spread_over={column}: neither "
+                    f"the utterance {u.ID.replace('--', '/')} nor the speaker "
+                    f"{u.spk_id} is there"
+                )
+            values.append(row[column])
+    # copies_at_speeds repeats all rows, speed by speed.
+    return values * len(hparams["speeds"])

@@ -1,0 +1,1 @@
+"""Recordings from anywhere: reading them, finding speech, keeping voices."""

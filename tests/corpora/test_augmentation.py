@@ -1,0 +1,80 @@
+"""What is augmented with: folders, random numbers, or nothing."""
+
+import pytest
+import soundfile
+from hyperpyyaml import load_hyperpyyaml
+
+from speechbrain_scl.corpora.augmentation import (
+    augmenter_of,
+    prepare_augmentation,
+)
+from speechbrain_scl.errors import UserError
+
+TEXT = """
+augmentation: {how}
+seed: 3
+sample_rate: 8000
+save_folder: {folder}
+noise_annotation: {folder}/noise.csv
+rir_annotation: {folder}/rir.csv
+prepare_noise_data: !name:{place}.prepare_augmentation_folder
+    folder: {noise}
+    csv_file: !ref <noise_annotation>
+    sample_rate: 8000
+prepare_rir_data: !name:{place}.prepare_augmentation_folder
+    folder: {rir}
+    csv_file: !ref <rir_annotation>
+wav_augment: !new:speechbrain.augment.augmenter.Augmenter
+    max_augmentations: 3
+    augmentations:
+        - !new:speechbrain.augment.time_domain.AddNoise
+            csv_file: !ref <noise_annotation>
+        - !new:speechbrain.augment.time_domain.AddReverb
+            csv_file: !ref <rir_annotation>
+        - !new:speechbrain.augment.time_domain.DropChunk
+"""
+
+
+def names(folder, how="folders", noise="null", rir="null"):
+    hparams = load_hyperpyyaml(
+        TEXT.format(
+            how=how,
+            folder=folder,
+            noise=noise,
+            rir=rir,
+            place="speechbrain_scl.corpora.augmentation",
+        )
+    )
+    prepare_augmentation(hparams)
+    augmenter = augmenter_of(hparams)
+    if augmenter is None:
+        return None
+    assert augmenter.max_augmentations == len(augmenter.augmentations)
+    return [type(a).__name__ for a in augmenter.augmentations.values()]
+
+
+def test_recordings_that_are_not_there_are_left_out(tmp_path):
+    synthesised = names(tmp_path, "synthesised", "nowhere", "nowhere")
+    assert synthesised == ["AddNoise", "AddReverb", "DropChunk"]
+    noise = tmp_path / "synthesised_noise"
+    # The lists of that run do not bring back what is left out now.
+    assert names(tmp_path) == ["DropChunk"]
+    assert names(tmp_path, noise=noise) == ["AddNoise", "DropChunk"]
+    assert names(tmp_path, "none", "nowhere", "nowhere") is None
+    with pytest.raises(UserError, match="--augmentation=synthesised"):
+        names(tmp_path, noise="nowhere")
+
+
+def test_the_same_seed_synthesises_the_same(tmp_path):
+    for name in "ab":
+        names(tmp_path / name, "synthesised")
+    for kind in ("noise", "rir"):
+        first, second = (
+            sorted((tmp_path / name / f"synthesised_{kind}").iterdir())
+            for name in "ab"
+        )
+        assert len({path.read_bytes() for path in first}) == len(first) == 50
+        assert [p.read_bytes() for p in first] == [
+            p.read_bytes() for p in second
+        ]
+        assert soundfile.info(first[0]).samplerate == 8000

@@ -1,0 +1,159 @@
+"""Extraction and verification on two processes, as torchrun starts them."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from commands import RECIPE, ROOT, trial_option
+
+from speechbrain_scl.evaluation.embeddings import extract_embeddings
+from speechbrain_scl.evaluation.store import read_cache
+
+TESTS = [str(ROOT / "tests"), str(Path(__file__).parent)]
+# Saves after each batch; the process that is to die does so in its third.
+SCRIPT = """
+import json
+import os
+import pickle
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path[:0] = {tests!r}
+from test_processes import encoder
+from speechbrain_scl import distributed
+from speechbrain_scl.evaluation import cache, embeddings
+
+folder, dies = Path(sys.argv[1]), len(sys.argv) > 2
+torch.distributed.init_process_group("gloo")
+rank = distributed.rank()
+cache.SAVE_SECONDS = 0
+batches = []
+
+def counted(wavs):
+    batches.append(list(wavs.shape))
+    if dies and rank == 1 and len(batches) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return encoder(wavs)
+
+paths = json.loads((folder / "paths.json").read_text())
+found = embeddings.extract_embeddings(
+    counted, paths, "m", str(folder / "cache.npz"), batch_size=3
+)
+(folder / f"{{rank}}.pickle").write_bytes(pickle.dumps((found, batches)))
+distributed.leave_process_group()
+"""
+
+
+def encoder(wavs):
+    """Exaggerates what kernels do: it matters who shares a batch."""
+    moments = [wavs.std(1), wavs.abs().mean(1), wavs[:, 0]]
+    return torch.stack(moments, 1) + 1e-3 * wavs.abs().mean()
+
+
+def torchrun(*command, **kwargs):
+    return subprocess.run(
+        [
+            sys.executable,
+            *("-m", "torch.distributed.run", "--standalone"),
+            "--nproc_per_node=2",
+            *map(str, command),
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        **kwargs,
+    )
+
+
+@pytest.fixture
+def one_thread():
+    """As the processes have: the order of a sum depends on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_killed_and_resumed_on_two_processes(tmp_path, one_thread):
+    rng = np.random.default_rng(0)
+    paths = {}
+    for i in range(26):
+        path = tmp_path / f"{i}.wav"
+        n = (4000, 5000, 6000)[i % 3]
+        soundfile.write(path, 0.1 * rng.normal(size=n), 16000, "FLOAT")
+        paths[f"u{i}"] = str(path)
+    (tmp_path / "paths.json").write_text(json.dumps(paths))
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(tests=TESTS))
+
+    assert torchrun(script, tmp_path, "dies").returncode != 0
+    kept = {}
+    for part in (tmp_path / "cache.npz.parts").glob("*.npz"):
+        kept.update(read_cache(str(part)))
+    assert 0 < len(kept) < len(paths)
+    done = torchrun(script, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    ranks = [
+        pickle.loads((tmp_path / f"{r}.pickle").read_bytes()) for r in (0, 1)
+    ]
+    batches = [batch for _, mine in ranks for batch in mine]
+    assert sum(n for n, _ in batches) == len(paths) - len(kept)
+    assert not (tmp_path / "cache.npz.parts").exists()
+    alone = extract_embeddings(encoder, paths, "m", batch_size=3)
+    for found, _ in ranks:
+        assert all(
+            found[name].tobytes() == alone[name].tobytes() for name in paths
+        )
+    stored = read_cache(str(tmp_path / "cache.npz"))
+    assert {v.tobytes() for v in stored.values()} == {
+        v.tobytes() for v in alone.values()
+    }
+
+
+def test_two_processes_score_as_one(
+    trained, corpus, run_script, tmp_path, monkeypatch
+):
+    """With the cohort and the calibration, to the last bit."""
+
+    def command(name):
+        return [
+            "../../../hparams/verification_small.yaml",
+            f"--data_folder={corpus}",
+            f"--pretrain_path={trained / 'inference'}",
+            f"--output_folder={tmp_path / name}",
+            f"--cohort={trained / 'save' / 'train.csv'}",
+            f"--calibration={trained / 'save' / 'valid.csv'}",
+            "--score_norm=s-norm",
+            "--bootstrap=0",
+            "--batch_size=2",
+            "--device=cpu",
+            trial_option(corpus, "verification_file"),
+        ]
+
+    script = "speaker_verification_cosine.py"
+    backend = "--distributed_backend=gloo"
+    done = torchrun(script, *command("two"), backend, cwd=RECIPE)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("Scores, figures") == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    alone = run_script(script, *command("one"))
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    files = sorted(p.name for p in (tmp_path / "two").glob("scores*.txt"))
+    assert len(files) == 2
+    for name in files:
+        one, two = (
+            (tmp_path / folder / name).read_bytes() for folder in ("one", "two")
+        )
+        assert one == two

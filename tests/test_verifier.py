@@ -1,0 +1,195 @@
+"""The class against SpeechBrain's own scores, and what it decides."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechbrain.inference import SpeakerRecognition
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.calibration import Calibration
+from speechbrain_scl.evaluation.store import folder_digest
+from speechbrain_scl.verifier import SpeakerVerifier
+
+
+@pytest.fixture(scope="module")
+def verifier(untrained):
+    return SpeakerVerifier.load(untrained)
+
+
+@pytest.fixture
+def deciding(untrained):
+    """With a threshold that everything exceeds."""
+    return SpeakerVerifier.load(untrained, threshold=-1)
+
+
+@pytest.fixture(scope="module")
+def noise():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=16000).astype(np.float32), 16000
+
+
+def test_scores_are_speechbrains(untrained, verifier, spoken, tmp_path):
+    recognition = SpeakerRecognition.from_hparams(
+        untrained, savedir=str(tmp_path / "model")
+    )
+    wavs = [
+        torch.from_numpy(soundfile.read(p, dtype="float32")[0])[None]
+        for p in spoken[:2]
+    ]
+    wanted, _ = recognition.verify_batch(*wavs)
+    found = verifier.verify(*spoken[:2])
+    assert found.cosine == pytest.approx(wanted.item(), abs=1e-5)
+    assert found.same_speaker is found.threshold is None
+    assert "no decision without" in str(found)
+    vectors = verifier.embed(spoken)
+    assert vectors.shape == (3, 12) and vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+    assert vectors[0] @ vectors[1] == pytest.approx(found.cosine, abs=1e-6)
+    # One recording, in each form
+    samples, rate = soundfile.read(spoken[0], dtype="float32")
+    with open(spoken[0], "rb") as file:
+        forms = [
+            spoken[0],
+            file,
+            (samples, rate),
+            (torch.tensor(samples), rate),
+        ]
+        for form in forms:
+            np.testing.assert_array_equal(verifier.embed(form), vectors[:1])
+
+
+def test_a_threshold_decides(untrained, spoken):
+    cosine = SpeakerVerifier.load(untrained).verify(*spoken[:2]).cosine
+    for threshold in (cosine - 0.01, cosine + 0.01):
+        found = SpeakerVerifier.load(untrained, threshold=threshold).verify(
+            *spoken[:2]
+        )
+        assert found.same_speaker is (cosine >= threshold)
+        assert found.threshold == threshold
+
+
+def test_a_calibration_decides_at_the_prior(untrained, spoken, tmp_path):
+    path = str(tmp_path / "calibration.json")
+    key = folder_digest(untrained)
+    Calibration(10.0, 2.0, 0.5, 9, key).save(path)
+
+    def verify(**options):
+        verifier = SpeakerVerifier.load(untrained, calibration=path, **options)
+        return verifier.verify(*spoken[:2])
+
+    found = verify()
+    assert found.log_likelihood_ratio == pytest.approx(10 * found.cosine + 2)
+    assert found.threshold == pytest.approx(-0.2)
+    assert found.same_speaker is (found.log_likelihood_ratio >= 0)
+    assert found.warnings == ()
+    found = verify(p_target=1e-9)
+    assert not found.same_speaker
+    assert "out of reach" in found.warnings[0]
+    found = verify(threshold=0.99)
+    assert found.threshold == 0.99 and found.log_likelihood_ratio is not None
+    for p_target in (0, 1, 2):
+        with pytest.raises(UserError, match="between 0 and 1"):
+            verify(p_target=p_target)
+    with pytest.raises(UserError, match="no threshold"):
+        verify(p_target=0.1, threshold=0.0)
+    with pytest.raises(UserError, match="a cosine, between"):
+        verify(threshold=4.6)
+    Calibration(10.0, 2.0, 0.5, 9, "another").save(path)
+    with pytest.raises(UserError, match="another model's"):
+        verify()
+    with pytest.raises(UserError, match="give a calibration.json"):
+        SpeakerVerifier.load(untrained, p_target=0.1)
+
+
+def test_no_speech_no_decision(deciding, spoken, noise):
+    found = deciding.verify(spoken[0], noise)
+    assert found.same_speaker is None
+    assert found.warnings == ("the array: no speech in its 1.0 s",)
+    assert "no decision" in str(found)
+    with pytest.raises(UserError, match="it is silent"):
+        deciding.listen((np.zeros(16000), 16000))
+
+
+def test_little_speech_is_said(verifier, spoken):
+    samples, rate = soundfile.read(spoken[0], dtype="float32")
+    short = verifier.listen((samples[: int(0.8 * rate)], rate))
+    assert 0 < short.speech < 1 and short.duration == 0.8
+    assert "only 0." in short.warnings[0]
+    with pytest.raises(UserError, match="0.050 s; no voice"):
+        verifier.listen((samples[: rate // 20], rate))
+
+
+def test_voices(deciding, spoken, noise, tmp_path, untrained):
+    deciding.enrol("model:a b", spoken[:2])
+    deciding.enrol("bob", spoken[2])
+    assert deciding.voices() == ["model:a b", "bob"]
+    vectors = deciding.embed(spoken)
+    mean = vectors[:2].sum(0) / np.linalg.norm(vectors[:2].sum(0))
+    found = deciding.identify(spoken[2])
+    assert found.speaker == "bob" and list(found.candidates)[0] == "bob"
+    assert found.candidates["bob"].cosine == pytest.approx(1)
+    assert found.candidates["model:a b"].cosine == pytest.approx(
+        mean @ vectors[2], abs=1e-6
+    )
+    assert len(deciding.identify(spoken[2], top=1).candidates) == 1
+    assert deciding.identify(noise).speaker is None  # no speech
+
+    with pytest.raises(UserError, match="bob: enrolled already"):
+        deciding.enrol("bob", spoken[0])
+    deciding.enrol("bob", spoken[0], replace=True)
+    assert deciding.identify(spoken[0]).speaker == "bob"
+    path = str(tmp_path / "voices.npz")
+    deciding.save_voices(path)
+    other = SpeakerVerifier.load(untrained, threshold=1)
+    other.load_voices(path)
+    assert other.voices() == ["model:a b", "bob"]
+    assert other.identify(spoken[2]).speaker == "unknown"
+    other.remove("bob")
+    assert other.voices() == ["model:a b"]
+    with pytest.raises(UserError, match="bob: no such voice"):
+        other.remove("bob")
+    for name in ("", "unknown", None):
+        with pytest.raises(UserError, match="not a name"):
+            other.enrol(name, spoken[0])
+    with pytest.raises(UserError, match="top=0"):
+        other.identify(spoken[0], top=0)
+
+
+def test_stores_of_others(verifier, tmp_path):
+    path = tmp_path / "voices.npz"
+    with pytest.raises(UserError, match="no such store"):
+        verifier.load_voices(str(path))
+    path.write_bytes(b"broken")
+    with pytest.raises(UserError, match="not a store of voices"):
+        verifier.load_voices(str(path))
+    parts = {"embeddings": np.ones((1, 12)), "recordings": np.ones(1, int)}
+    np.savez(path, model="another", names=np.array(["ann"]), **parts)
+    with pytest.raises(UserError, match="with another model"):
+        verifier.load_voices(str(path))
+    objects = np.array([{}], dtype=object)
+    np.savez(path, model="another", names=objects, **parts)
+    with pytest.raises(UserError, match="not a store of voices"):
+        verifier.load_voices(str(path))
+
+
+def test_models_that_are_none(untrained, tmp_path):
+    shutil.copytree(untrained, tmp_path / "inference")
+    with pytest.raises(UserError, match=f"the model is in .*{os.sep}inference"):
+        SpeakerVerifier.load(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no hyperparams.yaml"):
+        SpeakerVerifier.load(str(tmp_path / "empty"))
+    with pytest.raises(UserError, match="ecapa-voxceleb"):
+        SpeakerVerifier.load("ecapa-vox")
+    with pytest.raises(UserError, match="device=tpu: not on this machine"):
+        SpeakerVerifier.load(untrained, device="tpu")
+
+
+def test_a_short_name_is_a_repository(monkeypatch):
+    """The network is not tried in tests: the hub's client refuses."""
+    with pytest.raises(UserError, match="^speechbrain/spkrec-ecapa-voxceleb: "):
+        SpeakerVerifier.load("ecapa-voxceleb")

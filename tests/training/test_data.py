@@ -1,0 +1,118 @@
+"""What a training reads: crops of their own, and sessions to spread over."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechbrain.dataio.dataloader import SaveableDataLoader
+from speechbrain_scl.corpora.manifest import Utterance, write_manifest
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.samplers import SpeakerBatchSampler
+from speechbrain_scl.training.data import dataio_prep, spread_values
+
+SPEAKERS = ["ann", "bob", "cleo", "cleo"]
+
+
+@dataclasses.dataclass(frozen=True)
+class WithSession(Utterance):
+    session: str
+
+
+@pytest.fixture
+def hparams(tmp_path):
+    """Two speakers with one utterance, one with two."""
+    noise = np.random.default_rng(0).normal(0, 0.1, (4, 16000))
+    rows = []
+    for i, (name, signal) in enumerate(zip(SPEAKERS, noise)):
+        path = str(tmp_path / f"{i}.wav")
+        soundfile.write(path, signal, 16000)
+        utt_id = f"{name}--day{i}--{i}"
+        rows.append(WithSession(utt_id, 1, path, 0, 16000, name, f"day{i}"))
+    write_manifest(tmp_path / "t.csv", rows)
+    return {
+        "train_annotation": str(tmp_path / "t.csv"),
+        "valid_annotation": str(tmp_path / "t.csv"),
+        "speeds": [1.0, 0.9],
+        "sample_rate": 16000,
+        "seed": 1,
+        "sentence_len": 0.2,
+        "valid_len": 0.2,
+        "save_folder": str(tmp_path),
+        "epoch_counter": SimpleNamespace(current=1),
+    }
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_utterance_twice_in_a_batch_is_two_crops(hparams, num_workers):
+    data, *_, speakers = dataio_prep(hparams)
+    sampler = SpeakerBatchSampler(speakers, 6, 3, seed=0)
+    (chosen,) = list(sampler)
+    loader = SaveableDataLoader(
+        data, batch_sampler=sampler, collate_fn=list, num_workers=num_workers
+    )
+    (batch,) = list(loader)
+    assert [x["id"] for x in batch] == [data.data_ids[i] for i in chosen]
+    assert len(set(chosen)) == 8 < len(chosen) == 18
+    for i, first in enumerate(batch):
+        for second in batch[:i]:
+            assert not torch.equal(first["sig"], second["sig"])
+    # The first of an utterance is the crop that it has alone; the same again
+    # in the next run (resampled with other threads, to rounding).
+    for index in set(chosen):
+        first = batch[chosen.index(index)]["sig"]
+        torch.testing.assert_close(first, data[index]["sig"])
+    for first, second in zip(batch, data.__getitems__(chosen)):
+        torch.testing.assert_close(first["sig"], second["sig"])
+
+
+def test_sessions_of_the_manifest(hparams):
+    assert spread_values(hparams) is None
+    found = spread_values({**hparams, "spread_over": "session"})
+    assert found == ["day0", "day1", "day2", "day3"] * 2
+    _, _, _, speakers = dataio_prep(hparams)
+    assert len(speakers) == len(found)
+    with pytest.raises(UserError, match="no column genre, but .*session"):
+        spread_values({**hparams, "spread_over": "genre"})
+
+
+def test_an_older_manifest_loads_without_sessions(hparams, tmp_path):
+    rows = [Utterance("a--b--c", 1.0, str(tmp_path / "0.wav"), 0, 9, "a")]
+    write_manifest(tmp_path / "t.csv", rows)
+    assert len(dataio_prep(hparams)[0]) == 2
+    with pytest.raises(UserError, match="prepared anew"):
+        spread_values({**hparams, "spread_over": "session"})
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        (
+            "path,language\nann/day0/0.wav,zh\nbob/day1/1.flac,en\n"
+            "cleo/day2/2.wav,de\ncleo/day3/3.wav,zh\n",
+            ["zh", "en", "de", "zh"],
+        ),
+        (
+            "speaker,language\nann,zh\nbob,en\ncleo,de\n",
+            ["zh", "en", "de", "de"],
+        ),
+    ],
+)
+def test_languages_of_a_metadata_file(hparams, tmp_path, text, found):
+    path = tmp_path / "metadata.csv"
+    path.write_text(text)
+    asked = {**hparams, "spread_over": "language", "metadata": str(path)}
+    assert spread_values(asked) == found * 2
+    path.write_text(text[: text.index("cleo")])
+    with pytest.raises(UserError, match="neither the utterance cleo/day2/2"):
+        spread_values(asked)
+
+
+def test_an_empty_session_is_told_with_its_line(hparams, tmp_path):
+    text = (tmp_path / "t.csv").read_text()
+    (tmp_path / "t.csv").write_text(text.replace(",day1\n", ",\n"))
+    with pytest.raises(UserError, match="line 3: session is empty"):
+        spread_values({**hparams, "spread_over": "session"})

@@ -1,0 +1,135 @@
+"""Recordings of any rate, number of channels and format."""
+
+import io
+import subprocess
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.voices import recordings
+from speechbrain_scl.voices.recordings import read_recording
+
+
+def tone(rate, seconds=1.0):
+    """500 Hz."""
+    times = np.arange(int(rate * seconds)) / rate
+    return 0.3 * np.sin(2 * np.pi * 500 * times)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+def test_any_rate_and_format_becomes_the_tone(tmp_path, rate, kind):
+    path = tmp_path / f"a.{kind}"
+    stereo = np.stack([1.5 * tone(rate), 0.5 * tone(rate)], 1)
+    soundfile.write(path, stereo, rate)
+    for source in (path, str(path), io.BytesIO(path.read_bytes())):
+        found = read_recording(source, 16000)
+        assert found.change == f"{rate} Hz to 16000 Hz, 2 channels to 1"
+        assert found.duration == pytest.approx(1, abs=0.2)  # mp3 pads
+        assert found.waveform.dtype == np.float32
+        wanted = np.fft.rfft(tone(16000)[2000:14000])
+        spectrum = np.fft.rfft(found.waveform[2000:14000])
+        # Phases apart, as codecs may shift
+        np.testing.assert_allclose(
+            abs(spectrum).max(), abs(wanted).max(), rtol=0.05
+        )
+        assert abs(spectrum).argmax() == abs(wanted).argmax()
+
+
+def test_what_fits_is_left_alone(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(16000), 16000, "FLOAT")
+    found = read_recording(path)
+    assert found.change == ""
+    np.testing.assert_array_equal(
+        found.waveform, tone(16000).astype(np.float32)
+    )
+
+
+def test_arrays_and_tensors_of_any_shape_and_type():
+    wanted = tone(16000).astype(np.float32)
+    pair = np.stack([wanted, wanted])
+    for samples in (
+        wanted,
+        wanted.astype(np.float64),
+        pair,
+        pair.T,
+        torch.from_numpy(wanted),
+        torch.from_numpy(pair).requires_grad_(),
+        (wanted * 2**15).round().astype(np.int16),
+        (wanted.astype(np.float64) * 2**31).astype(np.int32),
+    ):
+        found = read_recording((samples, 16000))
+        np.testing.assert_allclose(found.waveform, wanted, atol=2e-5)
+    eight_bits = (wanted * 127 + 128).astype(np.uint8)
+    found = read_recording((eight_bits, 16000))
+    np.testing.assert_allclose(found.waveform, wanted, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "source, said",
+    [
+        ((np.zeros((2, 2, 2)), 16000), "its shape is"),
+        ((np.zeros(9, dtype=bool), 16000), "samples of bool"),
+        ((np.zeros(9, dtype=np.int64), 16000), "samples of int64"),
+        ((np.zeros(9), 0), "its rate is 0"),
+        ((np.zeros(9), "16k"), "its rate is '16k'"),
+        ((np.zeros(0), 16000), "no samples"),
+        ((np.array([np.nan, 1]), 16000), "NaN"),
+        (np.zeros(9), "a recording is a path"),
+        (io.BytesIO(), "it is empty"),
+        (io.StringIO("text"), "binary"),
+        ("gone.wav", "gone.wav: there is no such recording"),
+        (".", "a folder, not a recording"),
+    ],
+)
+def test_what_is_no_recording(source, said):
+    with pytest.raises(UserError, match=said):
+        read_recording(source)
+
+
+def test_what_is_no_sound(tmp_path):
+    path = tmp_path / "notes.wav"
+    path.touch()
+    with pytest.raises(UserError, match="notes.wav: it is empty"):
+        read_recording(path)
+    path.write_text("no sound")
+    with pytest.raises(UserError, match="notes.wav: neither soundfile nor"):
+        read_recording(path)
+
+
+def test_m4a(tmp_path):
+    path = tmp_path / "-a b.m4a"
+    soundfile.write(tmp_path / "a.wav", tone(44100), 44100)
+    subprocess.run(
+        [recordings._ffmpeg(), "-v", "error", "-i", str(tmp_path / "a.wav")]
+        + [str(path)],
+        check=True,
+    )
+    for source in (path, io.BytesIO(path.read_bytes())):
+        found = read_recording(source)
+        assert found.change == "44100 Hz to 16000 Hz"
+        assert found.duration == pytest.approx(1, abs=0.1)
+        spectrum = abs(np.fft.rfft(found.waveform[:16000]))
+        assert spectrum.argmax() == 500
+
+
+def test_without_ffmpeg_the_remedy_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(recordings, "_ffmpeg", lambda: None)
+    path = tmp_path / "a.m4a"
+    path.write_bytes(b"ftypM4A ")
+    with pytest.raises(UserError, match="pip install imageio-ffmpeg"):
+        read_recording(path)
+
+
+def test_a_playlist_reads_no_network(tmp_path):
+    path = tmp_path / "a.m3u8"
+    path.write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n"
+        "http://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"
+    )
+    with pytest.raises(UserError, match="neither soundfile nor ffmpeg"):
+        read_recording(path)
