@@ -9,9 +9,9 @@ To run this recipe, use the following command:
 Using your own hyperparameter file or the following one:
     hparams/train_ecapa_tdnn_scl.yaml
 
-Data pipeline, classification, validation and checkpoints are those of
-train_speaker_embeddings.py. The corpus is what the hyperparameter file says:
-the recipe of CN-Celeb has a link to this script.
+What is classified, validated and kept is as in train_speaker_embeddings.py.
+The hyperparameter file names the preparation of the corpus: the recipe of
+CN-Celeb has a link to this script.
 
 Reference
     Li, Mak, Meng, "Discriminative speaker representation via contrastive
@@ -24,20 +24,21 @@ Authors
 
 import importlib
 import os
+import random
 import sys
 
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from train_speaker_embeddings import SpeakerBrain, dataio_prep
 
 import speechbrain as sb
+from speechbrain.dataio import audio_io
 from speechbrain.dataio.sampler import SpeakerBatchSampler
 from speechbrain.utils.data_utils import download_file
 from speechbrain.utils.distributed import run_on_main
 
 
-class ContrastiveSpeakerBrain(SpeakerBrain):
-    """Adds the contrastive loss to the classification loss."""
+class ContrastiveSpeakerBrain(sb.core.Brain):
+    """Trains speaker embeddings by classification and contrast."""
 
     def compute_forward(self, batch, stage):
         """Views, features, embeddings and the classifier's outputs."""
@@ -47,20 +48,20 @@ class ContrastiveSpeakerBrain(SpeakerBrain):
             wavs, lens = self.hparams.wav_augment(wavs, lens)
         feats = self.modules.compute_features(wavs)
         feats = self.modules.mean_var_norm(feats, lens)
-        embeddings = self.modules.embedding_model(feats)
+        embeddings = self.modules.embedding_model(feats, lens)
         outputs = self.modules.classifier(embeddings)
         return outputs, embeddings, lens
 
     def compute_objectives(self, predictions, batch, stage):
-        """The sum of both losses, with the balancer's weights."""
+        """In training the sum of both losses, with the balancer's weights."""
         outputs, embeddings, lens = predictions
-        classification = super().compute_objectives(
-            (outputs, lens), batch, stage
-        )
-        if stage != sb.Stage.TRAIN:
-            return classification
         spkid, _ = batch.spk_id_encoded
+        if stage != sb.Stage.TRAIN:
+            self.error_metrics.append(batch.id, outputs, spkid, lens)
+            return self.hparams.compute_cost(outputs, spkid, lens)
+
         spkid = self.hparams.wav_augment.replicate_labels(spkid)
+        classification = self.hparams.compute_cost(outputs, spkid, lens)
         attention = self.hparams.attention(
             embeddings, spkid, self.hparams.classifier.weight
         )
@@ -70,27 +71,98 @@ class ContrastiveSpeakerBrain(SpeakerBrain):
         weights = self.hparams.balancer(
             [classification, contrastive], embeddings
         )
-        with torch.no_grad():
-            self.objectives.append(
-                torch.stack(
-                    [classification, contrastive, weights[1], attention.mean()]
-                )
+        self.objectives.append(
+            torch.stack(
+                [
+                    classification.detach(),
+                    contrastive.detach(),
+                    weights[1],
+                    attention.mean(),
+                ]
             )
+        )
         return weights[0] * classification + weights[1] * contrastive
 
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Moves the learning rate with each step."""
+        if should_step:
+            self.hparams.lr_annealing.on_batch_end(self.optimizer)
+
     def on_stage_start(self, stage, epoch=None):
-        """Starts what the log shows of an epoch."""
-        super().on_stage_start(stage, epoch)
+        """Starts what an epoch collects."""
         if stage == sb.Stage.TRAIN:
             self.objectives = []
+        else:
+            self.error_metrics = self.hparams.error_stats()
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Adds the objectives' means to the log."""
-        super().on_stage_end(stage, stage_loss, epoch)
-        if stage == sb.Stage.TRAIN and self.objectives:
-            names = "classification contrastive contrastive_weight attention"
-            means = torch.stack(self.objectives).mean(0).tolist()
-            self.train_stats.update(zip(names.split(), means))
+        """Logs the epoch and saves after the validation."""
+        if stage == sb.Stage.TRAIN:
+            self.train_stats = {"loss": stage_loss}
+            if self.objectives:
+                names = "classification contrastive contrast_weight attention"
+                means = torch.stack(self.objectives).mean(0).tolist()
+                self.train_stats.update(zip(names.split(), means))
+            return
+        error_rate = self.error_metrics.summarize("average")
+        lr, _ = self.hparams.lr_annealing(epoch)
+        self.hparams.train_logger.log_stats(
+            stats_meta={"epoch": epoch, "lr": lr},
+            train_stats=self.train_stats,
+            valid_stats={"loss": stage_loss, "ErrorRate": error_rate},
+        )
+        self.checkpointer.save_and_keep_only(
+            meta={"ErrorRate": error_rate}, min_keys=["ErrorRate"]
+        )
+
+
+def dataio_prep(hparams):
+    """Creates the datasets and their data processing pipelines.
+
+    Arguments
+    ---------
+    hparams : dict
+        The hyperparameters.
+
+    Returns
+    -------
+    train_data, valid_data : DynamicItemDataset
+        Of random chunks.
+    """
+    train_data, valid_data = datasets = [
+        sb.dataio.dataset.DynamicItemDataset.from_csv(
+            csv_path=path, replacements={"data_root": hparams["data_folder"]}
+        )
+        for path in (hparams["train_annotation"], hparams["valid_annotation"])
+    ]
+    num_frames = int(hparams["sample_rate"] * hparams["sentence_len"])
+
+    @sb.utils.data_pipeline.takes("wav", "duration")
+    @sb.utils.data_pipeline.provides("sig")
+    def audio_pipeline(wav, duration):
+        frames = int(duration * hparams["sample_rate"])
+        start = random.randint(0, frames - num_frames)
+        sig, _ = audio_io.load(wav, num_frames=num_frames, frame_offset=start)
+        return sig.squeeze(0)
+
+    label_encoder = sb.dataio.encoder.CategoricalEncoder()
+
+    @sb.utils.data_pipeline.takes("spk_id")
+    @sb.utils.data_pipeline.provides("spk_id", "spk_id_encoded")
+    def label_pipeline(spk_id):
+        yield spk_id
+        yield label_encoder.encode_sequence_torch([spk_id])
+
+    sb.dataio.dataset.add_dynamic_item(datasets, audio_pipeline)
+    sb.dataio.dataset.add_dynamic_item(datasets, label_pipeline)
+    # Load or compute the label encoder (with multi-GPU DDP support)
+    label_encoder.load_or_create(
+        path=os.path.join(hparams["save_folder"], "label_encoder.txt"),
+        from_didatasets=[train_data],
+        output_key="spk_id",
+    )
+    sb.dataio.dataset.set_output_keys(datasets, ["id", "sig", "spk_id_encoded"])
+    return train_data, valid_data
 
 
 if __name__ == "__main__":
@@ -135,7 +207,7 @@ if __name__ == "__main__":
         run_on_main(hparams["prepare_rir_data"])
 
     # Dataset IO prep: creating Dataset objects and proper encodings
-    train_data, valid_data, label_encoder = dataio_prep(hparams)
+    train_data, valid_data = dataio_prep(hparams)
 
     # Brain class initialization
     speaker_brain = ContrastiveSpeakerBrain(
