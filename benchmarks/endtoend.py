@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
+from speechbrain.augment.preparation import prepare_csv
 from speechbrain.utils.metric_stats import EER, minDCF
 from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.corpora.manifest import read_manifest
@@ -77,6 +78,7 @@ def main():
     add("--list", default="trials-same-language.txt", help="of the corpus")
     add("--speakers", type=int, default=24, help="per batch")
     add("--valid-speakers", type=int, default=8)
+    add("--crop", type=float, default=1.0, help="s; stock needs longer files")
     args = parser.parse_args()
     torch.set_num_threads(1)
     corpus = args.corpus.resolve()
@@ -146,12 +148,13 @@ def ours_end_to_end(corpus, trials, folder, args):
             f"--output_folder={output}",
             f"--verification_file={trials}",
             "--number_of_epochs=1",
+            f"--sentence_len={args.crop}",
             f"--valid_speakers={args.valid_speakers}",
             f"--speakers_per_batch={args.speakers}",
             "--device=cpu",
         ]
     )
-    output.mkdir()
+    output.mkdir(exist_ok=True)
     prepare = load(ROOT / RECIPE.parent / "voxceleb_prepare.py")
     names = ("valid_speakers", "min_duration", "check_audio", "max_excluded")
     clock(
@@ -223,7 +226,7 @@ def stock_end_to_end(corpus, trials, folder, args, inference):
     recipe = args.speechbrain.resolve() / RECIPE
     output = folder / "stock"
     (output / "save").mkdir(parents=True)
-    encoder = "{channels: [96, 96, 96, 96, 288], attention_channels: 64}"
+    encoder = "{channels: [96, 96, 96, 96, 288], attention_channels: 64, se_channels: 64}"
     shared = f"data_folder: {corpus}\noutput_folder: {output}\n"
     shared += f"embedding_model: {encoder}\n"
     # Its training and its verification prepare alike; here they do it once.
@@ -236,20 +239,26 @@ def stock_end_to_end(corpus, trials, folder, args, inference):
         verification_pairs_file=str(trials),
         splits=["train", "dev", "test"],
         split_ratio=[80, 20],
-        seg_dur=1.5,
+        seg_dur=args.crop,
         random_segment=True,
     )
     with open(recipe / "hparams" / "train_ecapa_tdnn.yaml") as file:
         hparams = load_hyperpyyaml(
             file,
             shared
-            + "number_of_epochs: 1\nsentence_len: 1.5\nnum_workers: 0\n"
+            + "number_of_epochs: 1\nnum_workers: 0\n"
+            + f"sentence_len: {args.crop}\n"
             + f"batch_size: {2 * args.speakers}\nout_n_neurons: 300\n"
             + "wav_augment: {parallel_augment: False, min_augmentations: 1, "
             + "max_augmentations: 1, shuffle_augmentations: True}\n",
         )
-    for kind in ("noise", "rir"):
-        clock("preparation", hparams[f"prepare_{kind}_data"])
+    for kind in ("noise", "rir"):  # as what it calls has downloaded them
+        clock(
+            "preparation",
+            prepare_csv,
+            sorted(map(str, (corpus / kind).rglob("*.wav"))),
+            hparams[f"{kind}_annotation"],
+        )
     training = load(recipe / "train_speaker_embeddings.py")
     train_data, valid_data, _ = training.dataio_prep(hparams)
     brain = training.SpeakerBrain(

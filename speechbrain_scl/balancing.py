@@ -227,6 +227,7 @@ class MinimumNorm:
 
     @preference.setter
     def preference(self, preference):
+        """Takes two numbers above 0."""
         if len(preference) != 2 or not all(
             0 < x < float("inf") for x in preference
         ):
@@ -343,6 +344,7 @@ class MinNormBalancer(Balancer):
 
     @preference.setter
     def preference(self, preference):
+        """Hands it on."""
         self.weighting.preference = preference
 
     def balance(self, losses, shared):

@@ -106,7 +106,7 @@ class ResilientBrain(sb.core.Brain):
         buffers = list(self.modules.buffers())
         if [b.shape for b in buffers] != [b.shape for b in self.buffers_before]:
             self.buffers_before = [b.clone() for b in buffers]
-        else:
+        elif buffers:
             torch._foreach_copy_(self.buffers_before, buffers)
 
     def check_loss_isfinite(self, loss):

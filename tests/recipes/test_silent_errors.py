@@ -215,7 +215,7 @@ def test_a_folder_that_is_no_inference_folder_is_told(tmp_path):
     folder = tmp_path / "CKPT+2026-01-01+00-00-00+00"
     folder.mkdir()
     (folder / "embedding_model.ckpt").write_bytes(b"")
-    with pytest.raises(UserError, match="CKPT.*must be an inference folder"):
+    with pytest.raises(UserError, match="CKPT.*must be the `inference` folder"):
         load_encoder(str(folder), str(tmp_path / "models"))
 
 
