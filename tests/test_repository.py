@@ -66,7 +66,12 @@ def test_every_key_has_a_reader(hparams, script):
     readers = (ROOT / script).read_text(encoding="utf-8")
     modules = ("evaluation/verification",)
     if script.endswith(TRAIN):
-        modules = ("brain", "corpora/augmentation", "training/run")
+        modules = (
+            "brain",
+            "corpora/augmentation",
+            "training/data",
+            "training/run",
+        )
     for module in modules:
         path = ROOT / "speechbrain_scl" / f"{module}.py"
         readers += path.read_text(encoding="utf-8")

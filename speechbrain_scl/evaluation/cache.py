@@ -23,6 +23,7 @@ class GrowingCache:
 
     Example
     -------
+    >>> import os
     >>> import numpy as np
     >>> path = str(getfixture("tmp_path") / "cache.npz")
     >>> cache = GrowingCache(path)
