@@ -24,4 +24,5 @@ html_theme = "furo"
 html_title = "speechbrain_scl"
 html_show_copyright = False
 # Links of the pages to files of the repository
-suppress_warnings = ["myst.xref_missing"]
+# Words such as path and Utterance name several things; the text says which.
+suppress_warnings = ["myst.xref_missing", "ref.python"]
