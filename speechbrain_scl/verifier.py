@@ -13,7 +13,7 @@ from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.enrolment import mean_embedding
 from speechbrain_scl.values import is_text
 from speechbrain_scl.voices.decisions import Identification, Judge
-from speechbrain_scl.voices.listening import Utterance, listen
+from speechbrain_scl.voices.listening import Heard, listen
 from speechbrain_scl.voices.store import Voice, load_voices, save_voices
 
 logger = get_logger(__name__)
@@ -124,7 +124,7 @@ class SpeakerVerifier:
 
         Returns
         -------
-        Utterance
+        Heard
             Its embedding, duration, speech and warnings.
 
         Raises
@@ -132,7 +132,7 @@ class SpeakerVerifier:
         UserError
             A recording that cannot be read, is silent or below 0.1 s.
         """
-        if isinstance(recording, Utterance):
+        if isinstance(recording, Heard):
             return recording
         return listen(self._encoder, recording)
 

@@ -19,8 +19,8 @@ TRAIN, VERIFY = "train_speaker_embeddings.py", "speaker_verification_cosine.py"
 BRAIN_OPTIONS = {"ckpt_interval_minutes"}
 
 
-def test_the_readmes_python_runs():
-    objective, swap, evaluation = re.findall(
+def test_the_readmes_python_runs(untrained, spoken, tmp_path, monkeypatch):
+    objective, swap, verifier, evaluation = re.findall(
         r"```python\n(.*?)```", README, re.DOTALL
     )
     assert "SpeakerBrain" in swap  # tests/recipes/test_drop_in.py
@@ -30,6 +30,11 @@ def test_the_readmes_python_runs():
     exec(objective, names)  # noqa: S102
     assert names["embeddings"].grad.isfinite().all()
     assert names["weights"].sum().item() == pytest.approx(1)
+    monkeypatch.chdir(tmp_path)
+    for name, path in zip(("a.wav", "b.wav"), spoken):
+        shutil.copy(path, name)
+    exec(verifier, names)  # noqa: S102
+    assert names["greet"](untrained, "b.wav") == "ann"
 
 
 def test_the_readmes_paths_exist():

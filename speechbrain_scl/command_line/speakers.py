@@ -37,11 +37,19 @@ class Listener:
         )
         self.bad = set()
         self._changed = False
+        self._warned = set()
 
     def say(self, text):
         """A remark; results alone are printed to standard output."""
         if not self.quiet:
             tqdm.write(text, file=sys.stderr)
+
+    def warn(self, warnings):
+        """Says each warning once."""
+        for warning in warnings:
+            if warning not in self._warned:
+                self.say(f"warning: {warning}")
+                self._warned.add(warning)
 
     def hear(self, path):
         """An utterance, or None for a bad recording that may be skipped.
@@ -53,7 +61,7 @@ class Listener:
 
         Returns
         -------
-        Utterance or None
+        Heard or None
         """
         source = path
         if path == "-":
@@ -73,8 +81,7 @@ class Listener:
                 "without a word"
             )
             self._changed = True
-        for warning in heard.warnings:
-            self.say(f"warning: {warning}")
+        self.warn(heard.warnings)
         return heard
 
     def hear_all(self, places):
@@ -88,7 +95,7 @@ class Listener:
         Returns
         -------
         dict
-            Name -> Utterance.
+            Name -> Heard.
         """
         gone = [
             p for p in places.values() if p != "-" and not os.path.exists(p)
@@ -129,8 +136,7 @@ def verify(args):
         raise UserError("--exit-status needs --calibration or --threshold")
     found = listener.verifier.verify(*map(listener.hear, args.recordings))
     print(_json(found) if args.json else found)
-    if not args.json and "out of reach" in str(found.warnings):
-        listener.say(f"warning: {found.warnings[-1]}")
+    listener.warn(found.warnings)
     if not args.exit_status:
         return 0
     return {True: 0, False: 1, None: 2}[found.same_speaker]
@@ -142,6 +148,7 @@ def identify(args):
     listener.verifier.load_voices(args.voices)
     for name, heard in listener.hear_all(_recordings(args)).items():
         found = listener.verifier.identify(heard, args.top)
+        listener.warn(found.warnings)
         if args.json:
             print(_json(found, recording=name))
             continue
@@ -175,6 +182,7 @@ def score(args):
                 skipped += 1
                 continue
             found = listener.verifier.verify(heard[first], heard[second])
+            listener.warn(found.warnings)
             if args.json:
                 names = {"label": label, "first": first, "second": second}
                 line = _json(found, **names)

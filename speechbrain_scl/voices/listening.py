@@ -15,7 +15,7 @@ _LITTLE_SPEECH = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Utterance:
+class Heard:
     """A recording that the model has heard.
 
     Arguments
@@ -48,12 +48,12 @@ def listen(encoder, source):
     encoder : callable
         Waveforms [batch, time] to embeddings [batch, D], with a
         ``sample_rate`` in Hz.
-    source : path, file object or tuple
+    source : str, file object or tuple
         As ``read_recording`` takes it.
 
     Returns
     -------
-    Utterance
+    Heard
 
     Raises
     ------
@@ -77,7 +77,7 @@ def listen(encoder, source):
             f"{read.name}: only {speech:.1f} s of speech; scores of less "
             f"than {_LITTLE_SPEECH:.0f} s say little",
         )
-    return Utterance(
+    return Heard(
         read.name,
         _embed(encoder, read),
         read.duration,

@@ -50,7 +50,7 @@ def read_recording(source, sample_rate=16000):
 
     Arguments
     ---------
-    source : path, file object or tuple
+    source : str, file object or tuple
         A path; a file open for binary reading; or (samples, rate in Hz), where
         samples is a NumPy array or tensor of [time], [channels, time] or
         [time, channels] (the longer side is time), of int16, int32 or uint8
