@@ -174,19 +174,22 @@ class MinimumNorm:
         weights = [alpha, 1 - alpha]
 
     (Sener and Koltun, NeurIPS 2018, arXiv 1810.04650, Eq. 4 and its
-    two-objective solution). Minus that vector lowers both objectives, or is
-    zero where no direction does. Taken at the embedding (their MGDA-UB) it
-    costs two short backward passes and none through the encoder; taken at the
-    encoder's parameters it is exact MGDA.
+    two-objective solution). A small step against that vector lowers both
+    objectives, or it is zero because no step would.
+
+    This holds in the space of what they share, and to first order. At the
+    encoder's parameters it is exact MGDA. At the embedding (their MGDA-UB) it
+    costs two short backward passes and none through the encoder, and the step
+    that the parameters then take may raise one objective, where the encoder
+    turns the two gradients apart. An optimiser that scales, averages or clips
+    the gradient takes another step still.
 
     The shorter gradient gets the larger weight, so an objective with the far
     larger gradient is all but switched off. ``normalize`` finds the shortest
     vector between g_k / n_k instead, with n_k = ``|g_k|`` (``l2``) or n_k the
     value of the loss (``loss``), and gives the weights that make the weighted
     sum of the *raw* gradients point along it: alpha_k / n_k over their sum.
-    So it stays a direction in which no objective rises, to first order and in
-    the space of ``shared``: at the parameters behind an embedding, and after
-    Adam, clipping or weight decay, one may.
+    So it stays a direction in which no objective rises, in the same sense.
 
     Where exactly one gradient is zero (a batch without a positive pair), the
     shortest vector is zero and would stop the training of the other objective

@@ -309,6 +309,63 @@ def test_what_the_losses_do_not_share_is_refused():
             balancer(losses, torch.ones(3))
 
 
+def steps_that_raise(at, n_steps=40):
+    """Of a training, for either objective, by first order at the parameters
+    and at the embedding."""
+    encoder, x = network()
+    optimiser = torch.optim.SGD(encoder.parameters(), lr=0.3)
+    counts = {"parameters": 0, "embedding": 0}
+    balancer = MinNormBalancer("l2", [5, 1])
+    for _ in range(n_steps):
+        z = encoder(x)
+        losses = objectives(z)
+        spaces = {"embedding": [z], "parameters": list(encoder.parameters())}
+        shared = z if at == "embedding" else spaces[at]
+        weights = balancer(losses, shared).double()
+        for space, inputs in spaces.items():
+            gradients = torch.stack(
+                [
+                    torch.cat(
+                        [
+                            g.flatten().double()
+                            for g in torch.autograd.grad(
+                                loss, inputs, retain_graph=True
+                            )
+                        ]
+                    )
+                    for loss in losses
+                ]
+            )
+            slopes = gradients @ (weights @ gradients)
+            rounding = 1e-6 * gradients.norm(dim=1).square()
+            counts[space] += bool((slopes < -rounding).any())
+        optimiser.zero_grad()
+        torch.stack(losses).dot(weights.float()).backward()
+        optimiser.step()
+    return counts
+
+
+def test_no_objective_rises_where_the_balance_is_taken():
+    """And only there: the embedding's balance is not the parameters'."""
+    assert steps_that_raise("parameters")["parameters"] == 0
+    assert steps_that_raise("embedding")["embedding"] == 0
+
+
+def test_the_embedding_level_may_raise_one_at_the_parameters():
+    """An encoder z = J p that stretches one direction tenfold."""
+    p = torch.zeros(2, requires_grad=True)
+    z = torch.tensor([10.0, 0.1]) * p
+    gradients = torch.tensor([[1.0, 1.0], [-0.5, 2.0]])
+    weights = MinNormBalancer()([g @ z for g in gradients], z)
+    step = weights @ gradients
+    assert (gradients @ step > 0).all()
+    at_parameters = gradients * torch.tensor([10.0, 0.1])
+    rises = at_parameters @ (weights @ at_parameters) < 0
+    assert rises.tolist() == [False, True]
+    exact = MinNormBalancer()([g @ z for g in gradients], [p])
+    assert (at_parameters @ (exact @ at_parameters) > 0).all()
+
+
 # ---- TorchJD in place of a balancer ----------------------------------------
 
 

@@ -68,6 +68,7 @@ class ResilientBrain(sb.core.Brain):
         self.random_state = RandomState()
         self.progress = Progress()
         self.interruption = Interruption()
+        self.agreed_signal = 0
         self._start_step()
         if self.checkpointer is not None:
             self._add_recoverables()
@@ -110,25 +111,20 @@ class ResilientBrain(sb.core.Brain):
             torch._foreach_copy_(self.buffers_before, buffers)
 
     def check_loss_isfinite(self, loss):
-        """Counts a batch whose loss is not finite on any process."""
-        finite = torch.isfinite(loss.detach())
-        bad = all_reduce_max((~finite).float())
-        # The one look at the device: what follows is rare.
-        self.loss_is_finite = not bad
-        if self.loss_is_finite:
-            return
-        if not finite:
-            logger.warning(
-                "The loss is %s, and the batch is left out: %s",
-                loss.item(),
-                ", ".join(map(str, self.batch_ids)),
-                main_process_only=False,
-            )
-        self.step_is_finite = False
-        self._count_nonfinite(self.batch_ids)
+        """Asks whether the loss is finite, and whether a signal has come.
+
+        Of any process, in one message between them. The answer is read when
+        the device has done the backward pass too, so that the host waits for
+        it once in a step.
+        """
+        self.batch_loss = loss.detach()
+        signal = torch.full_like(self.batch_loss, self.interruption.signal)
+        bad = (~self.batch_loss.isfinite()).to(signal)
+        self.asked = all_reduce_max(torch.stack([bad, signal]))
+        self.loss_is_finite = None
 
     def check_gradients(self):
-        """Drops the step where a gradient is not finite.
+        """Drops the step where the loss or a gradient is not finite.
 
         DDP has averaged the gradients, so all processes decide alike.
         """
@@ -136,7 +132,11 @@ class ResilientBrain(sb.core.Brain):
             p for p in self.modules.parameters() if p.grad is not None
         ]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        if norm.isfinite() and self.step_is_finite:
+        *answers, gradient_is_bad = torch.cat(
+            [self.asked, (~norm.isfinite()).to(self.asked)[None]]
+        ).tolist()
+        self._judge_loss(*answers)
+        if self.step_is_finite and not gradient_is_bad:
             return
         for parameter in parameters:
             parameter.grad = None
@@ -148,6 +148,22 @@ class ResilientBrain(sb.core.Brain):
             )
             self._count_nonfinite(self.step_ids)
 
+    def _judge_loss(self, is_bad, signal):
+        """Reads the answers to ``check_loss_isfinite``."""
+        self.agreed_signal = int(signal)
+        self.loss_is_finite = not is_bad
+        if self.loss_is_finite:
+            return
+        if not self.batch_loss.isfinite():
+            logger.warning(
+                "The loss is %s, and the batch is left out: %s",
+                self.batch_loss.item(),
+                ", ".join(map(str, self.batch_ids)),
+                main_process_only=False,
+            )
+        self.step_is_finite = False
+        self._count_nonfinite(self.batch_ids)
+
     def optimizers_step(self):
         """As SpeechBrain's, and starts to collect the next step."""
         super().optimizers_step()
@@ -155,6 +171,9 @@ class ResilientBrain(sb.core.Brain):
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Undoes what a batch without a finite loss left in the buffers."""
+        if self.loss_is_finite is None:
+            # No step yet, or one that the gradient scaler looks after.
+            self._judge_loss(*self.asked.tolist())
         if not self.loss_is_finite:
             for buffer, before in zip(
                 self.modules.buffers(), self.buffers_before, strict=True
@@ -172,8 +191,12 @@ class ResilientBrain(sb.core.Brain):
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Stops after the validation where a signal came during it."""
-        if stage == sb.Stage.VALID and self._is_interrupted():
-            self._exit(f"epoch {epoch} is complete")
+        if stage == sb.Stage.VALID:
+            signal = torch.tensor(float(self.interruption.signal))
+            signal = all_reduce_max(signal.to(self.device))
+            self.agreed_signal = int(signal)
+            if self.agreed_signal:
+                self._exit(f"epoch {epoch} is complete")
 
     def _add_recoverables(self):
         for name in ("random_state", "progress"):
@@ -225,31 +248,29 @@ class ResilientBrain(sb.core.Brain):
                         "without batch normalisation"
                     )
 
-    def _is_interrupted(self):
-        """Whether any process was told to stop; all find the same."""
-        if not self.distributed_launch:
-            return self.interruption.signal > 0
-        found = torch.full(
-            (), float(self.interruption.signal), device=self.device
-        )
-        self.interruption.signal = int(all_reduce_max(found))
-        return self.interruption.signal > 0
-
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
-        if self._is_interrupted() and self.checkpointer is None:
+        signal = self._signal()
+        if signal and self.checkpointer is None:
             self._exit("there is no checkpoint")
         # Gradients that wait for further micro-batches are in no checkpoint.
         if self.step % self.grad_accumulation_factor:
             return False
-        return self.interruption.signal > 0 or (
+        return signal > 0 or (
             super()._should_save_intra_epoch_ckpt(
                 last_ckpt_time, steps_since_ckpt
             )
         )
 
+    def _signal(self):
+        """What the processes were told: each its own, or all what they agreed
+        on with the last batch."""
+        if not self.distributed_launch:
+            self.agreed_signal = self.interruption.signal
+        return self.agreed_signal
+
     def _save_intra_epoch_ckpt(self):
         super()._save_intra_epoch_ckpt()
-        if self.interruption.signal:
+        if self.agreed_signal:
             self._exit(f"saved after batch {self.step} of the epoch")
 
     def _exit(self, state):
@@ -262,4 +283,4 @@ class ResilientBrain(sb.core.Brain):
                 )
             # Beside the progress bar, not at its end.
             tqdm.write(f"interrupted: {state}{where}", file=sys.stderr)
-        sys.exit(128 + self.interruption.signal)
+        sys.exit(128 + self.agreed_signal)

@@ -80,6 +80,7 @@ def test_every_block_is_tried():
         "ResNet",
         "SubCentreClassifier",
         "WarmupExponential",
+        "Linear",
         "EpochLogger",
     }
 
@@ -105,10 +106,12 @@ def test_everything_at_once(run, trained, caplog):
         "--speeds=[0.9, 1.0, 1.1]",
         "--spec_augment_prob=1.0",
         "--margin_warmup_epochs=2",
+        "--spread_over=session",
+        "--preference_course={last: [1, 1]}",
         "--average_checkpoints=2",
         "--lr_annealing={warmup_epochs: 0.5, final: 0.0001}",
         "--lr=0.001",
-        blocks=["WarmupExponential", "EpochLogger"],
+        blocks=["WarmupExponential", "EpochLogger", "Linear"],
         epochs=2,
     )
     assert "the class vectors of 4 of 12 speakers" in caplog.text

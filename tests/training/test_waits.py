@@ -1,0 +1,227 @@
+"""Where the host waits for the device in a step of training: counted.
+
+On the CPU nothing waits, so the test plays a device: what a batch's transfer
+gives, the parameters, and all that is computed from them lie "there"; a look at
+one of their values would be a wait.
+"""
+
+import os
+import traceback
+from collections import Counter
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _disable_current_modes,
+)
+
+import speechbrain as sb
+from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.lobes.models.ECAPA_TDNN import Classifier
+from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
+from speechbrain_scl.attention import ClassAwareAttention
+from speechbrain_scl.balancing import MinNormBalancer
+from speechbrain_scl.brain import SupConSpeakerBrain
+from speechbrain_scl.losses import SupConMarginLoss
+
+VALUES = frozenset(
+    "_local_scalar_dense nonzero _unique2 unique_consecutive masked_select "
+    "is_nonzero equal".split()
+)
+METHODS = ("tolist", "cpu", "numpy")  # no operation of their own on a CPU
+
+
+class Device(TorchDispatchMode):
+    """Counts looks at values that lie on the played device, by function."""
+
+    def __init__(self, brain):
+        super().__init__()
+        self.kept, self.there, self.waits = [], set(), Counter()
+        self.methods = {name: getattr(torch.Tensor, name) for name in METHODS}
+        self.put(*brain.modules.parameters(), *brain.modules.buffers())
+
+    def put(self, *tensors):
+        """They lie there; kept, so that no other gets their memory."""
+        for tensor in tensors:
+            self.kept.append(tensor)
+            self.there.add(tensor.untyped_storage().data_ptr())
+
+    def has(self, tensor):
+        return tensor.untyped_storage().data_ptr() in self.there
+
+    def transfer(self, batch):
+        """As a copy to the device gives it."""
+        for name in ("sig", "spk_id_encoded"):
+            padded = getattr(batch, name)
+            moved = type(padded)(*(part.clone() for part in padded))
+            self.put(*moved)
+            setattr(batch, name, moved)
+        return batch
+
+    def wait(self):
+        for frame in reversed(traceback.extract_stack()):
+            place = frame.filename.replace(os.sep, "/")
+            if "/tests/" not in place and any(
+                part in place
+                for part in ("speechbrain", "torch/optim", "torch/amp")
+            ):
+                name = os.path.basename(place).removesuffix(".py")
+                self.waits[f"{name}.{frame.name}"] += 1
+                return
+        raise AssertionError("a wait of nobody")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        given = torch.utils._pytree.tree_leaves((args, kwargs))
+        tensors = [x for x in given if isinstance(x, torch.Tensor)]
+        if function.namespace == "c10d":  # processes talk from device to device
+            self.put(*tensors)
+        if any(self.has(x) for x in tensors):
+            name = function.overloadpacket.__name__
+            if name in VALUES:
+                self.wait()
+            # What changes something in place may return nothing.
+            found = torch.utils._pytree.tree_leaves(
+                (result, given if name.endswith("_") else None)
+            )
+            self.put(*(x for x in found if isinstance(x, torch.Tensor)))
+        return result
+
+    def __enter__(self):
+        for name, method in self.methods.items():
+
+            def look(tensor, *args, method=method):
+                found = method(tensor, *args)
+                if self.has(tensor):
+                    self.wait()
+                    if found is tensor:  # it would lie on the host now
+                        with _disable_current_modes():
+                            found = tensor.clone()
+                return found
+
+            setattr(torch.Tensor, name, look)
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        for name, method in self.methods.items():
+            setattr(torch.Tensor, name, method)
+        return super().__exit__(*error)
+
+
+class Encoder(torch.nn.Linear):
+    """[batch, time, 1] -> [batch, 1, 4]"""
+
+    def forward(self, feats):
+        return super().forward(feats.mean(1, keepdim=True))
+
+
+class Keep(torch.nn.Module):
+    """Waveforms as features."""
+
+    def forward(self, x, lens=None):
+        return x.unsqueeze(-1) if lens is None else x
+
+
+def batch():
+    items = [
+        {
+            "id": str(i),
+            "sig": torch.rand(8),
+            "spk_id_encoded": torch.tensor([i % 4]),
+        }
+        for i in range(8)
+    ]
+    return PaddedBatch(items)
+
+
+def waits_of_a_step(monkeypatch, scaler=False, at="embedding", **run_opts):
+    """Of the second step, when buffers and optimiser state are there."""
+    torch.manual_seed(0)
+    brain = SupConSpeakerBrain(
+        modules={
+            "compute_features": Keep(),
+            "mean_var_norm": Keep(),
+            "embedding_model": Encoder(1, 4),
+            "classifier": Classifier(4, out_neurons=4),
+        },
+        opt_class=lambda params: torch.optim.Adam(params),
+        hparams={
+            "compute_cost": LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30)),
+            "contrastive_loss": SupConMarginLoss(gather=True),
+            "attention": ClassAwareAttention(gather=True),
+            "balancer": MinNormBalancer("l2", [5, 1]),
+            "balance_at": at,
+        },
+        run_opts=run_opts,
+    )
+    if scaler:
+        brain.scaler = torch.amp.GradScaler("cpu")
+    brain.on_fit_start()
+    brain.on_stage_start(sb.Stage.TRAIN, 1)
+    brain.modules.train()
+    brain.step = 1
+    brain.fit_batch(batch())
+    brain.step = 2
+    device, second = Device(brain), batch()
+    monkeypatch.setattr(
+        PaddedBatch, "to", lambda batch, *_, **__: device.transfer(batch)
+    )
+    with device:
+        loss = brain.fit_batch(second)
+        brain._should_save_intra_epoch_ckpt(0, 1)
+    assert loss.isfinite()
+    return device.waits
+
+
+# SpeechBrain's own: the loss for the progress bar, and one-hot labels (a check
+# of their range, which PyTorch leaves out on an accelerator).
+SPEECHBRAIN = {"core.fit_batch": 1, "losses.forward": 2}
+
+
+@pytest.mark.parametrize("at", ["embedding", "parameters"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_waits_once(monkeypatch, precision, at):
+    found = waits_of_a_step(monkeypatch, at=at, precision=precision)
+    assert found == {**SPEECHBRAIN, "resilience.check_gradients": 1}
+
+
+def test_the_gradient_scaler_adds_its_own(monkeypatch):
+    found = waits_of_a_step(monkeypatch, scaler=True)
+    ours = {"resilience.on_fit_batch_end": 1}
+    assert found == {**SPEECHBRAIN, **ours, "grad_scaler.<genexpr>": 1}
+
+
+def test_a_micro_batch_waits_once(monkeypatch):
+    found = waits_of_a_step(monkeypatch, grad_accumulation_factor=4)
+    assert found == {**SPEECHBRAIN, "resilience.on_fit_batch_end": 1}
+
+
+def on_a_rank(rank, store, results):
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+    dist.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=2
+    )
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        found = waits_of_a_step(
+            monkeypatch, device="cpu", distributed_backend="gloo"
+        )
+    torch.save(dict(found), f"{results}/{rank}.pt")
+    dist.barrier()
+    # The threads of gloo may abort a process that ends as usual.
+    os._exit(0)
+
+
+def test_two_processes_exchange_sizes_and_labels(tmp_path):
+    mp.spawn(on_a_rank, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    for rank in range(2):
+        # Shapes depend on them; a signal has no message of its own.
+        assert torch.load(tmp_path / f"{rank}.pt") == {
+            **SPEECHBRAIN,
+            "distributed.rows_of_all": 1,
+            "_speaker_groups.of": 1,
+            "resilience.check_gradients": 1,
+        }
