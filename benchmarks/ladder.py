@@ -13,7 +13,8 @@ cross-validation over the corpus's speakers (those of --trials stay out):
 Each run is the VoxCeleb recipe's own two scripts with overrides. A finished
 run is not repeated and an interrupted training goes on from its last
 checkpoint, so the same command resumes. The output folder then holds a table
-(results.md, results.csv) and a plot (results.png).
+(results.md, results.csv), a plot (results.png) and one page about all runs
+(comparison.html).
 """
 
 import argparse

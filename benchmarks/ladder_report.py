@@ -13,13 +13,13 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
+from ladder_page import OVERALL, write_page  # noqa: E402
 
 from speechbrain_scl.evaluation.bootstrap import bootstrap  # noqa: E402
 from speechbrain_scl.evaluation.report import trial_speakers  # noqa: E402
 from speechbrain_scl.evaluation.trials import read_trials  # noqa: E402
 
 RESAMPLES = 400
-OVERALL = "overall"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,16 +91,21 @@ class Ladder:
             for name, places in self.columns().items()
         }
 
-    def scores(self, variant, seed, part, path):
-        """The scores of a run, in the order of the trial list."""
+    def score_file(self, variant, seed, part, path):
+        """What the verification wrote of a trial list."""
         suffix = f"-{path.stem}" if len(self.parts[part]) > 1 else ""
         folder = self.folder(variant, seed, part) / "verification"
-        with open(folder / f"scores{suffix}.txt", encoding="utf-8") as file:
+        return folder / f"scores{suffix}.txt"
+
+    def scores(self, variant, seed, part, path):
+        """The scores of a run, in the order of the trial list."""
+        name = self.score_file(variant, seed, part, path)
+        with open(name, encoding="utf-8") as file:
             return [float(line.rsplit(maxsplit=1)[1]) for line in file]
 
 
 def report(ladder, tested=True):
-    """Writes results.csv, results.md and results.png, and prints the table."""
+    """Writes results.{csv,md,png} and comparison.html; prints the table."""
     figures = {
         name: [
             read_figures(ladder, name, seed, tested) for seed in ladder.seeds
@@ -132,12 +137,18 @@ def report(ladder, tested=True):
                 cell += " / " + spread(costs, 3)
             cells.append(cell)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    found = {}
     if tested and len(ladder.variants) > 1:
-        lines += difference_table(ladder, differences(ladder, figures))
+        found = differences(ladder, figures)
+        lines += difference_table(ladder, found)
     table = "\n".join(lines) + "\n"
     (ladder.output / "results.md").write_text(table, encoding="utf-8")
     plot(ladder, figures, columns)
-    print(f"\n{table}\nTable and plot: {ladder.output}/results.{{md,csv,png}}")
+    write_page(ladder, figures, found)
+    print(
+        f"\n{table}\nTable and plot: {ladder.output}/results.{{md,csv,png}}\n"
+        f"All runs on one page: {ladder.output / 'comparison.html'}"
+    )
     if tested:
         print(
             "Scores, figures and report.html of each run: "

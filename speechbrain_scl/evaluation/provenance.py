@@ -40,6 +40,22 @@ def describe_run(params):
     >>> run["model"], run["data"], run["lists"]
     ('results/ann/inference', ['data'], ['a.txt', 'b.txt'])
     """
+    return {
+        **describe_call(),
+        "model": params["pretrain_path"],
+        "data": as_list(params["data_folder"], "data_folder"),
+        "lists": as_list(params["verification_file"], "verification_file"),
+    }
+
+
+def describe_call():
+    """When, how and with what this program was started.
+
+    Returns
+    -------
+    dict
+        ``date`` (with the offset from UTC), ``command`` and ``versions``.
+    """
     now = datetime.datetime.now().astimezone()
     versions = {
         "speechbrain_scl": speechbrain_scl.__version__,
@@ -51,8 +67,5 @@ def describe_run(params):
     return {
         "date": now.strftime("%Y-%m-%d %H:%M %z"),
         "command": shlex.join(["python", program, *sys.argv[1:]]),
-        "model": params["pretrain_path"],
-        "data": as_list(params["data_folder"], "data_folder"),
-        "lists": as_list(params["verification_file"], "verification_file"),
         "versions": versions,
     }

@@ -74,6 +74,11 @@ def test_finished_runs_are_reported_and_not_repeated(
     assert difference.endswith("| -15.00 (-100.00 to -100.00) |")
     assert (tmp_path / "out" / "results.png").stat().st_size > 5000
     assert len((tmp_path / "out" / "results.csv").read_text().split()) == 9
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert "balancing has 50.0 % less EER than aam" in page
+    assert 'href="aam/1/verification/scores.txt"' in page
+    assert 'href="balancing/2/train_log.txt"' in page
+    assert "ladder.py --data-folder" in page
 
     # Training corpora against test lists, from such ladders
     monkeypatch.setattr(
@@ -230,3 +235,11 @@ def test_the_overall_ratio_is_paired_over_folds_seeds_and_lists(tmp_path):
     ratio, low, high = found["overall"]
     assert ratio == pytest.approx((0.125 / 0.2) ** 0.5)
     assert low < ratio and high < 1
+    (tmp_path / "full/2/fold1/verification/report.html").touch()
+    ladder_report.report(runs)
+    page = (tmp_path / "comparison.html").read_text()
+    assert "means over fold1, fold2" in page
+    for link in ("report.html", "scores-far.txt"):
+        assert f'<a href="full/2/fold1/verification/{link}">fold1</a>' in page
+    # None to a report that is not there
+    assert "aam/1/fold1/verification/report.html" not in page

@@ -86,7 +86,8 @@ def compared(tmp_path):
         {NAME: dict.fromkeys(lists, (-0.5, -1.0, 0.1))},
         {NAME: (0.95, 0.9, 1.02)},
         {"aam": {1: [0.3, 0.2]}, NAME: {2: [0.25, 0.15]}},
-        {"aam": {1: "aam/1/report.html"}},
+        {"aam": {1: {"report": "aam/1/report.html"}}},
+        {"aam": {1: {"b": {"fold1": "aam/1/f 1.txt", NAME: "f2.txt"}}}},
         {"command": NAME},
     )
     return target
@@ -101,7 +102,8 @@ def test_names_are_text_and_missing_figures_are_dashes(written, compared):
         ids = re.findall(r' id="([^"]+)"', text)
         assert len(ids) == len(set(ids))
     assert "<span>–</span>" in written.read_text(encoding="utf-8")
-    assert 'href="aam/1/report.html"' in text
+    for link in ("aam/1/report.html", "aam/1/f%201.txt", "f2.txt"):
+        assert f'href="{link}"' in text
 
 
 def test_the_report_says_what_when_and_how(written):

@@ -16,7 +16,8 @@ def write_comparison(
     differences=None,
     overall=None,
     curves=None,
-    links=None,
+    reports=None,
+    sources=None,
     facts=None,
 ):
     """Writes what objectives and seeds come to; needs no network.
@@ -36,8 +37,12 @@ def write_comparison(
         and the ends of its 95 % interval).
     curves : dict or None
         Variant -> seed -> validation EER of each epoch.
-    links : dict or None
-        Variant -> seed -> the run's own report, relative to the page.
+    reports : dict or None
+        Variant -> seed -> name -> the run's own report, relative to the page;
+        several names where a run has several parts.
+    sources : dict or None
+        Variant -> seed -> list -> name -> the file that the figure comes
+        from, relative to the page.
     facts : dict or None
         What to know about the runs: name -> text.
 
@@ -91,7 +96,8 @@ def write_comparison(
         differences=differences or {},
         overall=overall or {},
         pictures=pictures,
-        links=links or {},
+        reports=reports or {},
+        sources=sources or {},
         facts=facts or {},
     )
 
