@@ -1,330 +1,177 @@
 #!/usr/bin/env python3
-"""Writes the recipe as a pull request against SpeechBrain.
+"""Writes one of three series of changes onto a SpeechBrain checkout.
 
-    python upstream/export.py CHECKOUT
+    python upstream/export.py CHECKOUT --series losses|voxceleb|cnceleb
 
-CHECKOUT is a checkout of SpeechBrain's develop branch, or a new folder. Losses,
-balancing, sampler, schedules and metrics become modules of SpeechBrain; the
-Brain stands in the training script, and the preparation of CN-Celeb is one
-file, as usual there. Everything is made from this repository's sources, and
-nothing that exists in the checkout is replaced: rows and a section are added
-to tests/recipes/VoxCeleb.csv and to the VoxCeleb recipe's README.
+losses    the loss, attention, balancing and batch sampler, with unit tests
+voxceleb  the recipe of VoxCeleb; builds on losses
+cnceleb   the recipe of CN-Celeb; builds on voxceleb
+
+A series is the files in its folder here, and additions to files of
+SpeechBrain. It writes what it builds on too, where the checkout does not have
+it yet. Nothing is replaced: before anything is written, a file that differs
+from what it should become is an error, and what is there already stays.
 """
 
 import argparse
-import re
-import subprocess
 import sys
 from pathlib import Path
 
-from bundle import PACKAGE, bundle, rewrite
-
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+SERIES = ("losses", "voxceleb", "cnceleb")  # each builds on those before
 
-# What becomes a module of SpeechBrain, and where
-MOVED = {
-    f"{PACKAGE}.{old}": f"speechbrain.{new}"
-    for old, new in {
-        "losses": "nnet.loss.supcon_margin",
-        "_margin_contrast": "nnet.loss.margin_contrast",
-        "_margin_terms": "nnet.loss.margin_terms",
-        "_speaker_groups": "nnet.loss.speaker_groups",
-        "memory": "nnet.loss.cross_batch_memory",
-        "attention": "nnet.loss.class_aware_attention",
-        "balancing": "nnet.loss.gradient_balancing",
-        "training.schedules": "nnet.epoch_schedules",
-        "distributed": "utils.differentiable_gather",
-        "evaluation.metrics": "utils.verification_metrics",
-        "samplers": "dataio.speaker_sampler",
-    }.items()
-}
-
-INSTEAD = {f"{PACKAGE}.training.resilience": HERE / "resilience.py"}
-
-# Keys of our training files that the script there does not read
-DROPPED = """inference_folder min_duration check_audio max_excluded pretrained
-speeds average_checkpoints n_speakers valid_speakers balance_at strict
-joined_duration cnceleb1_folder cnceleb2_folder spec_augment_prob drop_frames
-drop_bands fea_augment augmentation spread_over metadata preference_course
-contrastive_projection""".split()
-
-VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
+# Links of the recipe of CN-Celeb, and what they point to
 CNCELEB = "recipes/CNCeleb/SpeakerRec"
-# SpeechBrain's VoxCeleb recipe has a train_speaker_embeddings.py of its own.
-TRAINING_SCRIPTS = {
-    VOXCELEB: "train_speaker_embeddings_scl.py",
-    CNCELEB: "train_speaker_embeddings.py",
+SCRIPT = "train_speaker_embeddings_scl.py"
+LINKS = {
+    f"{CNCELEB}/cnceleb_prepare.py": "../cnceleb_prepare.py",
+    f"{CNCELEB}/{SCRIPT}": f"../../VoxCeleb/SpeakerRec/{SCRIPT}",
 }
-TRAINING_FILE = "hparams/train_ecapa_tdnn_scl.yaml"
 
-PREPARE_VOXCELEB = """
-    veri_file_path = os.path.join(
-        hparams["save_folder"], os.path.basename(hparams["verification_file"])
-    )
-    if not hparams["skip_prep"]:
-        download_file(hparams["verification_file"], veri_file_path)
-
-    from voxceleb_prepare import prepare_voxceleb  # noqa
-
-    # One row per utterance; the validation speakers are not trained on.
-    run_on_main(
-        prepare_voxceleb,
-        kwargs={
-            "data_folder": hparams["data_folder"],
-            "save_folder": hparams["save_folder"],
-            "verification_pairs_file": veri_file_path,
-            "splits": ["train", "dev"],
-            "split_ratio": hparams["split_ratio"],
-            "split_speaker": True,
-            "random_segment": True,
-            "skip_prep": hparams["skip_prep"],
-        },
-    )
-"""
-
-COLUMNS = """Task Dataset Script_file Hparam_file Data_prep_file Readme_file
-Result_url HF_repo test_debug_flags test_debug_checks performance""".split()
-
-SAMPLES = "tests/samples/annotation"
-TRAINING_FLAGS = (
-    f"--data_folder=tests/samples/ASR/ "
-    f"--train_annotation={SAMPLES}/ASR_train_plda.csv "
-    f"--valid_annotation={SAMPLES}/ASR_train_plda.csv "
-    f"--noise_annotation={SAMPLES}/noise_paths.csv "
-    f"--rir_annotation={SAMPLES}/rir_paths.csv "
-    "--number_of_epochs=2 --skip_prep=True --sentence_len=0.5 --valid_len=1.0 "
-    "--speakers_per_batch=2 --out_n_neurons=2 --num_workers=0"
-)
-TRAINING_CHECKS = (
-    "file_exists=[{script},train_log.txt,log.txt,env.log,hyperparams.yaml,"
-    "save/label_encoder.txt,save/embedding_model.ckpt]"
-)
+AUTHOR = "The speechbrain_scl contributors 2026"
 
 
-def export(tree):
-    """Writes the tree.
+class CannotExport(Exception):
+    """One line for the user."""
+
+
+def additions(series):
+    """What a series adds to files of SpeechBrain.
 
     Arguments
     ---------
-    tree : Path
-        A checkout of SpeechBrain, or a folder that need not exist.
+    series : str
+        Its name.
+
+    Returns
+    -------
+    list of (str, str or None, str)
+        The file, the text before which it goes (None: the end), and the text.
+    """
+    if series == "losses":
+        sampler = "speechbrain/dataio/sampler.py"
+        return [
+            (sampler, '"""\n\nfrom collections', f"  * {AUTHOR}\n"),
+            (sampler, "from collections import Counter\n", "import os\n"),
+            (sampler, None, f"\n\n{speaker_batch_sampler()}"),
+        ]
+    if series == "voxceleb":
+        recipe = "recipes/VoxCeleb/SpeakerRec/README.md"
+        text = (HERE / "voxceleb" / "readme_section.md").read_text("utf-8")
+        row = (HERE / "voxceleb" / "row.csv").read_text("utf-8")
+        return [
+            (recipe, "## Speaker verification with PLDA\n", f"{text}\n\n"),
+            ("tests/recipes/VoxCeleb.csv", None, row),
+        ]
+    return []
+
+
+def speaker_batch_sampler():
+    """The class without the imports that SpeechBrain's module has.
+
+    Returns
+    -------
+    str
+        Its text.
+    """
+    source = (HERE / "losses" / "speaker_batch_sampler.py").read_text("utf-8")
+    return source[source.index("class SpeakerBatchSampler") :]
+
+
+def planned(checkout, series):
+    """What the checkout's files become.
+
+    Arguments
+    ---------
+    checkout : Path
+        A checkout of SpeechBrain.
+    series : str
+        The last series to write.
+
+    Returns
+    -------
+    dict
+        Path -> its text, or the target of a symbolic link as a Path. What is
+        there already is not in it.
 
     Raises
     ------
-    FileExistsError
-        What would be written is there.
+    CannotExport
+        No checkout, or one with other contents than these changes expect.
     """
-    package = ROOT / PACKAGE
-    new = {}
-    for old, module in MOVED.items():
-        path = package / (old.removeprefix(f"{PACKAGE}.").replace(".", "/"))
-        source = path.with_suffix(".py").read_text(encoding="utf-8")
-        new[module.replace(".", "/") + ".py"] = rewrite(source, MOVED)
-
-    template = (HERE / "train_speaker_embeddings.py").read_text("utf-8")
-    for recipe, script in TRAINING_SCRIPTS.items():
-        text = bundle(template, package, MOVED, INSTEAD)
-        text = text.replace("ResilientBrain", "EpochBrain")
-        text = text.replace("@SCRIPT@", script)
-        text = text.replace("@YAML@", TRAINING_FILE)
-        text = text.replace("\n    # @PREPARE@\n", preparation(recipe))
-        if recipe == VOXCELEB:
-            text = text.replace(
-                "from speechbrain.utils.distributed",
-                "from speechbrain.utils.data_utils import download_file\n"
-                "from speechbrain.utils.distributed",
-                1,
-            )
-        new[f"{recipe}/{script}"] = text
-        new[f"{recipe}/{TRAINING_FILE}"] = training_file(recipe)
-    prepare = ROOT / "recipes/CNCeleb/cnceleb_prepare.py"
-    new["recipes/CNCeleb/cnceleb_prepare.py"] = bundle(
-        prepare.read_text(encoding="utf-8"), package, MOVED
-    )
-    new[f"{CNCELEB}/speaker_verification_cosine.py"] = bundle(
-        (HERE / "speaker_verification_cosine.py").read_text("utf-8"),
-        package,
-        MOVED,
-    )
-    for path in sorted((HERE / "recipes").rglob("*.*")):
-        if path.is_file():
-            new[str(path.relative_to(HERE))] = path.read_text("utf-8")
-    new.update(fixtures())
-    new["tests/recipes/CNCeleb.csv"] = rows_text(CNCELEB, header=True)
-
-    section = new.pop(f"{VOXCELEB}/README_SCL.md")
-    added = {
-        f"{VOXCELEB}/README.md": section,
-        "tests/recipes/VoxCeleb.csv": rows_text(
-            VOXCELEB, header=not (tree / "tests/recipes/VoxCeleb.csv").exists()
-        ),
-    }
-    write(tree, new, added)
-    link = tree / CNCELEB / "cnceleb_prepare.py"
-    link.symlink_to("../cnceleb_prepare.py")
-    tidy(tree, [path for path in new if path.endswith(".py")])
-
-
-def preparation(recipe):
-    """The lines that prepare the corpus: CN-Celeb's are our script's own."""
-    if recipe == VOXCELEB:
-        return PREPARE_VOXCELEB
-    script = ROOT / recipe / "train_speaker_embeddings.py"
-    found = re.search(
-        r"(?s)\n    from cnceleb_prepare .*?\n    \)\n",
-        script.read_text("utf-8"),
-    )
-    return found[0]
-
-
-def training_file(recipe):
-    """Our training file, with SpeechBrain's modules and the script's keys."""
-    text = (ROOT / recipe / "hparams" / "ecapa_scl.yaml").read_text("utf-8")
-    dropped = set(DROPPED)
-    if recipe == CNCELEB:
-        dropped -= set(re.findall(r'hparams\["(\w+)"\]', preparation(recipe)))
-    kept = [lines for key, lines in blocks_of(text) if key not in dropped]
-    text = re.sub(r"\n{3,}", "\n\n", "".join(kept))
-    for old, new in (
-        # Speakers that are held out leave their classes unused.
-        (r"(?m)^out_n_neurons: .*$", f"out_n_neurons: {classes(recipe)}"),
-        (r"(?m)^data_folder: \S+", "data_folder: !PLACEHOLDER"),
-        (
-            r"(?m)^skip_prep: False\n",
-            "skip_prep: False\n"
-            + (
-                "split_ratio: [97, 3]  # of the speakers\n"
-                * (recipe == VOXCELEB)
-            ),
-        ),
-        (r"/valid\.csv", "/dev.csv" if recipe == VOXCELEB else "/valid.csv"),
-        (
-            rf"!name:{PACKAGE}\.corpora\.augmentation\.\w+\n"
-            r"    folder: (.*)\n    csv_file: (.*)\n    url: (.*)\n",
-            "!name:speechbrain.augment.preparation.prepare_dataset_from_URL\n"
-            r"    URL: \3\n    dest_folder: \1\n    ext: wav\n    csv_file: \2\n",
-        ),
-        (
-            rf"{PACKAGE}\.training\.checkpoints\.CompleteCheckpointer",
-            "speechbrain.utils.checkpoints.Checkpointer",
-        ),
-        (
-            rf"!new:{PACKAGE}\.training\.epoch_line\.EpochLogger\n"
-            r"(    save_file: .*\n)    number_of_epochs: .*\n    others: .*\n",
-            r"!new:speechbrain.utils.train_logger.FileTrainLogger\n\1",
-        ),
-        (r"(?m)^# Noise and room impulse responses: .*\n# archive .*\n", ""),
-    ):
-        text = re.sub(old, new, text)
-    return rewrite(text, MOVED)
-
-
-def blocks_of(text):
-    """(key, lines) of a yaml, each key with the comment right above it."""
-    blocks = [("", "")]
-    for line in text.splitlines(keepends=True):
-        name, lines = blocks[-1]
-        key = re.match(r"([A-Za-z_]+):", line)
-        comment = line.startswith("#")
-        if name == "#" and (key or comment):
-            blocks[-1] = (key[1] if key else name, lines + line)
-        elif key or comment or not line.strip():
-            blocks.append((key[1] if key else line[:1].strip(), line))
-        else:
-            blocks[-1] = (name, lines + line)
-    return blocks
-
-
-def classes(recipe):
-    """The number of speakers, as our own file says."""
-    path = ROOT / recipe / "hparams" / "ecapa_scl.yaml"
-    return re.search(r"(?m)^n_speakers: (\d+)", path.read_text("utf-8"))[1]
-
-
-def fixtures():
-    """Lists of SpeechBrain's own samples, for the rows' debug flags."""
-    rooms = "".join(
-        f"rir{i}, 1.0, tests/samples/RIRs/rir{i}.wav, wav,\n" for i in (1, 2)
-    )
-    voices = ("spk1_snt1", "spk1_snt2", "spk2_snt1", "spk2_snt2")
-    return {
-        f"{SAMPLES}/rir_paths.csv": "ID, duration, wav, wav_format, wav_opts\n"
-        + rooms,
-        f"{SAMPLES}/cnceleb_enroll.map": "spk1-enroll spk1_snt3.wav "
-        "spk1_snt4.wav\nspk2-enroll spk2_snt3.wav\n",
-        f"{SAMPLES}/cnceleb_trials.lst": "".join(
-            f"{model}-enroll {voice}.wav {int(voice.startswith(model))}\n"
-            for model in ("spk1", "spk2")
-            for voice in voices
-        ),
-    }
-
-
-def rows_text(recipe, header):
-    """The recipe's rows of tests/recipes."""
-    corpus = recipe.split("/")[1]
-    script = TRAINING_SCRIPTS[recipe]
-    common = {
-        "Task": "Speaker_recognition",
-        "Dataset": corpus,
-        "Data_prep_file": f"{recipe}/{corpus.lower()}_prepare.py",
-        "Readme_file": f"{recipe}/README.md",
-    }
-    rows = [
-        {
-            **common,
-            "Script_file": f"{recipe}/{script}",
-            "Hparam_file": f"{recipe}/{TRAINING_FILE}",
-            "test_debug_flags": TRAINING_FLAGS,
-            "test_debug_checks": TRAINING_CHECKS.format(script=script),
-        }
+    if not (checkout / "speechbrain" / "nnet" / "losses.py").is_file():
+        raise CannotExport(f"{checkout} is no checkout of SpeechBrain")
+    files = {}
+    for name in SERIES[: SERIES.index(series) + 1]:
+        folder = HERE / name
+        for source in sorted(folder.glob("*/**/*")):
+            if source.is_file():
+                target = checkout / source.relative_to(folder)
+                files[target] = source.read_text("utf-8")
+    if series == "cnceleb":
+        files.update({checkout / at: Path(to) for at, to in LINKS.items()})
+    differ = [
+        str(target.relative_to(checkout))
+        for target, content in files.items()
+        if is_there(target) and present(target) != content
     ]
-    if recipe == CNCELEB:
-        rows.append(
-            {
-                **common,
-                "Script_file": f"{recipe}/speaker_verification_cosine.py",
-                "Hparam_file": f"{recipe}/hparams/verification_ecapa_scl.yaml",
-                "test_debug_flags": "--data_folder=tests/samples/ASR "
-                f"--verification_file={SAMPLES}/cnceleb_trials.lst "
-                f"--enrolment_map={SAMPLES}/cnceleb_enroll.map "
-                "--pretrain_path=tests/tmp/CNCeleb_row_02/save",
-                "test_debug_checks": "file_exists=[scores.txt,log.txt,env.log,"
-                "hyperparams.yaml]",
-            }
+    if differ:
+        raise CannotExport(
+            f"{checkout}: {', '.join(differ)} differ from what would be "
+            "written; move them away, or take a fresh branch"
         )
-    lines = [",".join(COLUMNS)] * header
-    for row in rows:
-        cells = (row.get(column, "") for column in COLUMNS)
-        lines.append(",".join(f'"{c}"' if "," in c else c for c in cells))
-    return "\n".join(lines) + "\n"
+    changed = {}
+    for name in SERIES[: SERIES.index(series) + 1]:
+        for file, before, text in additions(name):
+            target = checkout / file
+            if not target.is_file():
+                raise CannotExport(f"{target} is missing")
+            now = changed.get(target, present(target))
+            changed[target] = added(now, before, text, target)
+    files.update(changed)
+    return {t: c for t, c in files.items() if present(t) != c}
 
 
-def write(tree, new, added):
-    """New files, and text at the end of others."""
-    there = [path for path in new if (tree / path).exists()]
-    if there:
-        raise FileExistsError(f"{tree} has {', '.join(there)} already")
-    for path, text in {**new, **added}.items():
-        path = tree / path
+def added(now, before, text, target):
+    """A file's text with the addition, once."""
+    if text.strip() in now:
+        return now
+    if before is None:
+        return now.rstrip("\n") + "\n" + text
+    if now.count(before) != 1:
+        raise CannotExport(
+            f"{target}: {before.strip()!r} should be there once, to add "
+            f"{text.splitlines()[0].strip()!r} before it"
+        )
+    return now.replace(before, text + before)
+
+
+def is_there(path):
+    """Whether there is a file or a link, be it broken."""
+    return path.is_symlink() or path.exists()
+
+
+def present(path):
+    """What ``planned`` compares with: a text, a link's target, or None."""
+    if path.is_symlink():
+        return Path(path.readlink())
+    return path.read_text("utf-8") if path.is_file() else None
+
+
+def write(files):
+    """Writes them.
+
+    Arguments
+    ---------
+    files : dict
+        As ``planned`` returns them.
+    """
+    for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_text("utf-8") if path.exists() else ""
-        if before and not before.endswith("\n"):
-            before += "\n"
-        path.write_text(before + text, encoding="utf-8")
-
-
-def tidy(tree, paths):
-    """Imports sorted and lines broken by SpeechBrain's rules."""
-    settings = HERE.parent / "pyproject.toml"
-    for command in (["check", "--fix", "--quiet"], ["format", "--quiet"]):
-        subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--config", settings]
-            + ["--target-version", "py38"]
-            + [tree / path for path in paths],
-            check=True,
-        )
+        if isinstance(content, Path):
+            path.symlink_to(content)
+        else:
+            path.write_text(content, encoding="utf-8")
 
 
 def main():
@@ -332,13 +179,17 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("tree", type=Path, metavar="CHECKOUT")
+    parser.add_argument("checkout", type=Path, metavar="CHECKOUT")
+    parser.add_argument("--series", choices=SERIES, required=True)
     args = parser.parse_args()
     try:
-        export(args.tree)
-    except FileExistsError as error:
+        files = planned(args.checkout, args.series)
+    except CannotExport as error:
         sys.exit(f"error: {error}")
-    print(f"{args.tree}: written; CONTRIBUTING.md says how to check it")
+    write(files)
+    for path in files:
+        print(path.relative_to(args.checkout))
+    print(f"{len(files)} files written; CONTRIBUTING.md says how to check them")
 
 
 if __name__ == "__main__":
