@@ -1,7 +1,6 @@
 """Lists of recordings and of pairs, as users have them."""
 
-import os
-
+from speechbrain_scl.corpora.tables import beside, read_lines
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import LABELS
 
@@ -33,11 +32,10 @@ def read_list(path):
     {'ann-1': '/data/ann 1.wav'}
     """
     found = {}
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         key, place = line, line
         if path.endswith(".scp"):
-            key, _, place = line.replace("\t", " ").partition(" ")
-            place = place.strip()
+            key, place = (*line.split(maxsplit=1), "")[:2]
         if not place or place.endswith("|"):
             raise UserError(
                 f"{path}, line {number}: {line!r}: `id path` is wanted; "
@@ -45,7 +43,7 @@ def read_list(path):
             )
         if key in found:
             raise UserError(f"{path}, line {number}: {key} comes twice")
-        found[key] = _beside(path, place)
+        found[key] = beside(path, place)
     return found
 
 
@@ -81,7 +79,7 @@ def read_pairs(path, recordings=None):
     [('1', 'a.wav', 'b.wav')]
     """
     pairs, places = [], {}
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         fields = line.split("\t") if "\t" in line else line.split()
         label = None
         if len(fields) == 3 and fields[0] in LABELS:
@@ -100,28 +98,7 @@ def read_pairs(path, recordings=None):
                     f"{path}, line {number}: {name} is not in the --recordings"
                 )
             places[name] = (
-                _beside(path, name) if recordings is None else recordings[name]
+                beside(path, name) if recordings is None else recordings[name]
             )
         pairs.append((label, *fields))
     return pairs, places
-
-
-def _lines(path):
-    """Numbered lines that hold something."""
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: there is no such list")
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [(n, line.strip()) for n, line in enumerate(file, 1)]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file in UTF-8: {error}") from error
-    lines = [(n, line) for n, line in lines if line]
-    if not lines:
-        raise UserError(f"{path}: the list is empty")
-    return lines
-
-
-def _beside(path, name):
-    """A recording's path, from here or from its list's folder."""
-    other = os.path.join(os.path.dirname(path), name)
-    return other if not os.path.exists(name) and os.path.exists(other) else name

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from speechbrain_scl.errors import UserError
 
 READABLE = (".wav", ".flac")
 # Known speech formats that soundfile does not read.
-TO_CONVERT = (".m4a", ".aac", ".mp4", ".wma", ".amr")
+TO_CONVERT = (".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".webm", ".mov")
+# The reasons that a conversion removes
+CONVERTIBLE = ("format", "sample rate", "channels")
 # Below this peak (-60 dB of full scale) a file holds no speech.
 SILENCE_PEAK = 1e-3
 CHECKS = ("headers", "full")
@@ -150,12 +153,15 @@ def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
     >>> check_audio(path).reason
     'sample rate'
     """
-    if path.lower().endswith(TO_CONVERT):
-        return to_convert(path, sample_rate)
     try:
         path.encode()
     except UnicodeEncodeError:  # no manifest can hold it
         return Excluded(ascii(path), "name", "not UTF-8: rename it")
+    ending = Path(path).suffix
+    if ending.lower() in TO_CONVERT:
+        return _to_convert(
+            path, "format", f"{ending} is not read here", sample_rate
+        )
     try:
         size = os.path.getsize(path)
         if size == 0:
@@ -169,26 +175,18 @@ def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
         return Excluded(path, "unreadable", str(error))
 
 
-def to_convert(path, sample_rate):
-    """A file in a format that soundfile does not read.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    sample_rate : int
-        The rate wanted, Hz.
-
-    Returns
-    -------
-    Excluded
-        With the command that converts it.
-    """
-    target = Path(path).with_suffix(".wav")
+def _to_convert(path, reason, value, sample_rate):
+    """Left out until it is converted; what the command leaves is taken."""
+    other = ".wav" if path.lower().endswith(".flac") else ".flac"
+    source, target, aside = (
+        shlex.quote(str(name))
+        for name in (path, Path(path).with_suffix(other), f"{path}.original")
+    )
     return Excluded(
         path,
-        "format",
-        f"convert it: ffmpeg -i {path} -ac 1 -ar {sample_rate} {target}",
+        reason,
+        f"{value}; convert it: ffmpeg -i {source} -vn -ac 1 -ar {sample_rate} "
+        f"{target} && mv {source} {aside}",
     )
 
 
@@ -205,16 +203,11 @@ def _announced(path):
 
 def _judge(file, path, sample_rate, min_duration, check):
     if file.samplerate != sample_rate:
-        return Excluded(
-            path,
-            "sample rate",
-            f"{file.samplerate} Hz instead of {sample_rate}: sox IN -r "
-            f"{sample_rate} OUT",
-        )
+        value = f"{file.samplerate} Hz instead of {sample_rate}"
+        return _to_convert(path, "sample rate", value, sample_rate)
     if file.channels != 1:
-        return Excluded(
-            path, "channels", f"{file.channels}: sox IN OUT remix -"
-        )
+        value = f"{file.channels} instead of 1"
+        return _to_convert(path, "channels", value, sample_rate)
     if file.frames == 0:
         return Excluded(path, "empty", "no samples")
     if file.frames < min_duration * sample_rate:

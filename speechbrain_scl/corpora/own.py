@@ -3,69 +3,71 @@
     python -m speechbrain_scl.corpora.own RECORDINGS data/own
 
 RECORDINGS is a folder with one folder per speaker, a CSV file with the columns
-``path`` and ``speaker``, or a Kaldi folder with wav.scp and utt2spk. The
-corpus gets the VoxCeleb layout: links to files that are 16 kHz and mono,
-converted copies of the others; and a trial list of speakers drawn for the
-test, whom the recipe then keeps out of training.
+path and speaker, or a Kaldi folder with wav.scp, utt2spk and perhaps segments.
+The corpus gets the VoxCeleb layout: links to files that are 16 kHz and mono,
+converted copies of the others; and a trial list, of speakers drawn for the
+test or your own, whose speakers the recipe then keeps out of training.
 """
 
 import argparse
-import csv
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
-from math import gcd
 from pathlib import Path
 
-import numpy as np
-import soundfile
-from scipy.signal import resample_poly
 from tqdm import tqdm
 
-from speechbrain_scl.corpora.audio import (
-    READABLE,
-    SILENCE_PEAK,
-    TO_CONVERT,
-    Excluded,
-    find_audio,
-    to_convert,
-)
+from speechbrain_scl.corpora.audio import Excluded
+from speechbrain_scl.corpora.conversion import place
 from speechbrain_scl.corpora.manifest import report_excluded
+from speechbrain_scl.corpora.sources import read_source
+from speechbrain_scl.corpora.tables import read_lines
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.files import folder_written_aside, write_json
 from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
 
-SAMPLE_RATE = 16000
 TARGETS_PER_SPEAKER = 50
-# soundfile reads these too; what is converted may as well come in them.
-ENDINGS = READABLE + TO_CONVERT + (".mp3", ".ogg", ".opus", ".aif", ".aiff")
 
 
 def make_own_corpus(
-    recordings, folder, test_speakers=None, max_excluded=0.05, seed=1986
+    recordings,
+    folder,
+    test_speakers=None,
+    max_excluded=0.05,
+    seed=1986,
+    trials=None,
+    encoding=None,
 ):
-    """Arranges recordings in the VoxCeleb layout and draws a trial list.
+    """Arranges recordings in the VoxCeleb layout, with a trial list.
 
     Arguments
     ---------
     recordings : str
-        A folder of speaker folders, a CSV file or a Kaldi folder.
+        A folder of speaker folders, a CSV file or a Kaldi folder, as
+        ``corpora.sources.read_source`` takes it.
     folder : str
         The corpus to make; it must not exist.
     test_speakers : int or None
-        How many speakers the trial list gets; None takes a fifth, at least
+        How many speakers a drawn trial list gets; None takes a fifth, at least
         two.
     max_excluded : float
-        Refuse when a larger share of the files cannot be used.
+        Refuse when a larger share of the utterances cannot be used.
     seed : int
         Draws the test speakers and the trials.
+    trials : str or None
+        A trial list that takes the place of a drawn one. Its names are those
+        of ``recordings``: Kaldi's utterance ids, the paths of a CSV file, or
+        paths below the folder.
+    encoding : str or None
+        Of a CSV file or of Kaldi's files; None takes UTF-8, or what the file
+        looks like.
 
     Returns
     -------
     dict
-        Counts: speakers, utterances, converted, test_speakers, trials, and
-        left_out by reason. Also in the corpus's own.json.
+        Counts: speakers, utterances, converted, test_speakers, trials,
+        trials_left_out, and left_out by reason. Also in the corpus's own.json.
 
     Raises
     ------
@@ -74,6 +76,7 @@ def make_own_corpus(
 
     Example
     -------
+    >>> import numpy as np, soundfile
     >>> folder = getfixture("tmp_path")
     >>> noise = np.random.default_rng(0).normal(0, 0.1, 22050)
     >>> for name in ("ann/1", "ann/2", "bob/1", "bob/2"):
@@ -86,39 +89,36 @@ def make_own_corpus(
     """
     if os.path.exists(folder):
         raise UserError(f"{folder}: it exists; choose another, or delete it")
-    files = _read_recordings(recordings)
-    names = _names(files)
+    names = _names(read_source(recordings, encoding))
+    listed = _read_trials(trials, names) if trials else None
+    # Beside the corpus, so that it stays where the corpus is refused
+    excluded_list = f"{os.path.normpath(folder)}.excluded.csv"
     with folder_written_aside(folder) as aside:
-        with ThreadPoolExecutor() as pool:
-            placed = list(
-                tqdm(
-                    pool.map(
-                        lambda path: _place(path, aside, names[path]), names
-                    ),
-                    total=len(names),
-                    desc="Arranging audio",
-                    dynamic_ncols=True,
-                )
-            )
-        excluded = [p for p in placed if isinstance(p, Excluded)]
+        placed = _place_all(names, aside)
         left_out = report_excluded(
-            os.path.join(aside, "excluded.csv"),
-            excluded,
-            len(names),
+            excluded_list,
+            [p for p in placed.values() if isinstance(p, Excluded)],
+            len(placed),
             max_excluded,
         )
-        unusable = {e.path for e in excluded}
-        kept = {
-            path: name for path, name in names.items() if path not in unusable
-        }
-        trials, tested = _draw_trials(kept.values(), test_speakers, seed)
-        Path(aside, "trials.txt").write_text(trials, encoding="utf-8")
+        os.replace(excluded_list, os.path.join(aside, "excluded.csv"))
+        kept = {n for n, p in placed.items() if not isinstance(p, Excluded)}
+        if listed is None:
+            pairs = _draw_trials(kept, test_speakers, seed)
+        else:
+            pairs = [pair for pair in listed if kept.issuperset(pair[1:])]
+        Path(aside, "trials.txt").write_text(
+            "".join(f"{' '.join(pair)}\n" for pair in pairs), encoding="utf-8"
+        )
         counts = {
-            "speakers": len({_speaker(name) for name in kept.values()}),
+            "speakers": len(set(map(_speaker, kept))),
             "utterances": len(kept),
-            "converted": placed.count("converted"),
-            "test_speakers": tested,
-            "trials": trials.count("\n"),
+            "converted": list(placed.values()).count("converted"),
+            "test_speakers": len(
+                {_speaker(name) for pair in pairs for name in pair[1:]}
+            ),
+            "trials": len(pairs),
+            "trials_left_out": len(listed or pairs) - len(pairs),
             "left_out": left_out,
         }
         write_json(os.path.join(aside, "own.json"), counts)
@@ -175,147 +175,60 @@ def advice(counts):
     return found
 
 
-def _read_recordings(source):
-    """Audio file -> (speaker, place within the speaker)."""
-    if os.path.isfile(source):
-        return _read_csv(source)
-    if not os.path.isdir(source):
-        raise UserError(f"{source}: there is no such folder or CSV file")
-    if os.path.isfile(os.path.join(source, "wav.scp")):
-        return _read_kaldi(source)
-    files = {}
-    for path in find_audio(source, ENDINGS):
-        speaker, *place = Path(path).relative_to(source).parts
-        if not place:
-            raise UserError(
-                f"{path}: it lies beside the speakers' folders; move it into "
-                "the folder of its speaker"
-            )
-        files[path] = speaker, place
-    if not files:
-        raise UserError(f"{source}: no audio below it")
-    return files
-
-
-def _read_csv(source):
-    with open(source, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = {"path", "speaker"} - set(reader.fieldnames or [])
-        if missing:
-            raise UserError(
-                f"{source}: column(s) {', '.join(sorted(missing))} missing"
-            )
-        return _listed(
-            source,
-            [(reader.line_num, row["path"], row["speaker"]) for row in reader],
-        )
-
-
-def _read_kaldi(source):
-    paths = _read_pairs(os.path.join(source, "wav.scp"))
-    speakers = _read_pairs(os.path.join(source, "utt2spk"))
-    rows = []
-    for utterance, (number, path) in paths.items():
-        if path.endswith("|"):
-            raise UserError(
-                f"{source}/wav.scp, line {number}: a command is not run; name "
-                f"the audio file of {utterance}"
-            )
-        if utterance not in speakers:
-            raise UserError(
-                f"{source}/wav.scp, line {number}: {utterance} is not in "
-                "utt2spk"
-            )
-        rows.append((number, path, speakers[utterance][1]))
-    return _listed(f"{source}/wav.scp", rows)
-
-
-def _read_pairs(path):
-    """Key -> (line number, value)."""
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: there is no such file")
-    found = {}
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            key, _, value = line.strip().partition(" ")
-            if key and not value.strip():
-                raise UserError(f"{path}, line {number}: only one field")
-            if key in found:
-                raise UserError(f"{path}, line {number}: {key} comes twice")
-            if key:
-                found[key] = number, value.strip()
-    return found
-
-
-def _listed(source, rows):
-    """(line, path, speaker) rows, paths relative to the list's folder."""
-    files = {}
-    for number, path, speaker in rows:
-        where = f"{source}, line {number}"
-        if not path or not speaker:
-            raise UserError(f"{where}: a path and a speaker are needed")
-        path = os.path.join(os.path.dirname(source), path)
-        if not os.path.isfile(path):
-            raise UserError(f"{where}: there is no file {path}")
-        if path in files:
-            raise UserError(f"{where}: {path} is listed before")
-        files[path] = speaker, list(Path(path).parts[-2:])
-    if not files:
-        raise UserError(f"{source}: it lists nothing")
-    return files
-
-
-def _names(files):
-    """Audio file -> speaker/session/utterance, without blanks."""
-    names, taken = {}, {}
-    for path, (speaker, place) in files.items():
-        *session, utterance = place
+def _names(utterances):
+    """speaker/session/utterance, without blanks -> Spoken."""
+    names = {}
+    for spoken in utterances:
         name = "/".join(
             # A trial list is separated by blanks, a path by slashes.
             "_".join(part.replace("/", "-").split())
-            for part in (
-                speaker,
-                "-".join(session) or "0",
-                os.path.splitext(utterance)[0],
-            )
+            for part in (spoken.speaker, spoken.session, spoken.utterance)
         )
-        names[path] = name
-        if path.lower().endswith(TO_CONVERT):
-            continue  # left out; perhaps its converted copy lies beside it
-        if name in taken:
+        if name in names:
             raise UserError(
-                f"{path} and {taken[name]} would both be {name}: rename one"
+                f"{spoken.path} and {names[name].path} would both be {name}: "
+                "rename one"
             )
-        taken[name] = path
+        names[name] = spoken
     return names
 
 
-def _place(path, corpus, name):
-    """Links or converts one file; an Excluded where it is of no use."""
-    if path.lower().endswith(TO_CONVERT):
-        return to_convert(path, SAMPLE_RATE)
-    try:
-        with soundfile.SoundFile(path) as file:
-            signal = file.read(dtype="float32", always_2d=True)
-            rate, kind = file.samplerate, file.format
-    except (soundfile.LibsndfileError, OSError) as error:
-        return Excluded(path, "unreadable", str(error))
-    if not np.isfinite(signal).all():
-        return Excluded(path, "not finite", "samples are NaN or inf")
-    if len(signal) == 0 or np.abs(signal).max() < SILENCE_PEAK:
-        return Excluded(path, "silent", "nothing above -60 dB of full scale")
-    target = Path(corpus, "wav", name + Path(path).suffix.lower())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fits = rate == SAMPLE_RATE and signal.shape[1] == 1
-    if fits and kind in ("WAV", "WAVEX", "FLAC"):
-        target.symlink_to(os.path.abspath(path))
-        return "linked"
-    common = gcd(rate, SAMPLE_RATE)
-    signal = resample_poly(
-        signal.mean(1), SAMPLE_RATE // common, rate // common
-    )
-    soundfile.write(target.with_suffix(".flac"), signal, SAMPLE_RATE)
-    return "converted"
+def _place_all(names, corpus):
+    """Name -> "linked", "converted" or Excluded; each recording read once."""
+    targets = {}
+    for name, spoken in names.items():
+        parts = targets.setdefault(spoken.path, {})
+        parts[os.path.join(corpus, "wav", name)] = spoken.start, spoken.end
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        progress = tqdm(
+            pool.map(place, targets, targets.values()),
+            total=len(targets),
+            desc="Arranging audio",
+            dynamic_ncols=True,
+        )
+        placed = {t: how for found in progress for t, how in found.items()}
+    return {name: placed[os.path.join(corpus, "wav", name)] for name in names}
+
+
+def _read_trials(path, names):
+    """(label, name, name) of a list that has the names of the source."""
+    known = {}
+    for name, spoken in names.items():
+        known[os.path.splitext(spoken.name)[0]] = name
+    known.update((spoken.name, name) for name, spoken in names.items())
+    trials = []
+    for number, line in read_lines(path):
+        fields = line.split("\t") if "\t" in line else line.split()
+        found = [known[field] for field in fields if field in known]
+        labels = [field for field in fields if field not in known]
+        if len(found) != 2 or len(labels) != 1:
+            raise UserError(
+                f"{path}, line {number}: a label and two utterances are "
+                f"wanted, but {', '.join(labels) or 'none of these'} is no "
+                f"utterance of the recordings: {line!r}"
+            )
+        trials.append((*labels, *found))
+    return trials
 
 
 def _speaker(name):
@@ -323,7 +236,7 @@ def _speaker(name):
 
 
 def _draw_trials(names, test_speakers, seed):
-    """The lines of a trial list, and how many speakers it has."""
+    """(label, name, name) of speakers drawn for the test."""
     by_speaker = {}
     for name in sorted(names):
         by_speaker.setdefault(_speaker(name), []).append(name)
@@ -339,7 +252,7 @@ def _draw_trials(names, test_speakers, seed):
         )
     rng = random.Random(seed)
     tested = sorted(rng.sample(able, wanted))
-    lines = []
+    trials = []
     for speaker in tested:
         pairs = list(combinations(by_speaker[speaker], 2))
         pairs = rng.sample(pairs, min(len(pairs), TARGETS_PER_SPEAKER))
@@ -348,10 +261,10 @@ def _draw_trials(names, test_speakers, seed):
         ]
         impostors = set()
         for enrolment, test in pairs:
-            lines.append(f"1 {enrolment} {test}\n")
-            impostors.add((enrolment, rng.choice(others)))
-        lines.extend(f"0 {a} {b}\n" for a, b in sorted(impostors))
-    return "".join(lines), wanted
+            trials.append(("1", enrolment, test))
+            impostors.add(("0", enrolment, rng.choice(others)))
+        trials.extend(sorted(impostors))
+    return trials
 
 
 def main():
@@ -362,9 +275,11 @@ def main():
     add = parser.add_argument
     add("recordings", help="a folder, a CSV file or a Kaldi folder")
     add("corpus", help="the folder to make")
+    add("--trials", help="your own trial list, with the recordings' names")
     add("--test-speakers", type=int, help="default: a fifth to a third")
     add("--max-excluded", type=float, default=0.05, help="share of the files")
-    add("--seed", type=int, default=1986)
+    add("--encoding", help="of the CSV file or of Kaldi's, such as cp1250")
+    add("--seed", type=int, default=1986, help="draws speakers and trials")
     args = parser.parse_args()
     counts = make_own_corpus(
         args.recordings,
@@ -372,13 +287,17 @@ def main():
         args.test_speakers,
         args.max_excluded,
         args.seed,
+        args.trials,
+        args.encoding,
     )
+    without = counts["trials_left_out"]
     print(
         f"{args.corpus}: {counts['utterances']} utterances of "
         f"{counts['speakers']} speakers ({counts['converted']} converted, "
         f"{sum(counts['left_out'].values())} left out), "
-        f"{counts['trials']} trials of {counts['test_speakers']} speakers\n"
-        f"{advice(counts)}"
+        f"{counts['trials']} trials of {counts['test_speakers']} speakers"
+        + (f", {without} trials of unusable files left out" if without else "")
+        + f"\n{advice(counts)}"
     )
 
 

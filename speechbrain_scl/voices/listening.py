@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import torch
 
+from speechbrain_scl.corpora.recordings import read_recording
 from speechbrain_scl.errors import UserError, first_line
-from speechbrain_scl.voices.recordings import read_recording
 from speechbrain_scl.voices.speech import speech_seconds
 
 # Seconds: below, an encoder's kernels do not fit; a voice says little.

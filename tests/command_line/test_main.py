@@ -181,7 +181,7 @@ def test_mistakes_are_one_line(untrained, spoken, tmp_path, refused, capsys):
     assert "--exit-status needs" in refused(*verify, "--exit-status")
     assert "only one" in refused("verify", untrained, "-", "-")
     assert "no such store" in refused("voices", "gone.npz")
-    assert "no such list" in refused("score", untrained, "gone.txt")
+    assert "no such file" in refused("score", untrained, "gone.txt")
     pairs = tmp_path / "pairs.txt"
     for text, said in {
         "": "the list is empty",

@@ -1,11 +1,13 @@
 """Finding and judging files: links, names, and promises of a header."""
 
 import os
+import subprocess
 
 import numpy as np
 import pytest
 import soundfile
 
+from speechbrain_scl.corpora import recordings
 from speechbrain_scl.corpora.audio import check_all, check_audio, find_audio
 
 
@@ -74,3 +76,39 @@ def test_a_piped_wav_has_no_length_in_its_header(tmp_path):
 def test_the_number_of_threads_changes_nothing(tmp_path):
     paths = [write(tmp_path / f"{i}.wav", seconds=i % 3) for i in range(20)]
     assert check_all(paths, 1) == check_all(paths, 8)
+
+
+@pytest.mark.parametrize(
+    "name, rate, channels, reason",
+    [
+        ("it's a tone.m4a", 44100, 2, "format"),
+        ("a b.wav", 44100, 1, "sample rate"),
+        ("a b.flac", 16000, 2, "channels"),
+    ],
+)
+def test_the_remedy_can_be_pasted(tmp_path, name, rate, channels, reason):
+    """And leaves a file that is taken, and the old one out of the way."""
+    ffmpeg = recordings._ffmpeg()
+    (tmp_path / "bin").mkdir()
+    os.symlink(ffmpeg, tmp_path / "bin" / "ffmpeg")
+    signal = np.tile(0.1 * np.sin(np.arange(rate) / 9)[:, None], channels)
+    path = tmp_path / "in" / "-my own" / name
+    path.parent.mkdir(parents=True)
+    source = path if reason != "format" else tmp_path / "a.wav"
+    soundfile.write(source, signal, rate)
+    if source != path:
+        subprocess.run([ffmpeg, "-v", "error", "-i", source, path], check=True)
+    excluded = check_audio(*find_audio(tmp_path / "in"))
+    assert excluded.reason == reason
+    command = excluded.value.partition("convert it: ")[2]
+    places = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    subprocess.run(
+        ["bash", "-c", command],
+        env={**os.environ, "PATH": places},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+    )
+    (found,) = find_audio(tmp_path / "in")
+    assert check_audio(found).samples == pytest.approx(16000, abs=1600)
+    assert os.path.isfile(f"{path}.original")

@@ -69,7 +69,16 @@ def test_only_what_does_not_fit_is_copied(recordings, tmp_path):
     assert np.abs(signal[1000:-1000]).max() == pytest.approx(0.1, abs=1e-3)
 
 
-def test_a_csv_and_kaldi_files_give_the_same_corpus(recordings, tmp_path):
+def kaldi_folder(place, **files):
+    """wav.scp, utt2spk, ... from their lines."""
+    place.mkdir()
+    for name, lines in files.items():
+        name = name.replace("wav_scp", "wav.scp")
+        (place / name).write_text("".join(f"{line}\n" for line in lines))
+    return str(place)
+
+
+def test_a_csv_file_gives_the_same_corpus(recordings, tmp_path):
     files = sorted(recordings.rglob("*.wav"))
     table = tmp_path / "table.csv"
     table.write_text(
@@ -78,17 +87,8 @@ def test_a_csv_and_kaldi_files_give_the_same_corpus(recordings, tmp_path):
             f'"{f.parent.name}","{f.relative_to(tmp_path)}"\n' for f in files
         )
     )
-    kaldi = tmp_path / "kaldi"
-    kaldi.mkdir()
-    speaker = {f: f.parent.name for f in files}
-    (kaldi / "wav.scp").write_text(
-        "".join(f"utt{i} {f}\n" for i, f in enumerate(files))
-    )
-    (kaldi / "utt2spk").write_text(
-        "".join(f"utt{i} {speaker[f]}\n" for i, f in enumerate(files))
-    )
     found = []
-    for source in (table, kaldi):
+    for source in (table, recordings):
         corpus = tmp_path / f"own-{source.stem}"
         counts = make_own_corpus(str(source), str(corpus), test_speakers=3)
         assert counts["speakers"] == 6 and counts["test_speakers"] == 3
@@ -96,19 +96,75 @@ def test_a_csv_and_kaldi_files_give_the_same_corpus(recordings, tmp_path):
     assert found[0] == found[1]
 
 
+def test_kaldi_segments_and_the_users_own_trials(recordings, tmp_path):
+    """Ids stay, and a trial list of theirs becomes the corpus's."""
+    speakers = ("ann", "bob", "dora")
+    source = kaldi_folder(
+        tmp_path / "kaldi",
+        wav_scp=[f"call-{s}\t{recordings / s / '0.wav'}" for s in speakers],
+        segments=[
+            f"{s}-{i} call-{s}\t{start} {end}"
+            for s in speakers
+            for i, (start, end) in enumerate([(0, 0.5), (0.4, 1.0), (1, -1)])
+        ],
+        utt2spk=[f"{s}-{i}\t{s}" for s in speakers for i in range(3)],
+    )
+    trials = tmp_path / "trials.txt"
+    trials.write_text("ann-0 ann-1 target\nann-0\tdora-2\tnontarget\n")
+    corpus = tmp_path / "own"
+    counts = make_own_corpus(source, str(corpus), trials=str(trials))
+    assert counts["converted"] == counts["utterances"] == 9
+    assert counts["trials"] == 2 and counts["test_speakers"] == 2
+    listed = read_trials(str(corpus / "trials.txt"))
+    assert listed.labels.tolist() == [True, False]
+    names = [*listed.enrol_ids, *listed.test_ids]
+    assert names[1] == "ann/call-ann/ann-1"
+    files = locate(names, [str(corpus)], "trials.txt")
+    signal, rate = soundfile.read(files["ann/call-ann/ann-1"])
+    whole, _ = soundfile.read(recordings / "ann" / "0.wav")
+    np.testing.assert_array_equal(signal, whole[6400:16000])
+    assert soundfile.info(files["dora/call-dora/dora-2"]).frames == 3200
+
+
+def test_trials_of_paths_and_of_unusable_files(recordings, tmp_path):
+    soundfile.write(recordings / "bob" / "0.wav", np.zeros(9000), 16000)
+    trials = tmp_path / "trials.txt"
+    trials.write_text(
+        f"1 ann/0.wav ann/1\n0\t{ODD}/0.wav\tann/2.wav\n0 bob/0 ann/0\n"
+    )
+    own = str(tmp_path / "own")
+    options = {"max_excluded": 0.5, "trials": str(trials)}
+    counts = make_own_corpus(str(recordings), own, **options)
+    assert counts["trials"] == 2 and counts["trials_left_out"] == 1
+    assert (tmp_path / "own" / "trials.txt").read_text() == (
+        "1 ann/0/0 ann/0/1\n0 José,_jr./0/0 ann/0/2\n"
+    )
+    for line, said in {
+        "1 ann/0.wav guy/0.wav": "line 1: .* guy/0.wav is no utterance",
+        "ann/0.wav ann/1.wav": "line 1: a label and two utterances",
+    }.items():
+        trials.write_text(line)
+        with pytest.raises(UserError, match=said):
+            make_own_corpus(str(recordings), f"{own}2", **options)
+
+
 def test_what_is_of_no_use_is_named(recordings, tmp_path):
     (recordings / "ann" / "0.wav").write_bytes(b"no audio")
     soundfile.write(recordings / "dora" / "0.wav", np.zeros(9000), 16000)
-    (recordings / "eve" / "0.m4a").touch()
-    with pytest.raises(UserError, match="3 of 19 files .* more than"):
+    (recordings / "eve" / "3.m4a").touch()
+    with pytest.raises(UserError, match="3 of 19 files .* more than") as error:
         make_own_corpus(str(recordings), str(tmp_path / "own"))
     assert not (tmp_path / "own").exists()
+    # The list that the message names is there.
+    listed = str(error.value).split()[-1]
+    assert len(Path(listed).read_text().splitlines()) == 4
     counts = make_own_corpus(
         str(recordings), str(tmp_path / "own"), max_excluded=0.5
     )
-    assert counts["left_out"] == {"format": 1, "silent": 1, "unreadable": 1}
+    assert counts["left_out"] == {"silent": 1, "unreadable": 2}
     rows = (tmp_path / "own" / "excluded.csv").read_text()
-    assert "ffmpeg -i" in rows and str(recordings / "ann" / "0.wav") in rows
+    assert str(recordings / "ann" / "0.wav") in rows
+    assert not Path(listed).exists()
 
 
 def test_mistakes_are_told_with_file_and_line(recordings, tmp_path):
@@ -117,25 +173,8 @@ def test_mistakes_are_told_with_file_and_line(recordings, tmp_path):
             make_own_corpus(str(source), str(tmp_path / "own"), **options)
         return str(error.value)
 
-    assert "no such folder or CSV" in refused(tmp_path / "nowhere")
     assert "3 is the" not in refused(recordings, test_speakers=7)
-    table = tmp_path / "table.csv"
-    table.write_text("speaker,file\n")
-    assert refused(table) == f"{table}: column(s) path missing"
-    table.write_text("speaker,path\nann,in/ann/0.wav\nbob,gone.wav\n")
-    assert f"{table}, line 3: there is no file" in refused(table)
-    table.write_text("speaker,path\nann,in/ann/0.wav\nbob,in/ann/0.wav\n")
-    assert f"{table}, line 3" in refused(table)
-    kaldi = tmp_path / "kaldi"
-    kaldi.mkdir()
-    (kaldi / "wav.scp").write_text("u1 sox a.wav -t wav - |\n")
-    (kaldi / "utt2spk").write_text("u1 ann\n")
-    assert "wav.scp, line 1: a command is not run" in refused(kaldi)
-    (kaldi / "wav.scp").write_text(f"u2 {recordings / 'ann' / '0.wav'}\n")
-    assert "wav.scp, line 1: u2 is not in utt2spk" in refused(kaldi)
-    soundfile.write(recordings / "lost.wav", np.ones(9000), 16000)
-    assert "beside the speakers' folders" in refused(recordings)
-    Path(recordings / "lost.wav").unlink()
+    assert "no such folder or CSV" in refused(tmp_path / "nowhere")
     (tmp_path / "own").mkdir()
     assert "it exists" in refused(recordings)
 

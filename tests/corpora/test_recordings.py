@@ -8,9 +8,9 @@ import pytest
 import soundfile
 import torch
 
+from speechbrain_scl.corpora import recordings
+from speechbrain_scl.corpora.recordings import read_recording
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.voices import recordings
-from speechbrain_scl.voices.recordings import read_recording
 
 
 def tone(rate, seconds=1.0):

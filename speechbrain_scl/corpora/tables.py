@@ -1,0 +1,222 @@
+"""Lists and tables as people's programs write them."""
+
+import csv
+import os
+
+from charset_normalizer import from_bytes
+
+from speechbrain.utils.logger import get_logger
+from speechbrain_scl.errors import UserError
+
+logger = get_logger(__name__)
+
+# What office programs write that is not UTF-8. A short list could be read in
+# many more encodings, which nobody uses.
+_ENCODINGS = ["utf_8", "utf_16", "utf_16_le", "utf_16_be"]
+_ENCODINGS += [f"cp{number}" for number in range(1250, 1259)]
+_ENCODINGS += ["cp932", "cp949", "gb18030", "big5"]
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+def read_text(path, encoding=None, plausible=None):
+    """Reads a text; a guess at its encoding is logged.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    encoding : str or None
+        None takes UTF-8 or, where it is not that, UTF-16 or the code page that
+        its letters suggest.
+    plausible : callable or None
+        Whether a text can be meant; a few letters suggest several code pages.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    UserError
+        No such file, no text, or text of another encoding.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.csv"
+    >>> _ = path.write_text("path;speaker\\r\\n", encoding="utf-16")
+    >>> read_text(str(path))
+    'path;speaker\\r\\n'
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: there is no such file")
+    with open(path, "rb") as file:
+        content = file.read()
+    if content.startswith(b"PK\x03\x04"):
+        raise UserError(
+            f"{path}: a workbook or an archive; save it as CSV in UTF-8"
+        )
+    try:
+        if encoding is None and b"\0" not in content:
+            return content.decode("utf-8-sig")
+        if encoding is not None:
+            return content.decode(encoding).removeprefix("\ufeff")
+    except LookupError as error:
+        raise UserError(f"encoding={encoding}: {error}") from error
+    except UnicodeDecodeError as error:
+        if encoding is not None:
+            raise UserError(f"{path}: not in {encoding}: {error}") from error
+    guesses = from_bytes(content, cp_isolation=_ENCODINGS)
+    if not guesses:
+        raise UserError(
+            f"{path}: not a text in UTF-8, UTF-16 or a code page of Windows; "
+            "save it as UTF-8"
+        )
+    found = guesses[0]
+    if plausible is not None:
+        found = next((g for g in guesses if plausible(str(g))), found)
+    logger.warning(
+        "%s: not UTF-8, so read as %s; if names look wrong, name its encoding "
+        "or save it as UTF-8",
+        path,
+        found.encoding,
+    )
+    return str(found).removeprefix("\ufeff")
+
+
+def read_lines(path, encoding=None):
+    """Reads the lines of a list that hold something.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    encoding : str or None
+        As ``read_text`` takes it.
+
+    Returns
+    -------
+    list of tuple
+        (number from 1, line without blanks at its ends).
+
+    Raises
+    ------
+    UserError
+        As ``read_text``; or there is no such line.
+    """
+    lines = enumerate(read_text(path, encoding).split("\n"), 1)
+    lines = [(number, line.strip()) for number, line in lines]
+    lines = [(number, line) for number, line in lines if line]
+    if not lines:
+        raise UserError(f"{path}: the list is empty")
+    return lines
+
+
+def read_table(path, columns, encoding=None, plausible=None):
+    """Reads columns of a CSV file, whatever separates them.
+
+    Arguments
+    ---------
+    path : str
+        The file; its first line names the columns, which commas, semicolons,
+        tabs or bars separate.
+    columns : list of str
+        Those wanted, in small letters.
+    encoding : str or None
+        As ``read_text`` takes it.
+    plausible : callable or None
+        Whether the values, a list per row, can be meant.
+
+    Returns
+    -------
+    list of tuple
+        (line, values of the columns wanted).
+
+    Raises
+    ------
+    UserError
+        As ``read_text``; or the columns are not there, which says what is.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.csv"
+    >>> _ = path.write_text("Speaker;Path\\nann;a/1, 2.wav\\n")
+    >>> read_table(str(path), ["path", "speaker"])
+    [(2, ['a/1, 2.wav', 'ann'])]
+    """
+
+    def meant(text):
+        try:
+            return plausible([v for _, v in _rows(path, text, columns)])
+        except UserError:
+            return False
+
+    text = read_text(path, encoding, plausible and meant)
+    return _rows(path, text, columns)
+
+
+def _rows(path, text, columns):
+    lines = text.splitlines(keepends=True)
+    # Excel's own hint at the separator
+    skipped = int(bool(lines) and lines[0].lower().startswith("sep="))
+    lines = lines[skipped:]
+    separator, header = _header(path, lines, columns)
+    reader = csv.reader(lines[1:], delimiter=separator)
+    rows = []
+    try:
+        for row in reader:
+            line = reader.line_num + 1 + skipped
+            if len(row) > len(header):
+                raise UserError(
+                    f"{path}, line {line}: {len(row)} fields in "
+                    f"{len(header)} columns; put those that hold "
+                    f"{_SEPARATORS[separator]} in quotation marks"
+                )
+            if any(map(str.strip, row)):
+                row += [""] * (len(header) - len(row))
+                values = [row[header.index(c)].strip() for c in columns]
+                rows.append((line, values))
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {reader.line_num + 1 + skipped}: {error}"
+        ) from error
+    return rows
+
+
+def _header(path, lines, columns):
+    """The separator that makes the wanted columns of the first line."""
+    found = {}
+    for separator in _SEPARATORS:
+        fields = next(csv.reader(lines[:1], delimiter=separator), [])
+        found[separator] = [field.strip().lower() for field in fields]
+        if set(columns) <= set(found[separator]):
+            return separator, found[separator]
+    separator = max(found, key=lambda s: len(found[s]))
+    raise UserError(
+        f"{path}: its first line must name the columns "
+        f"{' and '.join(columns)}; it names "
+        + (", ".join(map(repr, found[separator])) or "nothing")
+        + (
+            f" (separated by {_SEPARATORS[separator]})"
+            if len(found[separator]) > 1
+            else ""
+        )
+    )
+
+
+def beside(path, name):
+    """A file that a list names, from the current folder or from the list's.
+
+    Arguments
+    ---------
+    path : str
+        The list.
+    name : str
+        The file.
+
+    Returns
+    -------
+    str
+        Its path from the current folder, where it exists or does nowhere.
+    """
+    other = os.path.join(os.path.dirname(path), name)
+    return other if not os.path.exists(name) and os.path.exists(other) else name

@@ -1,0 +1,106 @@
+"""Text in any usual encoding, tables with any usual separator."""
+
+import logging
+
+import pytest
+
+from speechbrain_scl.corpora.tables import read_lines, read_table, read_text
+from speechbrain_scl.errors import UserError
+
+WANTED = ["path", "speaker"]
+SPEAKERS = {
+    "cp1250": ["Dvořák", "Žižka", "Świątek", "Kovács Őry"],
+    "cp1252": ["José", "Müller", "Françoise"],
+    "cp1251": ["Иванов", "Петров"],
+    "cp932": ["田中", "鈴木"],
+}
+SPEAKERS |= dict.fromkeys(
+    ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"),
+    ["José", "Dvořák", "王伟"],
+)
+
+
+@pytest.mark.parametrize("encoding", SPEAKERS)
+@pytest.mark.parametrize("separator", ",;\t|")
+def test_any_usual_encoding_and_separator(
+    tmp_path, encoding, separator, caplog
+):
+    rows = [[f"{s}/{i} a.wav", s] for s in SPEAKERS[encoding] for i in range(3)]
+    # As spreadsheets do: quotation marks, an empty line at the end
+    lines = [["Path", " speaker"], *rows, ["", ""]]
+    text = "".join(f'"{a}"{separator}{b}\r\n' for a, b in lines)
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode(encoding))
+    wanted = list(enumerate(rows, 2))
+    with caplog.at_level(logging.WARNING):
+        assert read_table(str(path), WANTED) == wanted
+    # A guess is said.
+    said = [r.getMessage() for r in caplog.records]
+    assert len(said) == (not encoding.startswith("utf-8"))
+    assert all(f"{path}: not UTF-8, so read as" in message for message in said)
+    caplog.clear()
+    assert read_table(str(path), WANTED, encoding) == wanted
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "encoding, speaker",
+    [("cp1250", "Łukasz"), ("cp1252", "Ødegård"), ("cp1254", "Yıldız")],
+)
+def test_of_several_guesses_the_plausible_one(tmp_path, encoding, speaker):
+    path = tmp_path / "a.csv"
+    path.write_bytes(f"path,speaker\n1.wav,{speaker}\n".encode(encoding))
+    wanted = [["1.wav", speaker]]
+    found = read_table(str(path), WANTED, plausible=wanted.__eq__)
+    assert found == [(2, wanted[0])]
+    # Where none is, the first guess has to do.
+    (found,) = read_table(str(path), WANTED, plausible=lambda rows: False)
+    assert found[1][0] == "1.wav"
+
+
+def test_excels_hint_and_columns_of_no_interest(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("sep=;\nid;speaker;path\n1;ann\n\n2;bob;a, b.wav\n")
+    assert read_table(str(path), WANTED) == [
+        (3, ["", "ann"]),
+        (5, ["a, b.wav", "bob"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "names nothing"),
+        (b"file;speaker\n", "'file', 'speaker' .separated by semicolons.$"),
+        (b"ann/1.wav\tann\n", "names 'ann/1.wav', 'ann' .separated by tabs"),
+        (b"name\n", "path and speaker; it names 'name'$"),
+        (b"path,speaker\na, b.wav,ann\n", "line 2: 3 fields in 2 columns; put"),
+        (b"PK\x03\x04", "a workbook"),
+        (bytes(range(256)), "not a text in UTF-8, UTF-16 or"),
+    ],
+)
+def test_what_is_no_such_table(tmp_path, content, said):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        read_table(str(path), WANTED)
+
+
+def test_an_encoding_that_does_not_fit(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes("José".encode("cp1252"))
+    with pytest.raises(UserError, match="not in ascii"):
+        read_text(str(path), "ascii")
+    with pytest.raises(UserError, match="unknown encoding: cp1"):
+        read_text(str(path), "cp1")
+    with pytest.raises(UserError, match="no such file"):
+        read_text(str(tmp_path))
+
+
+def test_lines(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\ufeffa\tb \r\n\n c\n")
+    assert read_lines(str(path)) == [(1, "a\tb"), (3, "c")]
+    path.write_text("\n")
+    with pytest.raises(UserError, match="the list is empty"):
+        read_lines(str(path))
