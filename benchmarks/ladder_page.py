@@ -10,7 +10,7 @@ from speechbrain_scl.evaluation.provenance import describe_call
 OVERALL = "overall"
 
 
-def write_page(ladder, figures, differences):
+def write_page(ladder, figures, differences, tested):
     """Writes comparison.html.
 
     Arguments
@@ -20,8 +20,9 @@ def write_page(ladder, figures, differences):
     figures : dict
         Variant -> for each seed, column -> (EER, minDCF).
     differences : dict
-        Variant -> column, or ``overall`` -> (difference, low, high); empty
-        where nothing was tested.
+        Variant -> column, or ``overall`` -> (difference, low, high).
+    tested : bool
+        Whether there are more figures than those of the validation.
     """
     write_comparison(
         str(ladder.output / "comparison.html"),
@@ -37,14 +38,22 @@ def write_page(ladder, figures, differences):
         _of_each(ladder, _curve),
         _of_each(ladder, _reports),
         _of_each(ladder, _sources),
-        _facts(ladder),
+        _facts(ladder, tested),
     )
 
 
-def _facts(ladder):
+def _facts(ladder, tested):
     """What to know about all runs."""
     call = describe_call()
     facts = {"date": call["date"], "command": call["command"]}
+    if tested:
+        metrics = ladder.metrics(ladder.variants[0], ladder.seeds[0])
+        for column, places in ladder.columns().items():
+            n_trials, n_speakers = (
+                sum(metrics[part][column][key] for part, _ in places)
+                for key in ("n_trials", "n_speakers")
+            )
+            facts[column] = f"{n_trials:,} trials of {n_speakers:,} speakers"
     if len(ladder.parts) > 1:
         facts["figures"] = "means over " + ", ".join(ladder.parts)
     versions = call["versions"].items()

@@ -71,18 +71,18 @@ class Ladder:
             last += rates[-max(1, len(rates) // 3) :]
         return statistics.mean(best), statistics.mean(last)
 
+    def metrics(self, variant, seed):
+        """Part -> name of a list -> what was measured."""
+        found = {}
+        for part in self.parts:
+            folder = self.folder(variant, seed, part) / "verification"
+            text = (folder / "metrics.json").read_text(encoding="utf-8")
+            found[part] = json.loads(text)["trials"]
+        return found
+
     def figures(self, variant, seed):
         """Name of a list -> (EER, minDCF), the means over the parts."""
-        metrics = {
-            part: json.loads(
-                (
-                    self.folder(variant, seed, part)
-                    / "verification"
-                    / "metrics.json"
-                ).read_text(encoding="utf-8")
-            )["trials"]
-            for part in self.parts
-        }
+        metrics = self.metrics(variant, seed)
         return {
             name: tuple(
                 statistics.mean(metrics[part][name][key] for part, _ in places)
@@ -144,7 +144,7 @@ def report(ladder, tested=True):
     table = "\n".join(lines) + "\n"
     (ladder.output / "results.md").write_text(table, encoding="utf-8")
     plot(ladder, figures, columns)
-    write_page(ladder, figures, found)
+    write_page(ladder, figures, found, tested)
     print(
         f"\n{table}\nTable and plot: {ladder.output}/results.{{md,csv,png}}\n"
         f"All runs on one page: {ladder.output / 'comparison.html'}"

@@ -42,7 +42,7 @@ def det(scored, p_target=0.01):
         (line,) = axis.plot(
             _deviate(false_alarm[shown]),
             _deviate(miss[shown]),
-            label=_plain(name),
+            label=plain(name),
             lw=1.5,
         )
         rate, _ = eer(scores, labels)
@@ -70,8 +70,18 @@ def det(scored, p_target=0.01):
     return figure
 
 
-def _plain(name):
-    """A name as matplotlib shows it: no formula, and not left out."""
+def plain(name):
+    """A name as matplotlib shows it: no formula, and not left out.
+
+    Arguments
+    ---------
+    name : str
+        Of a list or a system.
+
+    Returns
+    -------
+    str
+    """
     name = name.replace("$", r"\$")
     return f"\u200b{name}" if name.startswith("_") else name
 

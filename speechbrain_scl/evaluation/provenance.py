@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -10,6 +11,8 @@ import sys
 import speechbrain_scl
 from speechbrain_scl.values import as_list
 
+# In an inference folder: the objective and the data of its training
+DESCRIPTION = "training.json"
 _PACKAGES = ("speechbrain", "torch", "torchaudio", "numpy")
 
 
@@ -25,8 +28,8 @@ def describe_run(params):
     Returns
     -------
     dict
-        ``date`` (with the offset from UTC), ``command``, ``model``, ``data``
-        and ``lists`` (as given), ``versions``.
+        What ``describe_call`` says, ``model``, ``data`` and ``lists`` (as
+        given), and ``training``: what the model's folder says of it.
 
     Example
     -------
@@ -45,6 +48,7 @@ def describe_run(params):
         "model": params["pretrain_path"],
         "data": as_list(params["data_folder"], "data_folder"),
         "lists": as_list(params["verification_file"], "verification_file"),
+        "training": read_description(params["pretrain_path"]),
     }
 
 
@@ -69,3 +73,24 @@ def describe_call():
         "command": shlex.join(["python", program, *sys.argv[1:]]),
         "versions": versions,
     }
+
+
+def read_description(folder):
+    """The objective and the data of a training.
+
+    Arguments
+    ---------
+    folder : str
+        The ``inference`` folder of a training, or the name of a hub
+        repository.
+
+    Returns
+    -------
+    dict
+        As ``release.description`` writes it; empty where nothing is said.
+    """
+    path = os.path.join(folder, DESCRIPTION)
+    if not os.path.isfile(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)

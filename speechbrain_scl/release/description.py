@@ -1,9 +1,6 @@
 """What a training did, for those who get its encoder."""
 
-import json
-import os
-
-NAME = "training.json"
+from speechbrain_scl.evaluation.provenance import read_description
 
 
 def describe_training(hparams, speakers):
@@ -61,11 +58,9 @@ def training_in_words(folder):
     str
         Sentences and a list in Markdown.
     """
-    path = os.path.join(folder, NAME)
-    if not os.path.isfile(path):
+    found = read_description(folder)
+    if not found:
         return "How it was trained is not recorded in its folder."
-    with open(path, encoding="utf-8") as file:
-        found = json.load(file)
     said = [
         f"It was trained for {found['epochs']} epochs on "
         f"{found['utterances']:,} utterances of {found['speakers']:,} speakers"

@@ -6,8 +6,8 @@ import ruamel.yaml
 import torch
 from hyperpyyaml.core import resolve_references
 
+from speechbrain_scl.evaluation.provenance import DESCRIPTION
 from speechbrain_scl.files import folder_written_aside, write_json
-from speechbrain_scl.release.description import NAME
 
 # What EncoderClassifier and SpeakerRecognition need, in the training file's
 # own words.
@@ -83,7 +83,7 @@ def save_inference_folder(
             torch.save(state, os.path.join(aside, f"{name}.ckpt"))
         label_encoder.save(os.path.join(aside, "label_encoder.ckpt"))
         if training is not None:
-            write_json(os.path.join(aside, NAME), training)
+            write_json(os.path.join(aside, DESCRIPTION), training)
 
 
 def _without_comments(text):

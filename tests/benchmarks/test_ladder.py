@@ -15,6 +15,11 @@ import ladder_report  # noqa: E402
 import matrix  # noqa: E402
 
 
+def measured(rate, cost):
+    """Of what metrics.json holds, as much as a ladder reads."""
+    return {"eer": rate, "min_dcf": cost, "n_trials": 900, "n_speakers": 8}
+
+
 def test_the_rungs_take_the_full_objective_apart():
     rungs = ladder.read_variants(ROOT / "hparams" / "ladder.yaml", None)
     assert list(rungs) == ["aam", "supcon", "margin", "attention", "balancing"]
@@ -47,7 +52,7 @@ def test_finished_runs_are_reported_and_not_repeated(
             "epoch: 1 - valid EER: 3.00e-01\nepoch: 2 - valid EER: 0.125\n"
         )
         (folder / "verification" / "metrics.json").write_text(
-            json.dumps({"trials": {"list": {"eer": rate, "min_dcf": 0.5}}})
+            json.dumps({"trials": {"list": measured(rate, 0.5)}})
         )
         # aam ranks every trial wrongly, balancing rightly.
         sign = 1 if name == "balancing" else -1
@@ -78,7 +83,7 @@ def test_finished_runs_are_reported_and_not_repeated(
     assert "balancing has 50.0 % less EER than aam" in page
     assert 'href="aam/1/verification/scores.txt"' in page
     assert 'href="balancing/2/train_log.txt"' in page
-    assert "ladder.py --data-folder" in page
+    assert "<span>ladder.py</span> <span>--data-folder" in page
 
     # Training corpora against test lists, from such ladders
     monkeypatch.setattr(
@@ -215,7 +220,7 @@ def test_the_overall_ratio_is_paired_over_folds_seeds_and_lists(tmp_path):
                     if metrics.is_file():
                         found = json.loads(metrics.read_text())
                     rate = 0.05 if better else 0.2
-                    found["trials"][name] = {"eer": rate, "min_dcf": 0.9}
+                    found["trials"][name] = measured(rate, 0.9)
                     metrics.write_text(json.dumps(found))
                     (folder.parent / "train_log.txt").write_text(
                         "epoch: 1 - valid EER: 3.00e-01\n"
@@ -239,6 +244,7 @@ def test_the_overall_ratio_is_paired_over_folds_seeds_and_lists(tmp_path):
     ladder_report.report(runs)
     page = (tmp_path / "comparison.html").read_text()
     assert "means over fold1, fold2" in page
+    assert page.count("1,800 trials of 16 speakers") == 2
     for link in ("report.html", "scores-far.txt"):
         assert f'<a href="full/2/fold1/verification/{link}">fold1</a>' in page
     # None to a report that is not there

@@ -22,6 +22,7 @@ RUN = {
     "model": NAME,
     "data": [NAME],
     "lists": [f"{LONG}.txt"],
+    "training": {"classification": "AAM", "contrastive_loss": None},
     "versions": {"torch": "2"},
 }
 FACTS = {
@@ -41,15 +42,20 @@ train weight_contrastive: 9.5e-01 - valid EER: 1.9e-01
 """
 
 
-@pytest.fixture
-def trials(tmp_path):
-    path = tmp_path / "list.txt"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="module")
+def trials(folder):
+    path = folder / "list.txt"
     path.write_text("1 a/1 a/2\n0 a/1 b/1\n0 b/1 a/2\n1 b/1 b/2\n")
     return read_trials(str(path))
 
 
-@pytest.fixture
-def written(trials, tmp_path):
+@pytest.fixture(scope="module")
+def written(trials, folder):
     """The report of two lists, one with a hostile name, and its training."""
     scores = np.array([2.0, -1.0, 0.5, 1.0])
     found = measure(
@@ -60,9 +66,9 @@ def written(trials, tmp_path):
         calibrated=True,
         conditions={NAME: trials.labels},  # targets only: no rate
     )
-    log = tmp_path / "train_log.txt"
+    log = folder / "train_log.txt"
     log.write_text(LOG)
-    target = tmp_path / "report.html"
+    target = folder / "report.html"
     names = (NAME, LONG)
     write_report(
         str(target),
@@ -75,9 +81,9 @@ def written(trials, tmp_path):
     return target
 
 
-@pytest.fixture
-def compared(tmp_path):
-    target = tmp_path / "comparison.html"
+@pytest.fixture(scope="module")
+def compared(folder):
+    target = folder / "comparison.html"
     lists = ["b", "c", "d", "e", LONG]
     cells = dict.fromkeys(lists, (0.1, 0.8))
     write_comparison(
@@ -108,8 +114,10 @@ def test_names_are_text_and_missing_figures_are_dashes(written, compared):
 
 def test_the_report_says_what_when_and_how(written):
     text = written.read_text(encoding="utf-8")
-    for said in (RUN["date"], RUN["command"], "torch 2", "0" * 64):
+    for said in (RUN["date"], "torch 2", "0" * 64, "<dd>AAM</dd>"):
         assert said in text
+    assert RUN["command"] in re.sub("</?span>", "", text)
+    assert "contrastive loss" not in text
     # The result stands before all else, the circumstances at the end.
     places = [
         text.index(part)
@@ -151,37 +159,57 @@ def test_the_calibration_is_judged(cllr, least, said):
 
 
 def test_a_decision_that_is_never_taken_is_told():
-    found = {"cllr": 0.5, "p_target": 0.01}
+    found = {"cllr": 0.5, "p_target": 0.01, "act_dcf": 0.9}
     labels = np.array([True, True, False])
     never = wording.decision(found, np.array([4.0, 1.0, -3.0]), labels)
     assert "4.60" in never and "none of the 2 target trials" in never
     once = wording.decision(found, np.array([5.0, 1.0, -3.0]), labels)
     assert "1 of 2 target trials and 0 of 1 impostor" in once
+    assert "Rejecting everyone" not in once
+    worse = wording.decision(
+        found | {"act_dcf": 1.1}, np.array([5.0, 5.0, 5.0]), labels
+    )
+    assert worse.endswith(
+        "Rejecting everyone would cost less (actDCF above 1)."
+    )
     assert wording.decision({}, labels, labels) == ""
 
 
 @pytest.mark.skipif(
     not shutil.which("chromium"), reason="needs the browser chromium"
 )
-def test_a_browser_shows_them_without_scrolling(written, compared, tmp_path):
-    """No width of a screen hides anything, and no error is logged."""
+def test_a_browser_shows_them(written, compared, tmp_path):
+    """At any width and in the dark: the first sentence is on the screen, none
+    has to scroll sideways, and no error is logged."""
+    sizes = [(390, 844), (820, 1180), (1440, 900)]
     frames = [
-        (path.name, width, html.escape(path.read_text(encoding="utf-8")))
+        (f"{path.name} {scheme} {width}", width, height, scheme, path)
         for path in (written, compared)
-        for width in (390, 820, 1400)
+        for width, height in sizes
+        for scheme in ("light", "dark")
     ]
     harness = tmp_path / "harness.html"
     harness.write_text(
         "<body>"
         + "".join(
-            f'<iframe name="{name}" width="{width}" srcdoc="{text}"></iframe>'
-            for name, width, text in frames
+            f'<iframe name="{name}" width="{width}" height="{height}" '
+            f'style="border: 0; color-scheme: {scheme}" '
+            f'srcdoc="{html.escape(path.read_text(encoding="utf-8"))}">'
+            "</iframe>"
+            for name, width, height, scheme, path in frames
         )
-        + """<pre id="wide"></pre><script>onload = () => {
-        wide.textContent = [...document.querySelectorAll("iframe")].map(f => {
+        + """<pre id="seen"></pre><script>onload = () => {
+        seen.textContent = [...document.querySelectorAll("iframe")].map(f => {
           const page = f.contentDocument.documentElement;
-          return f.name + " " + f.width + ": " +
-            Math.max(page.scrollWidth - page.clientWidth, 0);
+          const lead = page.querySelector(".lead");
+          const [ink, paper] = ["color", "backgroundColor"].map(key =>
+            parseInt(f.contentWindow.getComputedStyle(page.querySelector(
+              "body"))[key].match(/\\d+/)[0]));
+          const inside = lead.textContent && lead.offsetHeight &&
+            lead.getBoundingClientRect().bottom <= f.height;
+          return f.name + (inside ? ": read" : ": hidden") + ", " +
+            Math.max(page.scrollWidth - page.clientWidth, 0) + " too wide, " +
+            (ink > paper + 150 ? "dark" : ink < paper - 150 ? "light" : "?");
         }).join("\\n"); };</script>""",
         encoding="utf-8",
     )
@@ -193,7 +221,9 @@ def test_a_browser_shows_them_without_scrolling(written, compared, tmp_path):
         text=True,
         timeout=120,
     )
-    found = re.search(r'<pre id="wide">(.*?)</pre>', done.stdout, re.DOTALL)
+    found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stderr[-2000:]
-    assert found[1].split("\n") == [f"{n} {w}: 0" for n, w, _ in frames]
+    assert found[1].split("\n") == [
+        f"{name}: read, 0 too wide, {scheme}" for name, *_, scheme, _ in frames
+    ]
     assert "CONSOLE" not in done.stderr

@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from speechbrain_scl.evaluation.pages import wording
 from speechbrain_scl.evaluation.pages.rendering import picture, write_page
+from speechbrain_scl.evaluation.plots import plain
 
 
 def write_comparison(
@@ -62,28 +63,32 @@ def write_comparison(
     """
     reference = next(iter(figures))
     lists = list(next(iter(figures[reference].values())))
+    seeds = list(figures[reference])
     sentences = [
         wording.difference(name, reference, ratio)
         for name, ratio in (overall or {}).items()
     ]
+    if len(sentences) > 1:
+        sentences.insert(0, wording.verdict(reference, overall))
     pictures = {}
     if overall:
         pictures[f"EER as a ratio to {reference}, 95 % intervals"] = picture(
             _ratios(overall), "Ratios of the error rates"
         )
-    pictures["EER in %: a dot per seed, a bar at their mean"] = picture(
-        _seeds(figures, lists), "Error rates of all seeds"
-    )
     if curves:
         pictures["Validation EER in %, a line per seed"] = picture(
             _curves(curves), "Validation error over the epochs"
+        )
+    if len(seeds) > 1:
+        pictures["EER in %: a dot per seed, a bar at their mean"] = picture(
+            _seeds(figures, lists), "Error rates of all seeds"
         )
     write_page(
         path,
         "comparison.html",
         reference=reference,
         lists=lists,
-        seeds=list(figures[reference]),
+        seeds=seeds,
         sentences=sentences,
         means={
             name: {
@@ -122,7 +127,7 @@ def _ratios(overall):
         axis.plot([low, high], [i, i], color=f"C{i + 1}", lw=2)
         axis.plot(value, i, "o", color=f"C{i + 1}")
     axis.axvline(1, color="black", lw=1, ls="--")
-    axis.set_yticks(range(len(overall)), overall)
+    axis.set_yticks(range(len(overall)), map(plain, overall))
     axis.set_ylim(len(overall) - 0.5, -0.5)
     axis.set_xlabel("less error  ←  ratio  →  more error")
     axis.grid(alpha=0.3, axis="x")
@@ -139,9 +144,9 @@ def _seeds(figures, lists):
             rates = [100 * found[column][0] for found in seeds.values()]
             axis.plot(rates, [i] * len(rates), "o", alpha=0.6, color=f"C{i}")
             axis.plot(np.mean(rates), i, "|", ms=16, color=f"C{i}")
-        axis.set_yticks(range(len(figures)), figures)
+        axis.set_yticks(range(len(figures)), map(plain, figures))
         axis.set_ylim(len(figures) - 0.5, -0.5)
-        axis.set_title(column, fontsize=9, loc="left")
+        axis.set_title(plain(column), fontsize=9, loc="left")
         axis.grid(alpha=0.3, axis="x")
     return figure
 
@@ -156,7 +161,7 @@ def _curves(curves):
                 [100 * rate for rate in rates],
                 color=f"C{i}",
                 lw=1.2,
-                label=name if j == 0 else None,
+                label=plain(name) if j == 0 else None,
             )
     axis.set_xlabel("epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

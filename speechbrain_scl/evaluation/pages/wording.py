@@ -152,10 +152,13 @@ def decision(found, scores, labels):
             "this system never does at this prior. A larger p_target or a "
             "better encoder would."
         )
-    return text + (
+    text += (
         f"{n_taken:,} of {n_targets:,} target trials and {n_wrong:,} of "
         f"{n_impostors:,} impostor trials reach it."
     )
+    if found["act_dcf"] > 1:
+        text += " Rejecting everyone would cost less (actDCF above 1)."
+    return text
 
 
 def remark(text):
@@ -195,17 +198,63 @@ def difference(name, reference, ratio):
     Example
     -------
     >>> difference("full", "aam", [0.9, 0.85, 0.97])
-    "full has 10.0 % less EER than aam (ratio 0.900, 95 % interval 0.850 to \
-0.970): better beyond the chance of the test speakers' choice."
+    'full has 10.0 % less EER than aam (ratio 0.900, 95 % interval 0.850 to \
+0.970), more than the choice of test speakers explains.'
     """
     value, low, high = ratio
-    change = 100 * abs(1 - value)
-    text = (
-        f"{name} has {change:.1f} % {'less' if value < 1 else 'more'} EER "
-        f"than {reference} (ratio {value:.3f}, 95 % interval {low:.3f} to "
-        f"{high:.3f}): "
+    explained = (
+        "more than the choice of test speakers explains"
+        if _differs(ratio)
+        else "which the choice of test speakers could explain"
     )
-    if low <= 1 <= high:
-        return text + "the interval holds no difference too."
-    better = "better" if value < 1 else "worse"
-    return text + f"{better} beyond the chance of the test speakers' choice."
+    return (
+        f"{name} has {100 * abs(1 - value):.1f} % "
+        f"{'less' if value < 1 else 'more'} EER than {reference} (ratio "
+        f"{value:.3f}, 95 % interval {low:.3f} to {high:.3f}), {explained}."
+    )
+
+
+def verdict(reference, ratios):
+    """Several variants against the one they are compared with, in short.
+
+    Arguments
+    ---------
+    reference : str
+        The one.
+    ratios : dict
+        Variant -> ratio of its error rate, and the ends of its 95 % interval.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> verdict("aam", {"a": [0.9, 0.8, 1.1], "b": [0.8, 0.7, 0.9]})
+    'Fewer errors than aam by more than the choice of test speakers \
+explains: b.'
+    >>> verdict("aam", {"a": [0.9, 0.8, 1.1]})
+    'None differs from aam by more than the choice of test speakers explains.'
+    """
+    parts = []
+    for amount, sign in (("Fewer", -1), ("More", 1)):
+        names = [
+            name
+            for name, ratio in ratios.items()
+            if _differs(ratio) and sign * (ratio[0] - 1) > 0
+        ]
+        if names:
+            parts.append(
+                f"{amount} errors than {reference} by more than the choice of "
+                f"test speakers explains: {', '.join(names)}."
+            )
+    return " ".join(parts) or (
+        f"None differs from {reference} by more than the choice of test "
+        "speakers explains."
+    )
+
+
+def _differs(ratio):
+    """Is 1 outside of the interval?"""
+    _, low, high = ratio
+    return not low <= 1 <= high
