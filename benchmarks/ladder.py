@@ -10,6 +10,9 @@ cross-validation over the corpus's speakers (those of --trials stay out):
     python benchmarks/ladder.py --data-folder CORPUS --folds 3
         --metadata CORPUS/speakers.csv --within set gender ...
 
+and once they are chosen, the same with --test-folds: the folds' encoders on
+the lists of --trials (results in OUTPUT/test).
+
 Each run is the VoxCeleb recipe's own two scripts with overrides. A finished
 run is not repeated and an interrupted training goes on from its last
 checkpoint, so the same command resumes. The output folder then holds a table
@@ -27,6 +30,7 @@ from pathlib import Path
 import yaml
 from folds import write_folds
 from ladder_report import Ladder, report
+from mislabel import mislabelled_training
 
 from speechbrain_scl.evaluation.trials import read_trials
 
@@ -48,7 +52,10 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(lambda run: run_one(args, variants, parts, *run), runs))
     if not args.train_only:
-        ladder = Ladder(args.output, list(variants), args.seeds, parts)
+        tested = dict.fromkeys(parts, args.trials) if args.test_folds else parts
+        ladder = Ladder(
+            args.output, list(variants), args.seeds, tested, args.verification
+        )
         report(ladder, not args.validation_only)
 
 
@@ -64,6 +71,7 @@ def parse_arguments():
     add("--test-folder", type=Path, help="of the trials, if another")
     add("--folds", type=int, help="cross-validation; no list is tested")
     add("--only-folds", nargs="+", help="such as fold1, to screen variants")
+    add("--test-folds", action="store_true", help="test them on --trials")
     add("--metadata", type=Path, help="a CSV file about the speakers")
     add("--within", nargs="+", default=[], help="columns equal in each trial")
     add("--output", type=Path, default=Path("results/ladder"))
@@ -72,13 +80,17 @@ def parse_arguments():
     add("--only", nargs="+", help="which variants, in the order to report")
     add("--train", type=Path, default=hparams / "ecapa_small.yaml")
     add("--verify", type=Path, default=hparams / "verification_small.yaml")
+    add("--mislabelled", type=float, default=0.0, help="share of utterances")
     add("--validation-only", action="store_true", help="test nothing")
     add("--train-only", action="store_true", help="report nothing either")
     add("--jobs", type=int, default=1, help="runs at a time, a core each")
     add("overrides", nargs="*", help="of the training, after --")
     args = parser.parse_args()
-    if not (args.folds or args.trials):
-        parser.error("--trials or --folds is needed")
+    if not args.trials and (args.test_folds or not args.folds):
+        parser.error("--trials is needed")
+    args.verification = "test" if args.test_folds else "verification"
+    if not 0 <= args.mislabelled < 1:
+        parser.error(f"--mislabelled {args.mislabelled}: from 0 to below 1")
     if bool(args.metadata) != bool(args.within):
         parser.error("--metadata and --within belong together")
     args.output = args.output.resolve()
@@ -134,23 +146,27 @@ def read_parts(args):
 def run_one(args, variants, parts, name, seed, part):
     """Trains and tests one variant with one seed, unless that is done."""
     folder = args.output / name / str(seed) / part
-    tested = "[" + ", ".join(map(str, parts[part])) + "]"
+    lists = args.trials if args.test_folds else parts[part]
+    tested = "[" + ", ".join(map(str, lists)) + "]"
     # Of a fold, the test lists' speakers stay out of the training as well.
     listed = dict.fromkeys([*parts[part], *args.trials])
     if not (folder / "inference").is_dir():
-        script(
-            args,
-            folder,
-            "train_speaker_embeddings.py",
-            args.train,
+        overrides = [
             f"--seed={seed}",
             f"--output_folder={folder}",
             f"--data_folder={args.data_folder}",
             f"--verification_file=[{', '.join(map(str, listed))}]",
             *args.overrides,
             *variants[name],
+        ]
+        if args.mislabelled:
+            overrides += mislabelled_training(
+                [str(args.train.resolve()), *overrides], args.mislabelled, seed
+            )
+        script(
+            args, folder, "train_speaker_embeddings.py", args.train, *overrides
         )
-    metrics = folder / "verification" / "metrics.json"
+    metrics = folder / args.verification / "metrics.json"
     if not args.validation_only and not metrics.is_file():
         script(
             args,

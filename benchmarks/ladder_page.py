@@ -25,7 +25,7 @@ def write_page(ladder, figures, differences, tested):
         Whether there are more figures than those of the validation.
     """
     write_comparison(
-        str(ladder.output / "comparison.html"),
+        str(ladder.results / "comparison.html"),
         {
             name: dict(zip(ladder.seeds, found))
             for name, found in figures.items()
@@ -82,7 +82,7 @@ def _reports(ladder, variant, seed):
     """The reports of the parts."""
     found = {
         part or "report": ladder.folder(variant, seed, part)
-        / "verification"
+        / ladder.verification
         / "report.html"
         for part in ladder.parts
     }
@@ -108,7 +108,7 @@ def _sources(ladder, variant, seed):
 def _linked(ladder, files):
     """The files that are there, relative to the page."""
     return {
-        name: os.path.relpath(path, ladder.output)
+        name: os.path.relpath(path, ladder.results)
         for name, path in files.items()
         if path.is_file()
     }

@@ -37,12 +37,22 @@ class Ladder:
     parts : dict
         Part -> trial lists. A list of the same name in several parts (folds)
         is one column, the mean over the parts.
+    verification : str
+        The folder of each run with the lists' scores.
     """
 
     output: Path
     variants: list
     seeds: list
     parts: dict
+    verification: str = "verification"
+
+    @property
+    def results(self):
+        """Gets the tables; those of other lists have a folder of their own."""
+        if self.verification == "verification":
+            return self.output
+        return self.output / self.verification
 
     def columns(self):
         """Name of a list -> (part, path) pairs."""
@@ -75,7 +85,7 @@ class Ladder:
         """Part -> name of a list -> what was measured."""
         found = {}
         for part in self.parts:
-            folder = self.folder(variant, seed, part) / "verification"
+            folder = self.folder(variant, seed, part) / self.verification
             text = (folder / "metrics.json").read_text(encoding="utf-8")
             found[part] = json.loads(text)["trials"]
         return found
@@ -94,7 +104,7 @@ class Ladder:
     def score_file(self, variant, seed, part, path):
         """What the verification wrote of a trial list."""
         suffix = f"-{path.stem}" if len(self.parts[part]) > 1 else ""
-        folder = self.folder(variant, seed, part) / "verification"
+        folder = self.folder(variant, seed, part) / self.verification
         return folder / f"scores{suffix}.txt"
 
     def scores(self, variant, seed, part, path):
@@ -113,7 +123,8 @@ def report(ladder, tested=True):
         for name in ladder.variants
     }
     columns = list(next(iter(figures.values()))[0])
-    with open(ladder.output / "results.csv", "w", newline="") as file:
+    ladder.results.mkdir(exist_ok=True)
+    with open(ladder.results / "results.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["variant", "seed", "list", "eer", "min_dcf"])
         for name in ladder.variants:
@@ -140,19 +151,20 @@ def report(ladder, tested=True):
     found = {}
     if tested and len(ladder.variants) > 1:
         found = differences(ladder, figures)
-        lines += difference_table(ladder, found)
+        lines += difference_table(ladder, found, figures)
     table = "\n".join(lines) + "\n"
-    (ladder.output / "results.md").write_text(table, encoding="utf-8")
+    (ladder.results / "results.md").write_text(table, encoding="utf-8")
     plot(ladder, figures, columns)
     write_page(ladder, figures, found, tested)
     print(
-        f"\n{table}\nTable and plot: {ladder.output}/results.{{md,csv,png}}\n"
-        f"All runs on one page: {ladder.output / 'comparison.html'}"
+        f"\n{table}\nTable and plot: {ladder.results}/results.{{md,csv,png}}\n"
+        f"All runs on one page: {ladder.results / 'comparison.html'}"
     )
     if tested:
         print(
             "Scores, figures and report.html of each run: "
-            f"{ladder.folder('<objective>', '<seed>', '')}/verification"
+            f"{ladder.folder('<objective>', '<seed>', '')}/"
+            f"{ladder.verification}"
         )
 
 
@@ -181,7 +193,7 @@ def plot(ladder, figures, columns):
         axis.margins(y=0.2)
     axes[0][0].set_ylabel("EER (%), a dot per seed")
     figure.tight_layout()
-    figure.savefig(ladder.output / "results.png", dpi=150)
+    figure.savefig(ladder.results / "results.png", dpi=150)
 
 
 def differences(ladder, figures):
@@ -237,9 +249,25 @@ def resampled_rates(ladder, part, path):
     return rates.reshape(len(ladder.variants), len(ladder.seeds), -1).mean(1)
 
 
-def difference_table(ladder, found):
+def ratios_of_seeds(ladder, figures, name):
+    """The geometric mean over the lists of the EER's ratio, for each seed."""
+    pairs = zip(figures[ladder.variants[0]], figures[name])
+    return [
+        np.exp(
+            np.mean(
+                [
+                    np.log(max(other[c][0], 1e-3) / max(first[c][0], 1e-3))
+                    for c in ladder.columns()
+                ]
+            )
+        )
+        for first, other in pairs
+    ]
+
+
+def difference_table(ladder, found, figures):
     """The differences as Markdown, and as differences.csv."""
-    with open(ladder.output / "differences.csv", "w", newline="") as file:
+    with open(ladder.results / "differences.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["variant", "list", "difference", "low", "high"])
         for name, cells in found.items():
@@ -250,13 +278,19 @@ def difference_table(ladder, found):
         "",
         f"EER difference to {ladder.variants[0]} in points (mean over seeds), "
         f"with the paired 95 % interval of {RESAMPLES} resamples of the test "
-        "speakers; overall: geometric mean over the lists of the EER's ratio",
+        "speakers; overall: geometric mean over the lists of the EER's ratio, "
+        "and what it is for each seed",
         "",
-        f"| objective | {OVERALL} | " + " | ".join(columns) + " |",
-        "|---|" + "---|" * (1 + len(columns)),
+        f"| objective | {OVERALL} | by seed | " + " | ".join(columns) + " |",
+        "|---|" + "---|" * (2 + len(columns)),
         *(
             f"| {name} | "
             + "{:.3f} ({:.3f} to {:.3f})".format(*cells[OVERALL])
+            + " | "
+            + ", ".join(
+                f"{ratio:.2f}"
+                for ratio in ratios_of_seeds(ladder, figures, name)
+            )
             + " | "
             + " | ".join(interval(*cells[column]) for column in columns)
             + " |"

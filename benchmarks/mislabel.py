@@ -10,9 +10,14 @@ Train on the result with --skip_prep=True --train_annotation=noisy.csv
 import argparse
 import dataclasses
 import random
+import sys
+from pathlib import Path
 
+from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.corpora.manifest import read_manifest, write_manifest
 from speechbrain_scl.errors import user_errors_in_one_line
+
+VOXCELEB = Path(__file__).resolve().parent.parent / "recipes" / "VoxCeleb"
 
 
 def main():
@@ -51,6 +56,39 @@ def mislabel(utterances, share, seed):
         for i, u in enumerate(utterances)
     ]
     return noisy, len(wrong)
+
+
+def mislabelled_training(arguments, share, seed):
+    """Prepares a training of the VoxCeleb recipe with wrong labels.
+
+    Arguments
+    ---------
+    arguments : list of str
+        Those of its script.
+    share : float
+        Of the training utterances.
+    seed : int
+        Draws which ones.
+
+    Returns
+    -------
+    list of str
+        Further arguments of the script.
+    """
+    sys.path.insert(0, str(VOXCELEB))
+    from voxceleb_prepare import prepare_voxceleb
+
+    hparams, *_ = read_experiment(arguments)
+    same = ("data_folder", "save_folder", "valid_speakers", "min_duration")
+    same += ("check_audio", "max_excluded", "seed")
+    prepare_voxceleb(
+        verification_files=hparams["verification_file"],
+        **{key: hparams[key] for key in same},
+    )
+    clean = read_manifest(hparams["train_annotation"])
+    noisy = str(Path(hparams["save_folder"]) / "mislabelled.csv")
+    write_manifest(noisy, mislabel(clean, share, seed)[0])
+    return ["--skip_prep=True", f"--train_annotation={noisy}"]
 
 
 if __name__ == "__main__":
