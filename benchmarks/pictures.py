@@ -5,6 +5,9 @@
         target and impostor scores of one trial list, a panel per run
     python benchmarks/pictures.py training OUT.png RUN [RUN ...]
         losses, balancing weights, attention and gradient norms per epoch
+    python benchmarks/pictures.py budget OUT.png RUN [RUN ...]
+        EER against the epochs of trainings of different length; their
+        objectives are named <objective>_<epochs>
     python benchmarks/pictures.py embeddings OUT.png RUN METADATA.csv
         a 2-d view (t-SNE) of the test embeddings by speaker and by language
     python benchmarks/pictures.py attention OUT.png RUN NOISY.csv CLEAN.csv
@@ -16,6 +19,7 @@ benchmarks/ladder.py leaves them: OUTPUT/<objective>/<seed>.
 
 import argparse
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -108,6 +112,43 @@ def training(runs):
         if name == "balancing weight":
             axis.set_ylim(0, 1)
     figure.suptitle(f"{', '.join(map(title, runs))} (a line each)", fontsize=10)
+    return figure
+
+
+def budget(runs):
+    """EER against the epochs of trainings of different length."""
+    curves = {}
+    for run in runs:
+        path = run / "verification" / "metrics.json"
+        if not path.is_file():
+            raise UserError(f"{path}: not there; is {run} a tested run?")
+        trials = json.loads(path.read_text(encoding="utf-8"))["trials"]
+        rates = {name: 100 * found["eer"] for name, found in trials.items()}
+        rates["geometric mean"] = np.exp(np.mean(np.log(list(rates.values()))))
+        named = [part for part in run.parts if re.search(r"_\d+$", part)]
+        objective = (named or [run.name])[-1].rsplit("_", 1)[0]
+        epochs = len(read_log(run, "EER"))
+        for name, rate in rates.items():
+            curves.setdefault(name, {}).setdefault(objective, []).append(
+                (epochs, rate)
+            )
+    figure, axes = plt.subplots(
+        1,
+        len(curves),
+        figsize=(3 * len(curves), 3.2),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, (name, lines) in zip(axes[0], curves.items()):
+        for objective, points in lines.items():
+            axis.plot(*zip(*sorted(points)), "o-", label=objective)
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel("epochs")
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.set_ylim(0)
+    axes[0][0].set_ylabel("EER (%)")
+    axes[0][0].legend(fontsize=8)
     return figure
 
 
@@ -225,6 +266,7 @@ RUNS = {"type": Path, "nargs": "+", "metavar": "RUN"}
 PICTURES = {
     scores: {"list": {}, "runs": RUNS},
     training: {"runs": RUNS},
+    budget: {"runs": RUNS},
     embeddings: {"run": PATH, "metadata": PATH},
     attention: {
         "run": PATH,

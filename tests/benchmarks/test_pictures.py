@@ -1,5 +1,6 @@
 """The pictures, from runs made of known figures; and the label noise."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -46,6 +47,26 @@ def test_scores_have_a_histogram_per_class(run):
     assert figure.axes[0].get_title() == "balancing, seed 7"
     with pytest.raises(UserError, match="no scores-easy.txt"):
         pictures.scores("easy", [run])
+
+
+def test_the_budget_is_a_point_per_training(run, tmp_path):
+    runs = [tmp_path / name / "1" / "fold1" for name in ("aam_2", "full_1")]
+    for n, folder in zip((2, 1), runs):
+        (folder / "verification").mkdir(parents=True)
+        (folder / "train_log.txt").write_text(" valid EER: 0.5\n" * n)
+        (folder / "verification" / "metrics.json").write_text(
+            json.dumps({"trials": {"a": {"eer": 0.1}, "b": {"eer": 0.4 / n}}})
+        )
+    figure = pictures.budget(runs)
+    assert [axis.get_title() for axis in figure.axes][-1] == "geometric mean"
+    lines = {line.get_label(): line for line in figure.axes[-1].lines}
+    assert set(lines) == {"aam", "full"}
+    assert lines["aam"].get_xydata().tolist() == [
+        [2.0, pytest.approx(100 * (0.1 * 0.2) ** 0.5)]
+    ]
+    assert lines["full"].get_xdata() == [1]
+    with pytest.raises(UserError, match="is .* a tested run"):
+        pictures.budget([run])
 
 
 def test_curves_are_those_of_the_log(run):
