@@ -14,16 +14,37 @@ import pytest
 from speechbrain_scl import files
 from speechbrain_scl.errors import UserError
 
-WRITER = """
-import itertools, os, sys
+# Kills a process that replaces a folder again and again, 100 times
+KILLS = """
+import itertools, os, random, signal, sys, time
 from speechbrain_scl.files import folder_written_aside
-for n in itertools.count():
-    with folder_written_aside(sys.argv[1]) as aside:
-        for name in "abc":
-            with open(os.path.join(aside, name), "w") as file:
-                file.write(str(n))
-    if n == 0:
-        print("ready", flush=True)
+
+def replace_again_and_again(path, version, told):
+    for version in itertools.count(version + 1):
+        with folder_written_aside(path) as aside:
+            for name in "abc":
+                with open(os.path.join(aside, name), "w") as file:
+                    file.write(str(version))
+        os.write(told, b".")
+
+path, version, draw = sys.argv[1], 0, random.Random(1986)
+for kill in range(100):
+    heard, told = os.pipe()
+    writer = os.fork()
+    if writer == 0:
+        replace_again_and_again(path, version, told)
+    os.close(told)
+    for _ in range(draw.randint(1, 3)):
+        version += len(os.read(heard, 1))
+    time.sleep(draw.uniform(0, 0.002))
+    os.kill(writer, signal.SIGKILL)
+    os.waitpid(writer, 0)
+    os.close(heard)
+    found = [open(os.path.join(path, name)).read() for name in "abc"]
+    assert sorted(os.listdir(path)) == ["a", "b", "c"], (kill, found)
+    assert len(set(found)) == 1 and int(found[0]) >= version, (kill, found)
+    version = int(found[0])
+print(kill + 1, "kills")
 """
 
 
@@ -104,20 +125,20 @@ def test_the_name_is_never_without_a_folder(tmp_path):
     assert len(there) > 50 and all(there)
 
 
-def test_a_kill_loses_nothing(tmp_path):
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_kill_loses_nothing(tmp_path, linked):
+    """Neither the folder nor what was finished, whenever it comes."""
     path = tmp_path / "model"
-    for n in range(5):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE
-        )
-        assert writer.stdout.readline() == b"ready\n"
-        time.sleep(0.003 * n)
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
-        writer.stdout.close()
-        found = content(path)
-        assert sorted(found) == ["a", "b", "c"]
-        assert len(set(found.values())) == 1
+    if linked:
+        (tmp_path / "disk").mkdir()
+        path.symlink_to(tmp_path / "disk" / "model")
+    done = subprocess.run(
+        [sys.executable, "-c", KILLS, str(path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "100 kills\n", done.stderr
+    assert path.is_symlink() == linked
 
 
 def test_permissions_are_those_of_other_files(tmp_path):
