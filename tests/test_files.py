@@ -1,12 +1,10 @@
 """Files and folders at every instant: the old, or the new."""
 
 import os
-import signal
 import stat
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest

@@ -1,57 +1,6 @@
-"""What goes wrong in SpeechBrain's VoxCeleb recipe (1.1.2), and where a test
-holds that it does not here. First what goes wrong without a word:
+"""Failures of ``test_known_failures`` that have no other place."""
 
-=====================================================  ========================
-there                                                  here
-=====================================================  ========================
-a new ``pretrain_path`` keeps scoring the old model    below
-NaN scores give EER 0                                  evaluation/test_metrics
-a list of one class gives minDCF NaN                   evaluation/test_metrics
-the label 0.9 becomes 0                                evaluation/test_trials
-a misspelt ``score_norm`` returns raw scores           recipes/test_verification
-a new trial list leaves the old manifests              test_voxceleb_prepare
-speakers of the test column alone get into training    test_voxceleb_prepare
-another ``/wav/`` in a path gives a wrong speaker      below
-quiet, short, stereo files are dropped uncounted       test_voxceleb_prepare
-8 kHz is read as 16 kHz                                below
-the split depends on the file system's order           below
-the batch size changes the scores                      evaluation/test_embeddings
-minDCF is printed times 100                            below
-validation uses random crops                           below
-verification stays on the CPU without ``--device``     below
-=====================================================  ========================
-
-What ends with a traceback there:
-
-=====================================================  ========================
-there                                                  here
-=====================================================  ========================
-a README names files that are missing                  recipes/test_documents
-a failed download leaves a folder that breaks later    corpora/test_download
-an override is split at every "=" of a URL             command_line/test_experiment
-``pretrain_path`` is another folder than is said       below
-a cohort smaller than asked for                        evaluation/test_scoring
-an utterance shorter than the crop                     command_line/test_experiment
-a blank line or a tab in the trial list                evaluation/test_trials
-comma-separated data folders                           below
-=====================================================  ========================
-
-What went wrong without a word in this package once:
-
-=====================================================  ========================
-the EER of the convex hull, lower than everybody's     evaluation/test_metrics
-swapped labels look like chance                        evaluation/test_metrics
-the calibration of another model is taken              evaluation/test_calibration
-error rates of a decision that were not counted        evaluation/test_calibration
-a decision that no score can change                    evaluation/test_calibration
-an interval of two speakers                            below
-a broken cache of embeddings                           evaluation/test_store
-cached embeddings of two dimensions                    evaluation/test_embeddings
-a model that is gone while it is replaced              test_files
-two trainings in one folder                            test_files
-=====================================================  ========================
-"""
-
+import json
 import os
 
 import numpy as np
@@ -68,7 +17,7 @@ from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.corpora.audio import find_audio
 from speechbrain_scl.corpora.manifest import Utterance, write_manifest
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation import report, verification
+from speechbrain_scl.evaluation import plots, report, verification
 from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import min_dcf
@@ -186,20 +135,43 @@ def test_validation_hears_the_same_in_every_epoch(tmp_path):
     assert not all(torch.equal(heard[0][0], later) for later, _ in heard)
 
 
-@pytest.mark.parametrize("asked, used", [(None, "cuda:0"), ("cpu", "cpu")])
-def test_a_gpu_is_used_where_there_is_one(tmp_path, monkeypatch, asked, used):
-    for name in "ab":
-        noise(tmp_path / "wav" / name / "1" / "1.wav")
-    (tmp_path / "trials.txt").write_text("1 a/1/1 a/1/1\n0 a/1/1 b/1/1\n")
-    params, options, *_ = read_experiment(
+def verification_of_noise(folder, *options):
+    """The verification of two trials, as read from the command line."""
+    for seed, name in enumerate("ab"):
+        noise(folder / "wav" / name / "1" / "1.wav", seed=seed)
+    (folder / "trials.txt").write_text("1 a/1/1 a/1/1\n0 a/1/1 b/1/1\n")
+    return read_experiment(
         [
             str(ROOT / "hparams" / "verification_small.yaml"),
-            f"--data_folder={tmp_path}",
-            f"--verification_file={tmp_path / 'trials.txt'}",
-            f"--output_folder={tmp_path}",
-            "--pretrain_path=model",
-            *([f"--device={asked}"] if asked else []),
+            f"--data_folder={folder}",
+            f"--verification_file={folder / 'trials.txt'}",
+            f"--output_folder={folder}",
+            *options,
         ]
+    )[:2]
+
+
+def test_the_figures_come_before_the_pictures(tmp_path, untrained, monkeypatch):
+    """A picture that fails loses nothing that took hours."""
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(plots, "det", fail)
+    with pytest.raises(MemoryError):
+        verification.verify(
+            *verification_of_noise(tmp_path, f"--pretrain_path={untrained}")
+        )
+    done = json.loads((tmp_path / "metrics.json").read_text())
+    assert done["trials"]["trials"]["eer"] == 0
+
+
+@pytest.mark.parametrize("asked, used", [(None, "cuda:0"), ("cpu", "cpu")])
+def test_a_gpu_is_used_where_there_is_one(tmp_path, monkeypatch, asked, used):
+    params, options = verification_of_noise(
+        tmp_path,
+        "--pretrain_path=model",
+        *([f"--device={asked}"] if asked else []),
     )
     asked_for = []
     monkeypatch.setattr(verification, "infer_device", lambda: "cuda:0")
@@ -242,3 +214,14 @@ def test_too_few_speakers_have_no_interval(tmp_path, n_speakers):
     assert (found["eer_ci"] is not None) == enough
     said = report.table({"list": found})
     assert (f"no interval: {n_speakers} test speakers" in said) != enough
+
+
+def test_swapped_labels_are_pointed_out(tmp_path):
+    """Not an EER of 50 %, as of chance."""
+    (tmp_path / "trials.txt").write_text("1 a/1 b/1\n0 a/1 a/2\n")
+    trials = read_trials(str(tmp_path / "trials.txt"))
+    found = report.measure(
+        trials, np.array([0.1, 0.9]), lambda name: name.split("/")[0]
+    )
+    assert found["eer"] == 1
+    assert "targets score lower than impostors" in report.table({"list": found})
