@@ -11,9 +11,13 @@ A series is the files in its folder here, and additions to files of
 SpeechBrain. It writes what it builds on too, where the checkout does not have
 it yet. Nothing is replaced: before anything is written, a file that differs
 from what it should become is an error, and what is there already stays.
+
+The settings of the method are those of this package's recipes: in a yaml file
+here, "!recipe name" and "!recipe object.name" stand for the value there.
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -66,6 +70,55 @@ def additions(series):
     return []
 
 
+def content_of(source, name):
+    """A file's text, with the settings of this package's recipe.
+
+    Arguments
+    ---------
+    source : Path
+        The file here.
+    name : Path
+        What it becomes in the checkout.
+
+    Returns
+    -------
+    str
+        Its text.
+    """
+    text = source.read_text("utf-8")
+    if source.suffix != ".yaml":
+        return text
+    recipe = HERE.parent / name.parent / "ecapa_scl.yaml"
+    return re.sub(r"!recipe (\S+)", lambda m: setting(recipe, m[1]), text)
+
+
+def setting(recipe, name):
+    """A plain value of a yaml file.
+
+    Arguments
+    ---------
+    recipe : Path
+        The file.
+    name : str
+        A key of it, or object.argument.
+
+    Returns
+    -------
+    str
+        As it is written there.
+    """
+    text = recipe.read_text("utf-8")
+    *objects, key = name.split(".")
+    for thing in objects:
+        block = re.search(rf"(?m)^{thing}:.*\n((?:[ #].*\n)*)", text)
+        text = block[1] if block else ""
+    indent = "    " * len(objects)
+    value = re.search(rf"(?m)^{indent}{key}: ([^!#\n]+?) *(#.*)?$", text)
+    if not value:
+        raise CannotExport(f"{recipe} has no plain value of {name}")
+    return value[1]
+
+
 def speaker_batch_sampler():
     """The class without the imports that SpeechBrain's module has.
 
@@ -102,12 +155,12 @@ def planned(checkout, series):
     if not (checkout / "speechbrain" / "nnet" / "losses.py").is_file():
         raise CannotExport(f"{checkout} is no checkout of SpeechBrain")
     files = {}
-    for name in SERIES[: SERIES.index(series) + 1]:
-        folder = HERE / name
+    names = SERIES[: SERIES.index(series) + 1]
+    for folder in (HERE / name for name in names):
         for source in sorted(folder.glob("*/**/*")):
             if source.is_file():
-                target = checkout / source.relative_to(folder)
-                files[target] = source.read_text("utf-8")
+                name = source.relative_to(folder)
+                files[checkout / name] = content_of(source, name)
     if series == "cnceleb":
         files.update({checkout / at: Path(to) for at, to in LINKS.items()})
     differ = [
@@ -121,7 +174,7 @@ def planned(checkout, series):
             "written; move them away, or take a fresh branch"
         )
     changed = {}
-    for name in SERIES[: SERIES.index(series) + 1]:
+    for name in names:
         for file, before, text in additions(name):
             target = checkout / file
             if not target.is_file():

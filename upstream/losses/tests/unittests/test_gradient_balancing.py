@@ -24,7 +24,7 @@ def test_weights_are_those_of_the_shortest_vector(device):
         gradients = torch.randn(2, 3, device=device)
         between = steps * gradients[0] + (1 - steps) * gradients[1]
         expected = steps[between.norm(dim=1).argmin()].item()
-        weights = weights_of(gradients, normalize=False)
+        weights = weights_of(gradients, normalize="none")
         assert weights[0].item() == pytest.approx(expected, abs=2e-4)
         assert weights.sum().item() == pytest.approx(1.0)
 
@@ -40,7 +40,7 @@ def test_normalized_gradients_count_as_preferred(device, size):
         assert ratio == pytest.approx(preference[0] / preference[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("normalize", ["none", "l2"])
 def test_no_loss_rises(device, normalize):
     torch.manual_seed(0)
     for _ in range(50):
@@ -57,12 +57,15 @@ def test_gradients_without_a_say(device):
     assert weights_of([one, zero]).tolist() == [1.0, 0.0]
     assert weights_of([zero, one]).tolist() == [0.0, 1.0]
     assert weights_of([zero, zero]).tolist() == [0.5, 0.5]
-    assert weights_of([one, one], normalize=False).tolist() == [0.5, 0.5]
+    assert weights_of([one, one], normalize="none").tolist() == [0.5, 0.5]
     assert weights_of([one, one * float("nan")]).tolist() == [0.5, 0.5]
 
 
-def test_preferences_that_are_none_are_refused():
+@pytest.mark.parametrize(
+    "options", [{"preference": [1.0, 0.0]}, {"normalize": True}]
+)
+def test_options_outside_their_range_are_refused(options):
     from speechbrain.nnet.loss.gradient_balancing import MinNormBalancer
 
-    with pytest.raises(ValueError, match="preference"):
-        MinNormBalancer(preference=[1.0, 0.0])
+    with pytest.raises(ValueError, match=next(iter(options))):
+        MinNormBalancer(**options)

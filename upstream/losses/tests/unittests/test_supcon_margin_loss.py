@@ -10,7 +10,9 @@ import pytest
 import torch
 
 
-def loss_by_loops(embeddings, labels, margin, temperature, attention):
+def loss_by_loops(
+    embeddings, labels, margin, temperature, attention, attention_on
+):
     """The loss as its equation says, pair by pair."""
     z = embeddings / embeddings.norm(dim=1, keepdim=True)
     losses = []
@@ -19,11 +21,14 @@ def loss_by_loops(embeddings, labels, margin, temperature, attention):
         positives = [j for j in others if labels[j] == labels[i]]
         if not positives:
             continue
+        of_pair = torch.minimum(attention[i], attention)
+        on_logits = attention_on == "logits"
+        length = of_pair if on_logits else torch.ones_like(of_pair)
         denominator = 0.0
         for j in others:
-            pair = (z[i] @ z[j] / temperature).exp()
-            if j not in positives:
-                pair = pair * min(attention[i], attention[j])
+            pair = (length[j] * (z[i] @ z[j]) / temperature).exp()
+            if j not in positives and not on_logits:
+                pair = of_pair[j] * pair
             denominator = denominator + pair
         terms = []
         for p in positives:
@@ -31,13 +36,17 @@ def loss_by_loops(embeddings, labels, margin, temperature, attention):
             margined = torch.cos(theta + margin)
             if theta + margin > math.pi:
                 margined = torch.cos(theta) + math.cos(margin) - 1
-            terms.append(margined / temperature - denominator.log())
+            margined = length[p] * margined / temperature
+            terms.append(margined - denominator.log())
         losses.append(-sum(terms) / len(positives))
     return sum(losses) / len(losses)
 
 
+@pytest.mark.parametrize("attention_on", ["negatives", "logits"])
 @pytest.mark.parametrize("margin", [0.0, 0.2, 2.0])
-def test_loss_and_gradient_are_those_of_the_equation(device, margin):
+def test_loss_and_gradient_are_those_of_the_equation(
+    device, margin, attention_on
+):
     from speechbrain.nnet.loss.supcon_margin_loss import SupConMarginLoss
 
     torch.manual_seed(0)
@@ -47,8 +56,10 @@ def test_loss_and_gradient_are_those_of_the_equation(device, margin):
         torch.randn(7, 3, device=device, requires_grad=True) for _ in range(2)
     ]
     inputs[1].data.copy_(inputs[0].data)
-    expected = loss_by_loops(inputs[0], labels, margin, 0.3, attention)
-    loss = SupConMarginLoss(margin=margin, temperature=0.3)
+    expected = loss_by_loops(
+        inputs[0], labels, margin, 0.3, attention, attention_on
+    )
+    loss = SupConMarginLoss(margin, 0.3, attention_on)
     # As a recipe has them: [batch, 1, dim] and [batch, 1]
     found = loss(inputs[1][:, None], labels[:, None], attention)
     expected.backward()
@@ -119,7 +130,13 @@ def test_attention_is_small_where_another_class_is_nearer(device):
 
 
 @pytest.mark.parametrize(
-    "options", [{"margin": -0.1}, {"margin": 10}, {"temperature": 0}]
+    "options",
+    [
+        {"margin": -0.1},
+        {"margin": 10},
+        {"temperature": 0},
+        {"attention_on": "positives"},
+    ],
 )
 def test_options_outside_their_range_are_refused(options):
     from speechbrain.nnet.loss.supcon_margin_loss import SupConMarginLoss

@@ -24,7 +24,7 @@ class MinNormBalancer(torch.nn.Module):
     Minus that sum lowers both losses, at the price of two short backward
     passes and none through the encoder. The shorter gradient gets the larger
     weight; a loss with the far longer one would be all but switched off, so
-    that the gradients can be compared at length one (``normalize``).
+    that the gradients can be compared at length one (``normalize="l2"``).
 
     Under DDP the dot products are summed over the processes, so that every
     process finds the same weights. Where one gradient is zero, as in a batch
@@ -32,9 +32,10 @@ class MinNormBalancer(torch.nn.Module):
 
     Arguments
     ---------
-    normalize : bool
-        Whether the shortest vector is that between g_k / |g_k|. It then is the
-        one halfway, so that both weighted gradients have the same length.
+    normalize : str
+        "l2" finds the shortest vector between g_k / |g_k|. It then is the one
+        halfway, so that both weighted gradients have the same length. "none"
+        is as written.
     preference : list of float
         Factors of the lengths of the weighted gradients, above 0. They act as
         far as no loss would rise.
@@ -43,16 +44,18 @@ class MinNormBalancer(torch.nn.Module):
     -------
     >>> embeddings = torch.tensor([3.0, 4.0], requires_grad=True)
     >>> losses = [2 * embeddings[0], embeddings[1]]
-    >>> MinNormBalancer(normalize=False)(losses, embeddings)
+    >>> MinNormBalancer(normalize="none")(losses, embeddings)
     tensor([0.2000, 0.8000])
-    >>> MinNormBalancer(normalize=True)(losses, embeddings)
+    >>> MinNormBalancer(normalize="l2")(losses, embeddings)
     tensor([0.3333, 0.6667])
     """
 
-    def __init__(self, normalize=True, preference=(1.0, 1.0)):
+    def __init__(self, normalize="l2", preference=(1.0, 1.0)):
         super().__init__()
         if len(preference) != 2 or not all(p > 0 for p in preference):
             raise ValueError(f"preference={preference}: two numbers above 0")
+        if normalize not in ("none", "l2"):
+            raise ValueError(f"normalize={normalize!r}: none or l2")
         self.normalize = normalize
         self.preference = preference
 
@@ -90,7 +93,9 @@ class MinNormBalancer(torch.nn.Module):
             return (norm > 0).float()
         cosine = gram[0, 1] / norm.prod()
 
-        length = torch.ones_like(norm) if self.normalize else norm / norm.max()
+        length = norm / norm.max()
+        if self.normalize == "l2":
+            length = torch.ones_like(norm)
         dot = cosine * length.prod()
         distance = length.square().sum() - 2.0 * dot
         weights = torch.where(

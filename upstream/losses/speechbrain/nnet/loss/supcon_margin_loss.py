@@ -29,10 +29,12 @@ class SupConMarginLoss(torch.nn.Module):
               exp(cos(theta_ip + margin) / temperature) / D_i
 
         D_i = sum_{q in P(i)} exp(cos(theta_iq) / temperature)
-            + sum_{n in N(i)} min(a_i, a_n) exp(cos(theta_in) / temperature)
+            + sum_{n in N(i)} A_in exp(cos(theta_in) / temperature)
 
-    and the result is its mean over the anchors that have a positive. a_i is
-    the sample's attention (see ``ClassAwareAttention``), 1 without.
+    and the result is its mean over the anchors that have a positive. A pair's
+    attention A_ij is the lesser of its samples' (see ``ClassAwareAttention``),
+    1 without. It weighs the negatives, as written, or multiplies the
+    ``logits``: both cosines are A_ij times as long then, and A_in no factor.
 
     With margin 0 and no attention this is L_out of Khosla et al., "Supervised
     Contrastive Learning", NeurIPS 2020 (https://arxiv.org/abs/2004.11362). The
@@ -49,6 +51,8 @@ class SupConMarginLoss(torch.nn.Module):
         In radians, at least 0 and below pi.
     temperature : float
         Above 0.
+    attention_on : str
+        "negatives" or "logits".
     gather : bool
         Whether the samples of all processes are compared with the local
         anchors. Under DDP each process needs as many samples as the others;
@@ -64,14 +68,25 @@ class SupConMarginLoss(torch.nn.Module):
     tensor(True)
     """
 
-    def __init__(self, margin=0.2, temperature=0.2, gather=False):
+    def __init__(
+        self,
+        margin=0.2,
+        temperature=0.2,
+        attention_on="negatives",
+        gather=False,
+    ):
         super().__init__()
         if not 0 <= margin < math.pi:
             raise ValueError(f"margin={margin}: radians from 0 to below pi")
         if not temperature > 0:
             raise ValueError(f"temperature={temperature}: it must be above 0")
+        if attention_on not in ("negatives", "logits"):
+            raise ValueError(
+                f"attention_on={attention_on!r}: negatives or logits"
+            )
         self.margin = margin
         self.temperature = temperature
+        self.attention_on = attention_on
         self.gather = gather
 
     def forward(self, embeddings, labels, attention=None):
@@ -115,12 +130,15 @@ class SupConMarginLoss(torch.nn.Module):
 
             cosine = (anchors @ samples.T).clamp(-1.0, 1.0)
             logits = cosine / self.temperature
-            # A_in exp(logit) = exp(logit + log A_in), of negatives alone
-            fade = torch.minimum(own[2][:, None], all_attention)
-            fade = fade.clamp(min=torch.finfo(fade.dtype).tiny).log()
-            log_d = logits + fade.masked_fill(same, 0.0)
-            log_d = log_d.masked_fill(itself, -math.inf).logsumexp(1)
             margined = self._add_margin(cosine) / self.temperature
+            pair = torch.minimum(own[2][:, None], all_attention)
+            if self.attention_on == "logits":
+                logits, margined = pair * logits, pair * margined
+            else:
+                # A_in exp(logit) = exp(logit + log A_in)
+                pair = pair.clamp(min=torch.finfo(pair.dtype).tiny).log()
+                logits = logits + pair.masked_fill(same, 0.0)
+            log_d = logits.masked_fill(itself, -math.inf).logsumexp(1)
             losses = (log_d[:, None] - margined).masked_fill(~positive, 0.0)
             n_positives = positive.sum(1)
             has_positive = n_positives > 0

@@ -68,8 +68,11 @@ class ContrastiveSpeakerBrain(sb.core.Brain):
         contrastive = self.hparams.contrastive_loss(
             embeddings, spkid, attention
         )
+        # Scaled as before a backward pass, or half precision would lose small
+        # gradients; a common factor does not change the weights.
         weights = self.hparams.balancer(
-            [classification, contrastive], embeddings
+            [self.scaler.scale(x) for x in (classification, contrastive)],
+            embeddings,
         )
         self.objectives.append(
             torch.stack(

@@ -1,0 +1,87 @@
+"""A SpeechBrain to export onto, and how the tests run what is there."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from commands import ROOT
+
+import speechbrain
+
+sys.path.insert(0, str(ROOT / "upstream"))
+import export  # noqa: E402
+
+VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
+CNCELEB = export.CNCELEB
+COLUMNS = (
+    "Task,Dataset,Script_file,Hparam_file,Data_prep_file,Readme_file,"
+    "Result_url,HF_repo,test_debug_flags,test_debug_checks,performance\n"
+)
+CONFTEST = '''"""As SpeechBrain's."""
+
+import pytest
+
+
+@pytest.fixture
+def device():
+    """Where its tests run."""
+    return "cpu"
+'''
+
+
+def load(path):
+    """A module of a file."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def checkout(folder):
+    """The installed SpeechBrain, in the shape of a checkout."""
+    shutil.copytree(
+        Path(speechbrain.__file__).parent,
+        folder / "speechbrain",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    recipe = folder / VOXCELEB
+    (recipe / "hparams").mkdir(parents=True)
+    (folder / "tests" / "recipes").mkdir(parents=True)
+    (folder / "tests" / "recipes" / "VoxCeleb.csv").write_text(COLUMNS)
+    (folder / "conftest.py").write_text(CONFTEST)
+    (recipe / "README.md").write_text(
+        "# Theirs\n\n## Speaker verification with PLDA\nTheirs\n"
+    )
+    (recipe / "voxceleb_prepare.py").write_text('"""Theirs."""\n')
+    return folder
+
+
+def run(tree, *arguments, python=sys.executable):
+    """What a command of the tree says."""
+    done = subprocess.run(
+        [python, *map(str, arguments)],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-5000:]
+    return said
+
+
+def written(tree):
+    """The Python files of the series, without links."""
+    return [
+        tree / "speechbrain" / "dataio" / "sampler.py",
+        *(
+            path
+            for folder in ("losses", "voxceleb", "cnceleb")
+            for source in (ROOT / "upstream" / folder).glob("*/**/*.py")
+            for path in [tree / source.relative_to(ROOT / "upstream" / folder)]
+        ),
+    ]
