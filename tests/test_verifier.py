@@ -1,5 +1,6 @@
 """The class against SpeechBrain's own scores, and what it decides."""
 
+import io
 import os
 import shutil
 
@@ -122,6 +123,18 @@ def test_little_speech_is_said(verifier, spoken):
     assert "only 0." in short.warnings[0]
     with pytest.raises(UserError, match="0.050 s; no voice"):
         verifier.listen((samples[: rate // 20], rate))
+
+
+def test_a_recording_that_is_cut_off_is_said(verifier, spoken, tmp_path):
+    """As an upload that broke off; libsndfile reads what is there."""
+    with open(spoken[0], "rb") as file:
+        content = file.read()
+    path = tmp_path / "a.wav"
+    path.write_bytes(content[:-4000])
+    for recording in (path, io.BytesIO(content[:-4000])):
+        (said,) = verifier.listen(recording).warnings
+        assert "cut off: 4000 bytes that its header promises" in said
+    assert verifier.listen(spoken[0]).warnings == ()
 
 
 def test_voices(deciding, spoken, noise, tmp_path, untrained):

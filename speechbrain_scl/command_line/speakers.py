@@ -104,7 +104,7 @@ class Listener:
             raise UserError(
                 f"{gone[0]}: there is no such recording"
                 + (f", nor {len(gone) - 1} others" if len(gone) > 1 else "")
-                + ("; --skip-bad goes on without" if len(places) > 2 else "")
+                + ("; --skip-bad goes on without" if len(places) > 1 else "")
             )
         # tqdm shows nothing where no terminal is.
         progress = tqdm(
@@ -114,7 +114,11 @@ class Listener:
             disable=self.quiet or None,
             leave=False,
         )
-        heard = {name: self.hear(path) for name, path in progress}
+        try:
+            heard = {name: self.hear(path) for name, path in progress}
+        except UserError as error:
+            more = "; --skip-bad goes on without it" * (len(places) > 1)
+            raise UserError(f"{error}{more}") from error
         heard = {name: found for name, found in heard.items() if found}
         if self.bad:
             print(

@@ -18,6 +18,7 @@ def remove(args):
             raise UserError(
                 f"{args.voices}: no voice {name} among {', '.join(known)}"
             )
-        known.pop(name)
+    for name in args.names:
+        known.pop(name, None)
     save_voices(args.voices, model, known)
     print(f"{args.voices}: {len(known)} speaker(s) left")

@@ -166,8 +166,9 @@ def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
         size = os.path.getsize(path)
         if size == 0:
             return Excluded(path, "empty", "zero bytes")
-        missing = _announced(path) - size
-        if missing > 1:  # some writers leave out the padding byte
+        with open(path, "rb") as file:
+            missing = bytes_missing(file.read(8), size)
+        if missing:
             return Excluded(path, "truncated", f"{missing} bytes are missing")
         with soundfile.SoundFile(path) as file:
             return _judge(file, path, sample_rate, min_duration, check)
@@ -190,15 +191,33 @@ def _to_convert(path, reason, value, sample_rate):
     )
 
 
-def _announced(path):
-    """Bytes that a RIFF header promises; libsndfile reads what is there."""
-    with open(path, "rb") as file:
-        head = file.read(8)
-    size = int.from_bytes(head[4:], "little")
+def bytes_missing(head, size):
+    """What a RIFF header promises beyond the file; libsndfile reads what is
+    there.
+
+    Arguments
+    ---------
+    head : bytes
+        The first eight of the file.
+    size : int
+        Of the whole file, bytes.
+
+    Returns
+    -------
+    int
+
+    Example
+    -------
+    >>> bytes_missing(b"RIFF" + bytes([100, 0, 0, 0]), 58)
+    50
+    """
+    promised = int.from_bytes(head[4:], "little")
     # Encoders that write to a pipe put the largest number.
-    if head[:4] != b"RIFF" or size >= 0x7FFFF000:
+    if head[:4] != b"RIFF" or promised >= 0x7FFFF000:
         return 0
-    return size + 8
+    missing = promised + 8 - size
+    # Some writers leave out the padding byte.
+    return missing if missing > 1 else 0
 
 
 def _judge(file, path, sample_rate, min_duration, check):

@@ -212,10 +212,10 @@ def _place_all(names, corpus):
 
 def _read_trials(path, names):
     """(label, name, name) of a list that has the names of the source."""
-    known = {}
-    for name, spoken in names.items():
-        known[os.path.splitext(spoken.name)[0]] = name
-    known.update((spoken.name, name) for name, spoken in names.items())
+    known = {spoken.name: name for name, spoken in names.items()}
+    for name, spoken in names.items():  # a path without its ending, too
+        ending = os.path.splitext(spoken.path)[1]
+        known.setdefault(spoken.name.removesuffix(ending), name)
     trials = []
     for number, line in read_lines(path):
         fields = line.split("\t") if "\t" in line else line.split()
@@ -223,9 +223,9 @@ def _read_trials(path, names):
         labels = [field for field in fields if field not in known]
         if len(found) != 2 or len(labels) != 1:
             raise UserError(
-                f"{path}, line {number}: a label and two utterances are "
-                f"wanted, but {', '.join(labels) or 'none of these'} is no "
-                f"utterance of the recordings: {line!r}"
+                f"{path}, line {number}: a label and two utterances of the "
+                f"recordings are wanted; {', '.join(labels) or 'no field'} "
+                "is not one of theirs"
             )
         trials.append((*labels, *found))
     return trials

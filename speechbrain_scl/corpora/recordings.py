@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
+from speechbrain_scl.corpora.audio import bytes_missing
 from speechbrain_scl.errors import UserError
 
 FFMPEG = "pip install imageio-ffmpeg"
@@ -32,12 +33,15 @@ class Recording:
         In Hz.
     change : str
         What was done to fit the model, or "".
+    missing : int
+        Bytes that the file's header promises and it lacks.
     """
 
     name: str
     waveform: np.ndarray
     sample_rate: int
     change: str = ""
+    missing: int = 0
 
     @property
     def duration(self):
@@ -76,7 +80,7 @@ def read_recording(source, sample_rate=16000):
     >>> recording.waveform.shape, recording.change
     ((16000,), '8000 Hz to 16000 Hz, 2 channels to 1')
     """
-    name, samples, rate = _samples_of(source)
+    name, samples, rate, missing = _samples_of(source)
     if not np.isfinite(samples).all():
         raise UserError(f"{name}: some of its samples are NaN or infinite")
     if samples.size == 0:
@@ -87,7 +91,8 @@ def read_recording(source, sample_rate=16000):
     if samples.shape[1] > 1:
         changes.append(f"{samples.shape[1]} channels to 1")
     waveform = resample(samples.mean(1), rate, sample_rate)
-    return Recording(name, waveform, sample_rate, ", ".join(changes))
+    change = ", ".join(changes)
+    return Recording(name, waveform, sample_rate, change, missing)
 
 
 def resample(waveform, rate, wanted):
@@ -118,9 +123,9 @@ def resample(waveform, rate, wanted):
 
 
 def _samples_of(source):
-    """Name, samples [time, channels] as float32, and rate."""
-    if isinstance(source, tuple):
-        return _given(*source) if len(source) == 2 else _refuse(source)
+    """Name, samples [time, channels] as float32, rate, bytes missing."""
+    if isinstance(source, tuple) and len(source) == 2:
+        return *_given(*source), 0
     if hasattr(source, "read"):
         name = str(getattr(source, "name", "the recording"))
         content = source.read()
@@ -128,9 +133,13 @@ def _samples_of(source):
             raise UserError(f"{name}: open it for binary reading ('rb')")
         if not content:
             raise UserError(f"{name}: it is empty")
-        return name, *_decoded(name, content)
+        missing = bytes_missing(content[:8], len(content))
+        return name, *_decoded(name, content), missing
     if not isinstance(source, str | os.PathLike):
-        return _refuse(source)
+        raise UserError(
+            "a recording is a path, a file object or (samples, rate), not "
+            f"{type(source).__name__}"
+        )
     path = os.fspath(source)
     if not os.path.isfile(path):
         raise UserError(
@@ -138,16 +147,15 @@ def _samples_of(source):
             if os.path.isdir(path)
             else f"{path}: there is no such recording"
         )
-    if os.path.getsize(path) == 0:
+    size = os.path.getsize(path)
+    if size == 0:
         raise UserError(f"{path}: it is empty")
-    return path, *_decoded(path, None)
-
-
-def _refuse(source):
-    raise UserError(
-        f"a recording is a path, a file object or (samples, rate), not "
-        f"{type(source).__name__}"
-    )
+    try:
+        with open(path, "rb") as file:
+            missing = bytes_missing(file.read(8), size)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    return path, *_decoded(path, None), missing
 
 
 def _given(samples, rate):

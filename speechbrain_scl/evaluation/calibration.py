@@ -208,8 +208,8 @@ class Calibration:
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{path}: no calibration ({error}); it is the calibration.json "
-                "of a verification run with --calibration"
+                f"{path}: not the calibration.json that a verification with "
+                "--calibration leaves beside its metrics.json"
             ) from error
         if model is not None and found.model != model:
             raise UserError(

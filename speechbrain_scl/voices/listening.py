@@ -70,10 +70,15 @@ def listen(encoder, source):
         )
     speech = speech_seconds(read.waveform, read.sample_rate)
     warnings = ()
+    if read.missing:
+        warnings += (
+            f"{read.name}: cut off: {read.missing} bytes that its header "
+            "promises are not there",
+        )
     if speech == 0:
-        warnings = (f"{read.name}: no speech in its {read.duration:.1f} s",)
+        warnings += (f"{read.name}: no speech in its {read.duration:.1f} s",)
     elif speech < _LITTLE_SPEECH:
-        warnings = (
+        warnings += (
             f"{read.name}: only {speech:.1f} s of speech; scores of less "
             f"than {_LITTLE_SPEECH:.0f} s say little",
         )

@@ -107,6 +107,9 @@ def test_embed_and_its_lists(untrained, spoken, capsys, tmp_path, refused):
     )
     assert f"skipped: {broken}" in said.err
     assert list(load_embeddings(output)) == ["u0", "u1", "u2"]
+    scp.write_text("".join(lines[:-1]))
+    assert f"{broken}: " in refused(*listed)
+    assert refused(*listed).endswith("; --skip-bad goes on without it")
     scp.write_text("u0 gone\n")
     assert "none of the recordings" in refused(*listed, "--skip-bad")
     assert "end it in .npz" in refused(
@@ -165,7 +168,10 @@ def test_voices(untrained, spoken, capsys, tmp_path, refused):
     main(["remove", voices, "bob"])
     main([*arguments, "--threshold=0.99999"])
     assert f"{spoken[2]}: unknown" in capsys.readouterr().out
-    assert "no voice bob" in refused("remove", voices, "bob")
+    said = refused("remove", voices, "a:nn", "bob")
+    assert "no voice bob among a:nn" in said
+    main(["voices", voices])
+    assert "a:nn" in capsys.readouterr().out
 
 
 def test_mistakes_are_one_line(untrained, spoken, tmp_path, refused, capsys):
@@ -174,7 +180,8 @@ def test_mistakes_are_one_line(untrained, spoken, tmp_path, refused, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
     metrics = tmp_path / "metrics.json"
     metrics.write_text('{"trials": {}}')
-    assert "no calibration" in refused(*verify, "--calibration", metrics)
+    said = refused(*verify, "--calibration", metrics)
+    assert f"{metrics}: not the calibration.json" in said
     assert "no such calibration" in refused(*verify, "--calibration", "gone")
     assert "between 0 and 1" in refused(*verify, "--p-target=2")
     assert "give a calibration" in refused(*verify, "--p-target=0.1")

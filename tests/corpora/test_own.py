@@ -103,14 +103,14 @@ def test_kaldi_segments_and_the_users_own_trials(recordings, tmp_path):
         tmp_path / "kaldi",
         wav_scp=[f"call-{s}\t{recordings / s / '0.wav'}" for s in speakers],
         segments=[
-            f"{s}-{i} call-{s}\t{start} {end}"
+            f"{s}.{i} call-{s}\t{start} {end}"
             for s in speakers
             for i, (start, end) in enumerate([(0, 0.5), (0.4, 1.0), (1, -1)])
         ],
-        utt2spk=[f"{s}-{i}\t{s}" for s in speakers for i in range(3)],
+        utt2spk=[f"{s}.{i}\t{s}" for s in speakers for i in range(3)],
     )
     trials = tmp_path / "trials.txt"
-    trials.write_text("ann-0 ann-1 target\nann-0\tdora-2\tnontarget\n")
+    trials.write_text("ann.0 ann.1 target\nann.0\tdora.2\tnontarget\n")
     corpus = tmp_path / "own"
     counts = make_own_corpus(source, str(corpus), trials=str(trials))
     assert counts["converted"] == counts["utterances"] == 9
@@ -118,12 +118,12 @@ def test_kaldi_segments_and_the_users_own_trials(recordings, tmp_path):
     listed = read_trials(str(corpus / "trials.txt"))
     assert listed.labels.tolist() == [True, False]
     names = [*listed.enrol_ids, *listed.test_ids]
-    assert names[1] == "ann/call-ann/ann-1"
+    assert names[1] == "ann/call-ann/ann.1"
     files = locate(names, [str(corpus)], "trials.txt")
-    signal, rate = soundfile.read(files["ann/call-ann/ann-1"])
+    signal, rate = soundfile.read(files["ann/call-ann/ann.1"])
     whole, _ = soundfile.read(recordings / "ann" / "0.wav")
     np.testing.assert_array_equal(signal, whole[6400:16000])
-    assert soundfile.info(files["dora/call-dora/dora-2"]).frames == 3200
+    assert soundfile.info(files["dora/call-dora/dora.2"]).frames == 3200
 
 
 def test_trials_of_paths_and_of_unusable_files(recordings, tmp_path):
@@ -140,7 +140,7 @@ def test_trials_of_paths_and_of_unusable_files(recordings, tmp_path):
         "1 ann/0/0 ann/0/1\n0 José,_jr./0/0 ann/0/2\n"
     )
     for line, said in {
-        "1 ann/0.wav guy/0.wav": "line 1: .* guy/0.wav is no utterance",
+        "1 ann/0.wav guy/0.wav": "line 1: .* 1, guy/0.wav is not one",
         "ann/0.wav ann/1.wav": "line 1: a label and two utterances",
     }.items():
         trials.write_text(line)

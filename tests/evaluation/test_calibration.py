@@ -86,9 +86,10 @@ def test_it_is_kept_as_json(tmp_path):
     path = tmp_path / "calibration.json"
     found.save(path)
     assert Calibration.load(path) == found
-    path.write_text('{"scale": 1}')
-    with pytest.raises(UserError, match="no calibration"):
-        Calibration.load(path)
+    for text in ('{"scale": 1}', '{"trials": {}}', "[1]", "<html>"):
+        path.write_text(text)
+        with pytest.raises(UserError, match="calibration.json: not the cal"):
+            Calibration.load(path)
     with pytest.raises(UserError, match="there is no such"):
         Calibration.load(tmp_path / "gone.json")
 
