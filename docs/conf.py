@@ -1,12 +1,14 @@
 """The pages and the API reference: sphinx-build docs build/docs."""
 
+import shutil
 from pathlib import Path
 
 from sphinx.ext.apidoc import main as write_api_pages
 
 HERE = Path(__file__).resolve().parent
 
-# A page for each module
+# A page for each module, and none for those that are gone
+shutil.rmtree(HERE / "api", ignore_errors=True)
 write_api_pages(
     ["--force", "--separate", "--module-first", "--no-toc", "-q"]
     + ["-o", str(HERE / "api"), str(HERE.parent / "speechbrain_scl")]
@@ -23,6 +25,6 @@ autodoc_member_order = "bysource"
 html_theme = "furo"
 html_title = "speechbrain_scl"
 html_show_copyright = False
-# Links of the pages to files of the repository
-# Words such as path and Utterance name several things; the text says which.
+# Pages link to files of the repository. Words such as path and Utterance name
+# several things; the text says which.
 suppress_warnings = ["myst.xref_missing", "ref.python"]

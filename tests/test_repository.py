@@ -45,6 +45,13 @@ def test_the_readmes_paths_exist():
             assert (ROOT / path).exists(), path
 
 
+def test_the_layout_names_every_room():
+    layout = README.split("## Layout")[1].split("\n## ")[0]
+    for path in (ROOT / "speechbrain_scl").iterdir():
+        if not path.name.startswith("__"):
+            assert re.search(rf"[`/]{re.escape(path.name)}[`/]", layout), path
+
+
 @pytest.mark.parametrize(
     "hparams, script",
     [
