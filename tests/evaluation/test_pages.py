@@ -118,6 +118,7 @@ def test_the_report_says_what_when_and_how(written):
         assert said in text
     assert RUN["command"] in re.sub("</?span>", "", text)
     assert "contrastive loss" not in text
+    assert "95 % intervals" not in text  # there are none
     # The result stands before all else, the circumstances at the end.
     places = [
         text.index(part)
