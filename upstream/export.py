@@ -56,7 +56,6 @@ def additions(series):
         sampler = "speechbrain/dataio/sampler.py"
         return [
             (sampler, '"""\n\nfrom collections', f"  * {AUTHOR}\n"),
-            (sampler, "from collections import Counter\n", "import os\n"),
             (sampler, None, f"\n\n{speaker_batch_sampler()}"),
         ]
     if series == "voxceleb":

@@ -6,51 +6,24 @@ import re
 
 import pytest
 import torch
-from upstream_tree import CNCELEB, export, load, run
+from upstream_tree import CNCELEB, TINY, load, run, train
 
 from speechbrain.dataio import audio_io
 from speechbrain.utils.metric_stats import EER, minDCF
-
-TINY = [
-    "--embedding_model={channels: [8, 8, 8, 8, 24], attention_channels: 8}",
-]
 
 
 @pytest.fixture(scope="module")
 def trained_upstream(tree, cnceleb, tmp_path_factory):
     """CN-Celeb's recipe: prepared and trained through the links."""
-    output = tmp_path_factory.mktemp("upstream")
-    annotation = output / "noise.csv"
-    sound = next(cnceleb.rglob("*-enroll.flac"))
-    annotation.write_text(
-        f"ID,duration,wav,wav_format,wav_opts\nx,1.0,{sound},flac,\n"
-    )
-    hparams = tree / CNCELEB / "hparams" / "train_ecapa_tdnn_scl.yaml"
-    # Its downloads are not for a test.
-    text = re.sub(
-        r"(?m)^(prepare_\w+_data): .*\n(    .*\n)+",
-        r"\1: !name:builtins.dict\n",
-        hparams.read_text(),
-    )
-    small = output / "small.yaml"
-    small.write_text(text)
-    run(
-        tree,
-        tree / CNCELEB / export.SCRIPT,
-        small,
-        *TINY,
-        f"--data_folder={cnceleb}",
-        f"--output_folder={output / 'run'}",
-        f"--noise_annotation={annotation}",
-        f"--rir_annotation={annotation}",
-        "--number_of_epochs=1",
-        "--sentence_len=0.5",
-        "--speakers_per_batch=3",
-        "--num_workers=0",
+    return train(
+        tree / CNCELEB,
+        cnceleb,
+        tmp_path_factory.mktemp("upstream"),
+        next(cnceleb.rglob("*-enroll.flac")),
+        "--precision=bf16",
         "--out_n_neurons=6",
         "--prepare_options={split_ratio: [60, 40]}",
     )
-    return output / "run"
 
 
 def test_cnceleb_is_prepared_and_trained_on(trained_upstream, cnceleb):
@@ -88,7 +61,7 @@ def test_cnceleb_is_verified_by_both_conventions(
         tree,
         tree / CNCELEB / "speaker_verification_cosine.py",
         tree / CNCELEB / "hparams" / "verification_ecapa_scl.yaml",
-        *TINY,
+        TINY,
         f"--data_folder={cnceleb}",
         f"--output_folder={tmp_path}",
         f"--pretrain_path={trained_upstream / 'save'}",

@@ -1,7 +1,5 @@
 """The class that is added to SpeechBrain's dataio/sampler.py."""
 
-import os
-
 import numpy as np
 from torch.utils.data import Sampler
 
@@ -33,10 +31,8 @@ class SpeakerBatchSampler(Sampler):
         P, 2 or more.
     utterances_per_speaker : int
         K, 1 or more. With K = 1 the positives come from the augmented views.
-    seed : int or None
-        None takes the one of ``speechbrain.utils.seed_everything``.
-    epoch : int
-        The epoch to start at; ``set_epoch`` changes it.
+    seed : int
+        Of the order.
     processes : int
         Among how many SpeechBrain will deal out the batches. Their number
         becomes a multiple, or it would give some to two processes.
@@ -61,8 +57,7 @@ class SpeakerBatchSampler(Sampler):
         speakers,
         speakers_per_batch,
         utterances_per_speaker,
-        seed=None,
-        epoch=0,
+        seed=563375142,
         processes=1,
     ):
         if speakers_per_batch < 2 or utterances_per_speaker < 1:
@@ -79,12 +74,10 @@ class SpeakerBatchSampler(Sampler):
                 f"speakers_per_batch={speakers_per_batch}, but the data has "
                 f"{len(names)} speaker(s): lower it to {len(names)} or less"
             )
-        if seed is None:
-            seed = os.environ.get("SB_GLOBAL_SEED", 563375142)
         self.speakers_per_batch = speakers_per_batch
         self.utterances_per_speaker = utterances_per_speaker
-        self.seed = int(seed)
-        self.epoch = epoch
+        self.seed = seed
+        self.epoch = 0
         count = np.bincount(speaker_of)
         self._utterances = np.split(
             np.argsort(speaker_of, kind="stable"), np.cumsum(count)[:-1]
