@@ -93,13 +93,14 @@ def test_a_calibration_decides_at_the_prior(untrained, spoken, tmp_path):
     assert "out of reach" in found.warnings[0]
     found = verify(threshold=0.99)
     assert found.threshold == 0.99 and found.log_likelihood_ratio is not None
-    for p_target in (0, 1, 2):
+    for p_target in (0, 1, 2, "0.5"):
         with pytest.raises(UserError, match="between 0 and 1"):
             verify(p_target=p_target)
     with pytest.raises(UserError, match="no threshold"):
         verify(p_target=0.1, threshold=0.0)
-    with pytest.raises(UserError, match="a cosine, between"):
-        verify(threshold=4.6)
+    for threshold in (4.6, "0.5", float("nan")):
+        with pytest.raises(UserError, match="a cosine, between"):
+            verify(threshold=threshold)
     Calibration(10.0, 2.0, 0.5, 9, "another").save(path)
     with pytest.raises(UserError, match="another model's"):
         verify()

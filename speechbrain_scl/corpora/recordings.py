@@ -124,11 +124,18 @@ def resample(waveform, rate, wanted):
 
 def _samples_of(source):
     """Name, samples [time, channels] as float32, rate, bytes missing."""
-    if isinstance(source, tuple) and len(source) == 2:
+    if isinstance(source, tuple):
+        if len(source) != 2 or isinstance(source[0], str | os.PathLike):
+            raise UserError(
+                "a tuple is (samples, rate); several recordings come as a list"
+            )
         return *_given(*source), 0
     if hasattr(source, "read"):
         name = str(getattr(source, "name", "the recording"))
-        content = source.read()
+        try:
+            content = source.read()
+        except UnicodeDecodeError:
+            content = ""  # a file that is open as text
         if isinstance(content, str):
             raise UserError(f"{name}: open it for binary reading ('rb')")
         if not content:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+from numbers import Real
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -158,7 +159,7 @@ class Calibration:
         UserError
             Another prior.
         """
-        if not 0 < p_target < 1:
+        if not (isinstance(p_target, Real) and 0 < p_target < 1):
             raise UserError(
                 f"p_target={p_target}: the prior probability of the same "
                 "speaker lies between 0 and 1"

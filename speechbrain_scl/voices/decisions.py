@@ -1,6 +1,7 @@
 """From the cosine of two voices to what it says."""
 
 import dataclasses
+from numbers import Real
 
 import numpy as np
 
@@ -113,7 +114,9 @@ class Judge:
                     f"p_target={p_target}: a prior decides through a "
                     "calibration; give a calibration.json and no threshold"
                 )
-        if threshold is not None and not -1 <= threshold <= 1:
+        if threshold is not None and not (
+            isinstance(threshold, Real) and -1 <= threshold <= 1
+        ):
             raise UserError(
                 f"threshold={threshold}: a cosine, between -1 and 1"
             )

@@ -80,6 +80,8 @@ def test_arrays_and_tensors_of_any_shape_and_type():
         ((np.zeros(0), 16000), "no samples"),
         ((np.array([np.nan, 1]), 16000), "NaN"),
         (np.zeros(9), "a recording is a path"),
+        (("a.wav", "b.wav"), "several recordings come as a list"),
+        (("a.wav", "b.wav", "c.wav"), "several recordings come as a list"),
         (io.BytesIO(), "it is empty"),
         (io.StringIO("text"), "binary"),
         ("gone.wav", "gone.wav: there is no such recording"),
@@ -99,6 +101,14 @@ def test_what_is_no_sound(tmp_path):
     path.write_text("no sound")
     with pytest.raises(UserError, match="notes.wav: neither soundfile nor"):
         read_recording(path)
+
+
+def test_a_file_open_as_text(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(16000), 16000)
+    with open(path, encoding="ascii") as file:
+        with pytest.raises(UserError, match="a.wav: open it for binary"):
+            read_recording(file)
 
 
 def test_m4a(tmp_path):
