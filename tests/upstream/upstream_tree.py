@@ -69,7 +69,7 @@ def run(tree, *arguments, python=sys.executable):
         env={**os.environ, "PYTHONPATH": str(tree)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,  # a hang, not a slow machine
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said[-5000:]
