@@ -11,9 +11,7 @@ test or your own, whose speakers the recipe then keeps out of training.
 
 import argparse
 import os
-import random
 from concurrent.futures import ThreadPoolExecutor
-from itertools import combinations
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,13 +19,15 @@ from tqdm import tqdm
 from speechbrain_scl.corpora.audio import Excluded
 from speechbrain_scl.corpora.conversion import place
 from speechbrain_scl.corpora.manifest import report_excluded
+from speechbrain_scl.corpora.own_trials import (
+    draw_trials,
+    read_trials,
+    speaker_of,
+)
 from speechbrain_scl.corpora.sources import read_source
-from speechbrain_scl.corpora.tables import read_lines
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.files import folder_written_aside, write_json
 from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
-
-TARGETS_PER_SPEAKER = 50
 
 
 def make_own_corpus(
@@ -90,7 +90,7 @@ def make_own_corpus(
     if os.path.exists(folder):
         raise UserError(f"{folder}: it exists; choose another, or delete it")
     names = _names(read_source(recordings, encoding))
-    listed = _read_trials(trials, names) if trials else None
+    listed = read_trials(trials, names) if trials else None
     # Beside the corpus, so that it stays where the corpus is refused
     excluded_list = f"{os.path.normpath(folder)}.excluded.csv"
     with folder_written_aside(folder) as aside:
@@ -104,18 +104,18 @@ def make_own_corpus(
         os.replace(excluded_list, os.path.join(aside, "excluded.csv"))
         kept = {n for n, p in placed.items() if not isinstance(p, Excluded)}
         if listed is None:
-            pairs = _draw_trials(kept, test_speakers, seed)
+            pairs = draw_trials(kept, test_speakers, seed)
         else:
             pairs = [pair for pair in listed if kept.issuperset(pair[1:])]
         Path(aside, "trials.txt").write_text(
             "".join(f"{' '.join(pair)}\n" for pair in pairs), encoding="utf-8"
         )
         counts = {
-            "speakers": len(set(map(_speaker, kept))),
+            "speakers": len(set(map(speaker_of, kept))),
             "utterances": len(kept),
             "converted": list(placed.values()).count("converted"),
             "test_speakers": len(
-                {_speaker(name) for pair in pairs for name in pair[1:]}
+                {speaker_of(name) for pair in pairs for name in pair[1:]}
             ),
             "trials": len(pairs),
             "trials_left_out": len(listed or pairs) - len(pairs),
@@ -208,63 +208,6 @@ def _place_all(names, corpus):
         )
         placed = {t: how for found in progress for t, how in found.items()}
     return {name: placed[os.path.join(corpus, "wav", name)] for name in names}
-
-
-def _read_trials(path, names):
-    """(label, name, name) of a list that has the names of the source."""
-    known = {spoken.name: name for name, spoken in names.items()}
-    for name, spoken in names.items():  # a path without its ending, too
-        ending = os.path.splitext(spoken.path)[1]
-        known.setdefault(spoken.name.removesuffix(ending), name)
-    trials = []
-    for number, line in read_lines(path):
-        fields = line.split("\t") if "\t" in line else line.split()
-        found = [known[field] for field in fields if field in known]
-        labels = [field for field in fields if field not in known]
-        if len(found) != 2 or len(labels) != 1:
-            raise UserError(
-                f"{path}, line {number}: a label and two utterances of the "
-                f"recordings are wanted; {', '.join(labels) or 'no field'} "
-                "is not one of theirs"
-            )
-        trials.append((*labels, *found))
-    return trials
-
-
-def _speaker(name):
-    return name.split("/")[0]
-
-
-def _draw_trials(names, test_speakers, seed):
-    """(label, name, name) of speakers drawn for the test."""
-    by_speaker = {}
-    for name in sorted(names):
-        by_speaker.setdefault(_speaker(name), []).append(name)
-    able = [s for s, found in by_speaker.items() if len(found) > 1]
-    # A fifth; of a small corpus up to a third, for an interval.
-    n = len(by_speaker)
-    wanted = test_speakers or max(2, n // 5, min(FEWEST_TEST_SPEAKERS, n // 3))
-    if not 2 <= wanted <= len(able):
-        raise UserError(
-            f"a trial list of {wanted} speakers: {len(able)} of "
-            f"{len(by_speaker)} have the two utterances that it takes, and 2 "
-            "is the least; change --test-speakers or add recordings"
-        )
-    rng = random.Random(seed)
-    tested = sorted(rng.sample(able, wanted))
-    trials = []
-    for speaker in tested:
-        pairs = list(combinations(by_speaker[speaker], 2))
-        pairs = rng.sample(pairs, min(len(pairs), TARGETS_PER_SPEAKER))
-        others = [
-            name for s in tested if s != speaker for name in by_speaker[s]
-        ]
-        impostors = set()
-        for enrolment, test in pairs:
-            trials.append(("1", enrolment, test))
-            impostors.add(("0", enrolment, rng.choice(others)))
-        trials.extend(sorted(impostors))
-    return trials
 
 
 def main():

@@ -146,6 +146,19 @@ OURS = {
         test_too_few_speakers_have_no_interval""",
     "a model card that tells of another training": """
         release/test_hub.py test_the_card_of_plain_classification_says_so""",
+    "a table of a spreadsheet is a traceback": """
+        corpora/test_tables.py test_any_usual_encoding_and_separator""",
+    "Kaldi's tabs and segments are misread, its ids lost": """
+        corpora/test_own.py test_kaldi_segments_and_the_users_own_trials""",
+    "a remedy that cannot be pasted": """
+        corpora/test_audio.py test_the_remedy_can_be_pasted""",
+    "a message names a list that is deleted by then": """
+        corpora/test_own.py test_what_is_of_no_use_is_named""",
+    "one's own m4a recordings are refused": """
+        corpora/test_conversion.py
+        test_formats_of_the_verifier_are_converted_too""",
+    "half a recording is taken for a whole one": """
+        test_verifier.py test_a_recording_that_is_cut_off_is_said""",
 }
 
 
