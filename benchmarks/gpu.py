@@ -5,10 +5,12 @@
 
 measures on whatever GPU there is, and writes gpu.md, a table:
 
-- CUDA against the CPU in double precision: attention, loss and its gradient,
-  balancing, scores; in fp32 without and with TF32, and in bf16;
+- CUDA against the CPU in double precision: encoder, attention, loss and its
+  gradient, balancing, scores; in fp32 without and with TF32, and in bf16;
 - whole training steps, stock AAM-softmax against the full objective (step.py):
-  seconds, crops per second, peak memory; fp32, bf16, and compiled;
+  seconds, crops per second, peak memory; fp32 (in which SpeechBrain multiplies
+  in TF32), bf16, and compiled;
+- how often the host waits for the GPU in a step, by CUDA's own count;
 - the processes' gather over NCCL with all GPUs, its gradient and its speed;
 - the input pipeline (loader.py) and the augmentation.
 
@@ -19,9 +21,13 @@ row. Without a GPU the same code runs at sizes that measure nothing.
 
 import argparse
 import multiprocessing
+import os
+import signal
 import statistics
 import tempfile
 import time
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +37,7 @@ import step
 import torch
 import torch.distributed as dist
 
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
 from speechbrain_scl.distributed import gather_rows
@@ -39,6 +46,7 @@ from speechbrain_scl.evaluation.scoring import cosine_scores
 from speechbrain_scl.files import written_aside
 from speechbrain_scl.losses import SupConMarginLoss
 
+STARTED, STARTING = "started", 120  # seconds that a process may take for it
 HEAD = ["| part | case | result |", "|:--|:--|:--|"]
 # Largest error that a precision may have, relative to the largest value
 PRECISIONS = {"fp32": 1e-4, "TF32": 1e-2, "bf16": 5e-2}
@@ -84,6 +92,7 @@ def main():
         ("machine", machine, ()),
         ("CUDA against CPU", checks, ()),
         *(("step", steps, (mode,)) for mode in modes),
+        ("waits", waits, ()),
         ("processes", processes, ()),
         ("input", inputs, ()),
     ]
@@ -108,25 +117,33 @@ def apart(function, arguments, name, limit):
     process = context.Process(target=send, args=(sender, function, arguments))
     process.start()
     sender.close()
-    end = time.monotonic() + limit
+    end = time.monotonic() + STARTING
     try:
         while receiver.poll(max(0, end - time.monotonic())):
             row = receiver.recv()
             if row is None:
                 return
-            yield row
+            if row == STARTED:
+                end = time.monotonic() + limit
+            else:
+                yield row
         yield name, f"failed: not done in {limit:.0f} s"
     except EOFError:
         process.join()
         yield name, f"failed: the process ended with {process.exitcode}"
     finally:
+        # What it started goes with it: a process that hangs holds its GPU.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.join()
 
 
 def send(sender, function, arguments):
     """A part's rows, one by one; None at the end."""
+    os.setsid()
     torch.set_num_threads(1)  # as the other benchmarks have
+    sender.send(STARTED)
     try:
         for row in function(*arguments):
             sender.send(row)
@@ -177,6 +194,14 @@ def check(sizes, precision):
 def operations(device, dtype):
     """Name -> result, from the same numbers on any device."""
     rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    encoder = ECAPA_TDNN(
+        80,
+        channels=[32, 32, 32, 32, 96],
+        attention_channels=16,
+        lin_neurons=192,
+    )
+    encoder = encoder.eval().to(device, dtype)
 
     def tensor(*shape):
         values = torch.from_numpy(rng.normal(size=shape))
@@ -198,7 +223,10 @@ def operations(device, dtype):
         index = np.repeat(np.arange(n), n), np.tile(np.arange(n), n)
         scores = torch.from_numpy(cosine_scores(vectors, vectors, *index))
         scores = scores.reshape(n, n)
+    with torch.no_grad():
+        encoded = encoder(tensor(4, 100, 80))
     return {
+        "encoder": encoded,
         "attention": weights.detach(),
         "loss": loss.detach(),
         "its gradient": gradient,
@@ -221,6 +249,27 @@ def steps(sizes, mode):
         )
     low, middle, high = found.quartiles
     yield f"{mode}: full / stock", f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def waits(sizes):
+    """Of a full step, as CUDA warns of them; those of the Brain are counted
+    in tests/training/test_waits.py."""
+    if sizes.device == "cpu":
+        yield "a full step", "a CPU has none"
+        return
+    batch = step.batch_of(sizes)
+    full, _ = step.warmed_up(sizes, "fp32", step.parts(), batch)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        full(*batch)
+        torch.cuda.set_sync_debug_mode("default")
+    places = [
+        f"{Path(w.filename).name}:{w.lineno}"
+        for w in caught
+        if "synchroniz" in str(w.message)
+    ]
+    yield "a full step", f"{len(places)}: {', '.join(places)}"
 
 
 def processes(sizes):

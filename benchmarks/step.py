@@ -31,7 +31,7 @@ from speechbrain.processing.features import InputNormalization
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
 from speechbrain_scl.files import written_aside
-from speechbrain_scl.losses import SupConMarginLoss
+from speechbrain_scl.losses import SpeakerGroups, SupConMarginLoss
 
 SAMPLE_RATE = 16000
 N_MELS = 80
@@ -80,16 +80,22 @@ class Step:
         self.optimizer.zero_grad()
 
     def loss(self, waveforms, labels):
-        """What the step goes backward from."""
+        """What the step goes backward from, as the Brain finds it: classifier
+        in float32, its cosines given on, and the speakers found on the host.
+        """
         lengths = torch.ones(len(waveforms), device=self.device)
         features = self.normalise(self.features(waveforms), lengths)
         embeddings = self.embed(features).float()
-        loss = self.classification(self.classifier(embeddings), labels[:, None])
+        groups = SpeakerGroups.of(labels)
+        labels = labels.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, enabled=False):
+            outputs = self.classifier(embeddings)
+        loss = self.classification(outputs, labels[:, None])
         if self.parts is None:
             return loss
         attention, contrast, balancer = self.parts
-        weights = attention(embeddings, labels, self.classifier.weight)
-        losses = [loss, contrast(embeddings, labels, weights)]
+        weights = attention.of_cosines(outputs, labels)
+        losses = [loss, contrast(embeddings, labels, weights, groups)]
         return torch.stack(losses).dot(balancer(losses, embeddings))
 
 
@@ -166,12 +172,12 @@ def measure(args, mode):
 
 
 def batch_of(args):
-    """Waveforms and labels, two utterances a speaker."""
+    """Waveforms, and labels on the host, two utterances a speaker."""
     n = args.utterances
     speakers = torch.randint(args.speakers, (n // 2,)).repeat_interleave(2)
     labels = speakers.repeat(args.views)
     waveforms = torch.randn(len(labels), int(args.seconds * SAMPLE_RATE))
-    return waveforms.to(args.device), labels.to(args.device)
+    return waveforms.to(args.device), labels
 
 
 def parts():

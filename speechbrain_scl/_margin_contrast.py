@@ -130,7 +130,7 @@ def _sum_and_gradients(
     grad_z = torch.zeros_like(z) if wants_z else None
     grad_weights = torch.zeros_like(weights) if wants_weights else None
 
-    for rows in anchors.split(block or _block_rows(met)):
+    for rows in _blocks(anchors, block or _block_rows(met)):
         columns = Columns(rows, groups, past)
         of_pairs = None
         if weights is not None:
@@ -337,6 +337,11 @@ def _unit(x):
     # One at least, but for the zero row.
     rest = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min_(0.5)
     return x / rest, (rest, largest)
+
+
+def _blocks(anchors, rows):
+    """None of no anchors: ``split`` alone gives an empty one."""
+    return anchors.split(rows) if len(anchors) else ()
 
 
 def _block_rows(met):

@@ -99,9 +99,7 @@ class ClassAwareAttention(torch.nn.Module):
             Labels that are no integers below C, or not N. (On a GPU, where
             looking would be waiting, a label too large stops its program.)
         """
-        _check_labels(labels, len(embeddings))
         embeddings = embeddings.flatten(1)
-        labels = labels.flatten().long()
         if self.detach:
             embeddings, class_weights = (
                 embeddings.detach(),
@@ -113,20 +111,57 @@ class ClassAwareAttention(torch.nn.Module):
             cosines = class_cosines(
                 embeddings, class_weights.to(embeddings.dtype)
             )
-            log_fit = F.log_softmax(self.scale * cosines, dim=1)
-            log_a = _own_class(log_fit, labels)
-            if self.rescale == "best_class":
-                log_a = log_a - log_fit.amax(1)
-            elif self.rescale == "max":
-                # An empty batch has none.
-                top = log_a.amax(0) if len(log_a) else log_a.sum() - torch.inf
-                log_a = log_a - self._of_all(top).amax(0)
-            elif self.rescale == "mean":
-                log_sum = self._of_all(log_a.logsumexp(0)).logsumexp(0)
-                n = self._of_all(torch.full_like(log_sum, len(log_a))).sum(0)
-                log_a = (log_a - (log_sum - n.log())).clamp_max(0.0)
-            # In (0, 1]: a pair is never lost altogether.
-            return log_a.exp().clamp_min(torch.finfo(log_a.dtype).tiny)
+        return self.of_cosines(cosines, labels)
+
+    def of_cosines(self, cosines, labels):
+        """The same where a classifier has multiplied already.
+
+        Arguments
+        ---------
+        cosines : torch.Tensor
+            f_i . c_k, [N, C] or [N, 1, C].
+        labels : torch.Tensor
+            Integer classes below C, [N] or [N, 1].
+
+        Returns
+        -------
+        torch.Tensor
+            As ``forward``.
+
+        Raises
+        ------
+        ValueError
+            As ``forward``.
+
+        Example
+        -------
+        >>> cosines = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+        >>> ClassAwareAttention(1.0).of_cosines(cosines, torch.tensor([0, 1]))
+        tensor([1.0000, 0.3679])
+        """
+        _check_labels(labels, len(cosines))
+        labels = labels.flatten().long()
+        cosines = cosines.flatten(1)
+        if self.detach:
+            cosines = cosines.detach()
+        if cosines.dtype != torch.float64:
+            cosines = cosines.float()
+        log_a = self.scale * _own_class(cosines, labels)
+        if self.rescale == "best_class":
+            # The softmax's denominator is in both and drops out.
+            log_a = log_a - self.scale * cosines.amax(1)
+        else:
+            log_a = log_a - (self.scale * cosines).logsumexp(1)
+        if self.rescale == "max":
+            # An empty batch has none.
+            top = log_a.amax(0) if len(log_a) else log_a.sum() - torch.inf
+            log_a = log_a - self._of_all(top).amax(0)
+        elif self.rescale == "mean":
+            log_sum = self._of_all(log_a.logsumexp(0)).logsumexp(0)
+            n = self._of_all(torch.full_like(log_sum, len(log_a))).sum(0)
+            log_a = (log_a - (log_sum - n.log())).clamp_max(0.0)
+        # In (0, 1]: a pair is never lost altogether.
+        return log_a.exp().clamp_min(torch.finfo(log_a.dtype).tiny)
 
     def _of_all(self, value):
         """One number of each process that shares the batch."""

@@ -8,6 +8,10 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_scl.distributed import all_reduce_sum, world_size
 from speechbrain_scl.evaluation.validation import validation_error
 from speechbrain_scl.losses import SpeakerGroups, SupConMarginLoss
+from speechbrain_scl.training.classifiers import (
+    SampledClassifier,
+    gives_cosines,
+)
 from speechbrain_scl.training.resilience import ResilientBrain
 
 logger = get_logger(__name__)
@@ -140,8 +144,9 @@ class SupConSpeakerBrain(ResilientBrain):
         Returns
         -------
         tuple
-            Embeddings [views * batch, 1, dim] in float32, outputs
-            [views * batch, 1, classes] or None, relative lengths.
+            Embeddings [views * batch, 1, dim] in float32, in training the
+            outputs [views * batch, 1, classes] and the labels among those
+            classes (a classifier may take a sample of them), relative lengths.
         """
         training = stage == sb.Stage.TRAIN
         if training:
@@ -160,8 +165,15 @@ class SupConSpeakerBrain(ResilientBrain):
         outputs = None
         if training:
             with self._float32():
-                outputs = self.modules.classifier(embeddings)
+                outputs = self._classify(embeddings, batch)
         return embeddings, outputs, lens
+
+    def _classify(self, embeddings, batch):
+        """The outputs, and the labels by the numbers of their columns."""
+        labels = self._of_views(batch.spk_id_encoded.data)
+        if isinstance(_unwrap(self.modules.classifier), SampledClassifier):
+            return self.modules.classifier(embeddings, labels)
+        return self.modules.classifier(embeddings), labels
 
     def compute_objectives(self, predictions, batch, stage):
         """The loss to go backward from; collects the embeddings in validation.
@@ -193,17 +205,15 @@ class SupConSpeakerBrain(ResilientBrain):
             return embeddings.new_zeros(())
 
         labels = self._of_views(batch.spk_id_encoded.data)
-        classification = self.hparams.compute_cost(outputs, labels, lens)
+        outputs, classes = outputs
+        classification = self.hparams.compute_cost(outputs, classes, lens)
         classification = classification * self._share_of_process(len(labels))
         if self._option("contrastive_loss") is None:
             return classification
 
         attention = None
         if self._option("attention") is not None:
-            classifier = _unwrap(self.modules.classifier)
-            attention = self.hparams.attention(
-                embeddings, labels, classifier.weight
-            )
+            attention = self._attention(embeddings, outputs, classes)
         labels_on_host = self._of_views(self.labels_on_host)
         seen = embeddings
         if self._option("contrastive_projection") is not None:
@@ -223,6 +233,16 @@ class SupConSpeakerBrain(ResilientBrain):
         self._log_objectives(losses, balance, attention, labels_on_host)
         weights = balance.weights
         return weights[0] * classification + weights[1] * contrastive
+
+    def _attention(self, embeddings, outputs, classes):
+        """By the classifier's own cosines; others are asked for theirs."""
+        classifier, attention = (
+            _unwrap(self.modules.classifier),
+            self.hparams.attention,
+        )
+        if gives_cosines(classifier) and hasattr(attention, "of_cosines"):
+            return attention.of_cosines(outputs, classes)
+        return attention(embeddings, classes, classifier.weight)
 
     def _of_views(self, labels):
         """The labels of a batch, repeated for the augmenters' views of it."""

@@ -11,7 +11,7 @@ from hypothesis import (
     strategies as st,
 )
 
-from speechbrain_scl.attention import ClassAwareAttention
+from speechbrain_scl.attention import ClassAwareAttention, class_cosines
 from speechbrain_scl.losses import SupConMarginLoss
 
 RESCALES = ("best_class", "max", "mean", "none")
@@ -98,6 +98,31 @@ def test_speechbrain_shapes_do_not_broadcast(rescale):
     attention = ClassAwareAttention(rescale=rescale)
     a = attention(f, labels, c)
     assert torch.equal(attention(f[:, None], labels[:, None], c), a)
+
+
+@pytest.mark.parametrize("rescale", RESCALES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_classifiers_cosines_are_enough(rescale, dtype):
+    """The attention of the embeddings, to the bit, without their product."""
+    f, labels, c = random_case(8)
+    f, c = f.to(dtype), c.to(dtype)
+    attention = ClassAwareAttention(5.0, rescale)
+    cosines = class_cosines(f, c)
+    expected = attention(f, labels, c)
+    assert torch.equal(attention.of_cosines(cosines, labels), expected)
+    # SpeechBrain's shapes
+    found = attention.of_cosines(cosines[:, None], labels[:, None])
+    assert torch.equal(found, expected)
+    # As a softmax over the classes, which is what it was computed by before.
+    log_fit = torch.log_softmax(5.0 * cosines, 1)
+    log_a = log_fit.gather(1, labels[:, None]).squeeze(1)
+    log_a = {
+        "best_class": log_a - log_fit.amax(1),
+        "max": log_a - log_a.amax(),
+        "mean": (log_a - log_a.exp().mean().log()).clamp_max(0.0),
+        "none": log_a,
+    }[rescale]
+    torch.testing.assert_close(found, log_a.exp(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("rescale", RESCALES)

@@ -4,6 +4,7 @@ The processes hold different numbers of utterances, and one spawn serves the
 whole file.
 """
 
+import copy
 import itertools
 import os
 
@@ -175,18 +176,25 @@ def test_the_groups_themselves_are_found_on_the_host():
     assert "nonzero" in counter.found  # the counter sees what there is
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_the_loss_is_one_graph_where_the_groups_are_given(backend):
-    labels = torch.arange(8) % 3
-    groups = SpeakerGroups.of(labels)
-    loss = SupConMarginLoss()
-    compiled = torch.compile(loss, fullgraph=True, backend=backend)
-    z, weights = torch.randn(8, 4, requires_grad=True), torch.rand(8)
-    results = []
-    for function in (loss, compiled):
-        value = function(z, labels, weights, groups)
-        results.append((value, torch.autograd.grad(value, z)[0]))
-    torch.testing.assert_close(*results)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"memory": 5}, {"memory": 20, "memory_positives": True}],
+    ids=str,
+)
+def test_the_loss_is_one_graph_where_the_groups_are_given(options):
+    loss = SupConMarginLoss(**options)
+    compiled = torch.compile(
+        copy.deepcopy(loss), fullgraph=True, backend="aot_eager"
+    )
+    # Speakers with pairs, without any, and what the memory makes of both.
+    for labels in (torch.arange(8) % 3, torch.arange(8), torch.arange(8) % 3):
+        groups = SpeakerGroups.of(labels)
+        z, weights = torch.randn(8, 4, requires_grad=True), torch.rand(8)
+        results = []
+        for function in (loss, compiled):
+            value = function(z, labels, weights, groups)
+            results.append((value, torch.autograd.grad(value, z)[0]))
+        torch.testing.assert_close(*results)
 
 
 def test_the_gradient_of_what_was_gathered_is_left_as_it_was(ranks):

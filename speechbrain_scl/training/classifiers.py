@@ -1,8 +1,110 @@
-"""A classifier with several centres for each speaker."""
+"""Classifiers by cosines: several centres of a speaker, or many speakers."""
 
 import torch
 
+from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from speechbrain_scl.attention import class_cosines
+
+
+def gives_cosines(classifier):
+    """Whether its outputs are cosines of embeddings and class vectors.
+
+    Arguments
+    ---------
+    classifier : torch.nn.Module
+        SpeechBrain's, or of this module.
+
+    Returns
+    -------
+    bool
+
+    Example
+    -------
+    >>> gives_cosines(Classifier(4)), gives_cosines(torch.nn.Linear(4, 3))
+    (True, False)
+    """
+    kinds = Classifier, SubCentreClassifier
+    return isinstance(classifier, kinds)
+
+
+class SampledClassifier(Classifier):
+    """SpeechBrain's ``Classifier``, in training by a sample of the classes.
+
+    Partial FC (An et al., arXiv 2010.05222; "Killing Two Birds with One Stone",
+    CVPR 2022, arXiv 2203.15565): each step compares the embeddings with the
+    classes of the batch and, drawn at random without replacement, as many
+    others as make ``rate`` of all. The outputs and what a loss makes of them
+    shrink by as much; the loss is that of a classifier of these classes alone.
+
+    Parameters and checkpoints are those of ``Classifier``. The other classes'
+    gradient is zero, but dense: an optimiser with momentum or weight decay
+    moves them too. Of several processes each draws its own others (from its
+    own random numbers, which checkpoints hold), and DDP averages the gradient
+    of all class vectors, as with ``Classifier``.
+
+    Arguments
+    ---------
+    input_size : int
+        D, the embedding's dimension.
+    out_neurons : int
+        C, the number of classes.
+    rate : float
+        The share of the classes that a step compares with, in (0, 1]. At least
+        as many as the batch has utterances.
+
+    Raises
+    ------
+    ValueError
+        A rate outside its range.
+
+    Example
+    -------
+    >>> classifier = SampledClassifier(4, out_neurons=1000, rate=0.1)
+    >>> labels = torch.tensor([[999], [7], [999]])
+    >>> cosines, places = classifier(torch.randn(3, 1, 4), labels)
+    >>> cosines.shape, places.shape
+    (torch.Size([3, 1, 100]), torch.Size([3, 1]))
+    >>> classifier(torch.randn(3, 1, 4)).shape
+    torch.Size([3, 1, 1000])
+    """
+
+    def __init__(self, input_size, out_neurons, rate=0.1):
+        super().__init__(input_size, out_neurons=out_neurons)
+        if not 0 < rate <= 1:
+            raise ValueError(f"rate={rate}: it must lie in (0, 1]")
+        self.rate = rate
+
+    def forward(self, embeddings, labels=None):
+        """The cosines.
+
+        Arguments
+        ---------
+        embeddings : torch.Tensor
+            [N, 1, D], any scale.
+        labels : torch.Tensor or None
+            Classes below C, [N] or [N, 1]. None: all classes are compared.
+
+        Returns
+        -------
+        cosines : torch.Tensor
+            [N, 1, C], or of S sampled classes [N, 1, S].
+        places : torch.Tensor
+            Where labels are given, their places among the S, as their shape.
+        """
+        if labels is None:
+            return super().forward(embeddings)
+        n_classes = len(self.weight)
+        n_sampled = max(round(self.rate * n_classes), labels.numel())
+        if n_sampled >= n_classes:
+            return super().forward(embeddings), labels
+        # Numbers from 0 to 1, but for those that must be among the largest:
+        # all shapes are known, so the host need not wait for the device.
+        draw = torch.rand(n_classes, device=labels.device)
+        draw.index_fill_(0, labels.flatten(), 2.0)
+        classes = draw.topk(n_sampled, sorted=False).indices.sort().values
+        vectors = self.weight.index_select(0, classes)
+        cosines = class_cosines(embeddings.flatten(1), vectors)[:, None]
+        return cosines, torch.searchsorted(classes, labels)
 
 
 class SubCentreClassifier(torch.nn.Module):

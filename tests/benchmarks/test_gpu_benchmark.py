@@ -1,6 +1,7 @@
 """The GPU's benchmark: the same code on the CPU, small."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,8 +23,9 @@ def test_every_part_gives_its_rows(tmp_path, monkeypatch):
     parts = [row[0].strip("| ") for row in rows]
     assert {part: parts.count(part) for part in parts} == {
         "machine": 2,
-        "CUDA against CPU": 15,
+        "CUDA against CPU": 18,
         "step": 3,
+        "waits": 1,
         "processes": 2,
         "input": 3,
     }
@@ -41,7 +43,8 @@ def fails(sizes):
 
 
 def hangs(sizes):
-    yield "first", "done"
+    child = subprocess.Popen(["sleep", "600"])
+    yield "first", child.pid
     time.sleep(600)
 
 
@@ -50,10 +53,13 @@ def hangs(sizes):
     [(dies, "ended with 7"), (fails, "out of / memory"), (hangs, "not done")],
 )
 def test_a_part_that_fails_is_a_row(part, gist):
-    limit = 30 if part is not hangs else 12
+    limit = 60 if part is not hangs else 1
     rows = list(gpu.apart(part, ("sizes",), "part", limit))
-    assert rows[0] == ("first", "done") and len(rows) == 2
+    assert rows[0][0] == "first" and len(rows) == 2
     assert rows[1][1].startswith("failed: ") and gist in rows[1][1]
+    if part is hangs:  # and what it started has ended with it
+        status = Path(f"/proc/{rows[0][1]}/stat")
+        assert not status.exists() or " Z " in status.read_text()
 
 
 def test_no_time_is_a_row():

@@ -79,13 +79,17 @@ def test_every_block_is_tried():
         "Xvector",
         "ResNet",
         "SubCentreClassifier",
+        "SampledClassifier",
         "WarmupExponential",
         "Linear",
         "EpochLogger",
     }
 
 
-@pytest.mark.parametrize("block", ["Xvector", "ResNet", "SubCentreClassifier"])
+@pytest.mark.parametrize(
+    "block",
+    ["Xvector", "ResNet", "SubCentreClassifier", "SampledClassifier"],
+)
 def test_encoders_and_classifiers(run, tmp_path, block):
     output = run("--out_n_neurons=4", blocks=[block])
     encoder = EncoderClassifier.from_hparams(

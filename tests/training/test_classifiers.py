@@ -1,10 +1,16 @@
-"""Several centres per speaker, against the double loop and the single one."""
+"""Several centres per speaker, against the double loop and the single one;
+a sample of the classes, against all and against the sampled ones by hand."""
 
+import pytest
 import torch
 
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
+from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from speechbrain_scl.attention import ClassAwareAttention
-from speechbrain_scl.training.classifiers import SubCentreClassifier
+from speechbrain_scl.training.classifiers import (
+    SampledClassifier,
+    SubCentreClassifier,
+)
 
 
 def test_the_nearest_centre_counts():
@@ -45,3 +51,94 @@ def test_the_attention_goes_by_the_nearest_centre():
         attention(embeddings, labels, nearest)[weight_counts],
         attention(embeddings, labels, weight)[weight_counts],
     )
+
+
+# ---- a sample of the classes -----------------------------------------------
+
+
+def loss_of(cosines, labels):
+    return LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30))(cosines, labels)
+
+
+def case(rate, n_classes=40):
+    torch.manual_seed(0)
+    embeddings = torch.randn(6, 1, 5, requires_grad=True)
+    labels = torch.tensor([[39], [3], [17], [3], [0], [39]])
+    return SampledClassifier(5, n_classes, rate), embeddings, labels
+
+
+def test_all_classes_are_speechbrains_classifier_to_the_bit():
+    ours, embeddings, labels = case(rate=1.0)
+    theirs = Classifier(5, out_neurons=40)
+    theirs.load_state_dict(ours.state_dict())
+    found, places = ours(embeddings, labels)
+    wanted = theirs(embeddings)
+    assert torch.equal(found, wanted) and torch.equal(places, labels)
+    assert torch.equal(ours(embeddings), wanted)
+    gradients = [
+        torch.autograd.grad(loss_of(c, labels), (embeddings, m.weight))
+        for c, m in ((found, ours), (wanted, theirs))
+    ]
+    assert all(map(torch.equal, *gradients))
+
+
+def test_loss_and_gradient_are_those_of_the_sampled_classes():
+    classifier, embeddings, labels = case(rate=0.3)
+    cosines, places = classifier(embeddings, labels)
+    assert cosines.shape == (6, 1, 12)
+    # Which they are: the columns of the full classifier's output.
+    full = Classifier.forward(classifier, embeddings)
+    same = torch.isclose(cosines[:, 0, :, None], full[:, 0, None]).all(0)
+    assert (same.sum(1) == 1).all()
+    classes = same.float().argmax(1)
+    assert len(set(classes.tolist())) == 12
+    assert torch.equal(classes[places], labels)
+
+    logits = []
+    for row, label in zip(full[:, 0], labels[:, 0], strict=True):
+        angles = row.clamp(-1 + 1e-7, 1 - 1e-7).acos()
+        margins = 0.2 * (torch.arange(40) == label)
+        logits.append(30 * (angles + margins).cos()[classes])
+    log_p = torch.stack(logits).log_softmax(1)
+    wanted = -log_p.gather(1, places).mean()
+    found = loss_of(cosines, places)
+    torch.testing.assert_close(found, wanted)
+    inputs = embeddings, classifier.weight
+    gradients = [torch.autograd.grad(x, inputs) for x in (found, wanted)]
+    for ours, by_hand in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, by_hand, rtol=1e-4, atol=1e-5)
+    left_out = torch.ones(40, dtype=torch.bool).index_fill(0, classes, False)
+    assert not gradients[0][1][left_out].any()
+
+
+def test_each_other_class_is_as_likely():
+    classifier, embeddings, labels = case(rate=0.3)
+    drawn = torch.zeros(40)
+    n = 600
+    for _ in range(n):
+        weight = classifier.weight
+        cosines, _ = classifier(embeddings, labels)
+        (gradient,) = torch.autograd.grad(cosines.sum(), weight)
+        drawn += gradient.any(1)
+    own = labels.unique()
+    assert (drawn[own] == n).all()
+    # 8 others out of 36; five standard deviations
+    others = torch.ones(40, dtype=torch.bool).index_fill(0, own, False)
+    share, p = drawn[others] / n, 8 / 36
+    assert (share - p).abs().max() < 5 * (p * (1 - p) / n) ** 0.5
+
+
+def test_a_batch_of_many_speakers_has_room():
+    classifier, embeddings, labels = case(rate=0.01)
+    cosines, places = classifier(embeddings, labels)
+    assert cosines.shape == (6, 1, 6)
+    full = classifier(embeddings)
+    torch.testing.assert_close(
+        cosines[:, 0].gather(1, places), full[:, 0].gather(1, labels)
+    )
+
+
+@pytest.mark.parametrize("rate", [0, -0.1, 1.1, float("nan")])
+def test_a_rate_outside_its_range_is_refused(rate):
+    with pytest.raises(ValueError, match=f"rate={rate}"):
+        SampledClassifier(4, 10, rate)

@@ -19,13 +19,18 @@ from torch.utils._python_dispatch import (
 )
 
 import speechbrain as sb
+from speechbrain.augment.augmenter import Augmenter
+from speechbrain.augment.time_domain import DropChunk, DropFreq
 from speechbrain.dataio.batch import PaddedBatch
-from speechbrain.lobes.models.ECAPA_TDNN import Classifier
+from speechbrain.lobes.features import Fbank
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, Classifier
 from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
+from speechbrain.processing.features import InputNormalization
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
 from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.losses import SupConMarginLoss
+from speechbrain_scl.training.classifiers import SampledClassifier
 
 VALUES = frozenset(
     "_local_scalar_dense nonzero _unique2 unique_consecutive masked_select "
@@ -125,11 +130,11 @@ class Keep(torch.nn.Module):
         return x.unsqueeze(-1) if lens is None else x
 
 
-def batch():
+def batch(samples=8):
     items = [
         {
             "id": str(i),
-            "sig": torch.rand(8),
+            "sig": torch.rand(samples),
             "spk_id_encoded": torch.tensor([i % 4]),
         }
         for i in range(8)
@@ -137,7 +142,9 @@ def batch():
     return PaddedBatch(items)
 
 
-def waits_of_a_step(monkeypatch, scaler=False, at="embedding", **run_opts):
+def waits_of_a_step(
+    monkeypatch, fp16=False, samples=8, modules=None, hparams=None, **run_opts
+):
     """Of the second step, when buffers and optimiser state are there."""
     torch.manual_seed(0)
     brain = SupConSpeakerBrain(
@@ -146,6 +153,7 @@ def waits_of_a_step(monkeypatch, scaler=False, at="embedding", **run_opts):
             "mean_var_norm": Keep(),
             "embedding_model": Encoder(1, 4),
             "classifier": Classifier(4, out_neurons=4),
+            **(modules or {}),
         },
         opt_class=lambda params: torch.optim.Adam(params),
         hparams={
@@ -153,19 +161,20 @@ def waits_of_a_step(monkeypatch, scaler=False, at="embedding", **run_opts):
             "contrastive_loss": SupConMarginLoss(gather=True),
             "attention": ClassAwareAttention(gather=True),
             "balancer": MinNormBalancer("l2", [5, 1]),
-            "balance_at": at,
+            **(hparams or {}),
         },
         run_opts=run_opts,
     )
-    if scaler:
+    if fp16:  # which SpeechBrain has on a GPU only
+        brain.training_ctx = torch.autocast("cpu", torch.float16)
         brain.scaler = torch.amp.GradScaler("cpu")
     brain.on_fit_start()
     brain.on_stage_start(sb.Stage.TRAIN, 1)
     brain.modules.train()
     brain.step = 1
-    brain.fit_batch(batch())
+    brain.fit_batch(batch(samples))
     brain.step = 2
-    device, second = Device(brain), batch()
+    device, second = Device(brain), batch(samples)
     monkeypatch.setattr(
         PaddedBatch, "to", lambda batch, *_, **__: device.transfer(batch)
     )
@@ -184,19 +193,69 @@ SPEECHBRAIN = {"core.fit_batch": 1, "losses.forward": 2}
 @pytest.mark.parametrize("at", ["embedding", "parameters"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_step_waits_once(monkeypatch, precision, at):
-    found = waits_of_a_step(monkeypatch, at=at, precision=precision)
+    found = waits_of_a_step(
+        monkeypatch, hparams={"balance_at": at}, precision=precision
+    )
     assert found == {**SPEECHBRAIN, "resilience.check_gradients": 1}
 
 
+# PyTorch's own: whether it drops the step. It reads that before the
+# Brain is asked to, so that the Brain reads its answers after the step.
+SCALER = {"grad_scaler.<genexpr>": 1, "resilience.on_fit_batch_end": 1}
+
+
 def test_the_gradient_scaler_adds_its_own(monkeypatch):
-    found = waits_of_a_step(monkeypatch, scaler=True)
-    ours = {"resilience.on_fit_batch_end": 1}
-    assert found == {**SPEECHBRAIN, **ours, "grad_scaler.<genexpr>": 1}
+    found = waits_of_a_step(monkeypatch, fp16=True)
+    assert found == {**SPEECHBRAIN, **SCALER}
+
+
+def test_a_sample_of_the_classes_is_drawn_without_a_wait(monkeypatch):
+    found = waits_of_a_step(monkeypatch, **CASES["sampled"])
+    assert found == {**SPEECHBRAIN, "resilience.check_gradients": 1}
+
+
+def test_features_encoder_and_augmentation_add_none(monkeypatch):
+    """Those of the recipe, small."""
+    modules = {
+        "compute_features": Fbank(n_mels=20),
+        "mean_var_norm": InputNormalization(
+            norm_type="sentence", std_norm=False
+        ),
+        "embedding_model": ECAPA_TDNN(
+            20,
+            channels=[8, 8, 8, 8, 24],
+            attention_channels=8,
+            se_channels=8,
+            lin_neurons=4,
+        ),
+    }
+    augmenter = Augmenter(
+        concat_original=True,
+        min_augmentations=1,
+        max_augmentations=1,
+        shuffle_augmentations=True,
+        augmentations=[DropFreq(), DropChunk(100, 200)],
+    )
+    found = waits_of_a_step(
+        monkeypatch,
+        samples=8000,
+        modules=modules,
+        hparams={"wav_augment": augmenter},
+    )
+    assert found == {**SPEECHBRAIN, "resilience.check_gradients": 1}
 
 
 def test_a_micro_batch_waits_once(monkeypatch):
     found = waits_of_a_step(monkeypatch, grad_accumulation_factor=4)
     assert found == {**SPEECHBRAIN, "resilience.on_fit_batch_end": 1}
+
+
+CASES = {
+    "fp32": {},
+    "bf16": {"precision": "bf16"},
+    "fp16": {"fp16": True},
+    "sampled": {"modules": {"classifier": SampledClassifier(4, 40, 0.3)}},
+}
 
 
 def on_a_rank(rank, store, results):
@@ -205,11 +264,17 @@ def on_a_rank(rank, store, results):
     dist.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=2
     )
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        found = waits_of_a_step(
-            monkeypatch, device="cpu", distributed_backend="gloo"
-        )
-    torch.save(dict(found), f"{results}/{rank}.pt")
+    found = {}
+    for name, options in CASES.items():
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            waits = waits_of_a_step(
+                monkeypatch,
+                device="cpu",
+                distributed_backend="gloo",
+                **options,
+            )
+        found[name] = dict(waits)
+    torch.save(found, f"{results}/{rank}.pt")
     dist.barrier()
     # The threads of gloo may abort a process that ends as usual.
     os._exit(0)
@@ -217,11 +282,12 @@ def on_a_rank(rank, store, results):
 
 def test_two_processes_exchange_sizes_and_labels(tmp_path):
     mp.spawn(on_a_rank, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    # Shapes depend on them; a signal has no message of its own.
+    exchanged = {"distributed.rows_of_all": 1, "_speaker_groups.of": 1}
+    once = {"resilience.check_gradients": 1}
     for rank in range(2):
-        # Shapes depend on them; a signal has no message of its own.
-        assert torch.load(tmp_path / f"{rank}.pt") == {
-            **SPEECHBRAIN,
-            "distributed.rows_of_all": 1,
-            "_speaker_groups.of": 1,
-            "resilience.check_gradients": 1,
-        }
+        found = torch.load(tmp_path / f"{rank}.pt")
+        for name, waits in found.items():
+            last = SCALER if name == "fp16" else once
+            assert waits == {**SPEECHBRAIN, **exchanged, **last}, name
+        assert set(found) == set(CASES)
