@@ -213,7 +213,7 @@ class SupConSpeakerBrain(ResilientBrain):
 
         attention = None
         if self._option("attention") is not None:
-            attention = self._attention(embeddings, outputs, classes)
+            attention = self._attention(embeddings, labels, outputs, classes)
         labels_on_host = self._of_views(self.labels_on_host)
         seen = embeddings
         if self._option("contrastive_projection") is not None:
@@ -234,15 +234,13 @@ class SupConSpeakerBrain(ResilientBrain):
         weights = balance.weights
         return weights[0] * classification + weights[1] * contrastive
 
-    def _attention(self, embeddings, outputs, classes):
-        """By the classifier's own cosines; others are asked for theirs."""
-        classifier, attention = (
-            _unwrap(self.modules.classifier),
-            self.hparams.attention,
-        )
+    def _attention(self, embeddings, labels, outputs, classes):
+        """By the classifier's outputs where they are the cosines already."""
+        classifier = _unwrap(self.modules.classifier)
+        attention = self.hparams.attention
         if gives_cosines(classifier) and hasattr(attention, "of_cosines"):
             return attention.of_cosines(outputs, classes)
-        return attention(embeddings, classes, classifier.weight)
+        return attention(embeddings, labels, classifier.weight)
 
     def _of_views(self, labels):
         """The labels of a batch, repeated for the augmenters' views of it."""

@@ -245,17 +245,28 @@ def test_classifier_and_attention_share_one_product():
 
 
 def test_an_attention_of_embeddings_alone_is_served_too():
+    seen = []
+
     class Attention(torch.nn.Module):
         def forward(self, embeddings, labels, class_weights):
+            seen.append((labels, class_weights.shape))
             return ClassAwareAttention()(embeddings, labels, class_weights)
 
     losses = []
     for attention in (ClassAwareAttention(), Attention()):
-        made = experiment(attention=attention)
-        brain = started(SupConSpeakerBrain(**made))
+        brain = started(SupConSpeakerBrain(**experiment(attention=attention)))
         batch = PaddedBatch([item(i) for i in range(8)])
         losses.append(brain.fit_batch(batch))
     assert torch.equal(*losses)
+    # Sampled classes have other numbers than all vectors have.
+    made = experiment(attention=Attention())
+    made["modules"]["classifier"] = SampledClassifier(12, 400, rate=0.1)
+    rows = [item(i) for i in range(8)]
+    for row in rows:
+        row["spk_id_encoded"] += 390
+    started(SupConSpeakerBrain(**made)).fit_batch(PaddedBatch(rows))
+    labels, shape = seen[-1]
+    assert labels.min() == 390 and shape == (400, 12)
 
 
 def trained_by(classifier, precision="fp32"):

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from speechbrain.nnet.schedulers import CyclicLRScheduler
 from speechbrain.utils.checkpoints import Checkpointer
@@ -219,3 +220,25 @@ def test_batch_normalisation_on_gloo_is_refused(one_of_several):
     brain = line(model=model, distributed_backend="gloo", device="cpu")
     with pytest.raises(UserError, match="model.1 is a batch norm.*GPUs"):
         brain.on_fit_start()
+
+
+class Operations(TorchDispatchMode):
+    """What PyTorch is asked to do, by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.found.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def test_all_buffers_are_kept_by_one_copy():
+    norms = [torch.nn.BatchNorm1d(3) for _ in range(3)]
+    brain = line(model=torch.nn.Sequential(*norms))
+    brain._remember_buffers()
+    with Operations() as operations:
+        brain._remember_buffers()
+    assert operations.found == ["_foreach_copy_"]
+    assert len(brain.buffers_before) == 9
