@@ -33,7 +33,7 @@ from speechbrain_scl.evaluation import scoring
 from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import eer, min_dcf
-from speechbrain_scl.evaluation.report import write_scores
+from speechbrain_scl.evaluation.scored import score_list
 from speechbrain_scl.evaluation.trials import read_trials
 from speechbrain_scl.files import written_aside
 from speechbrain_scl.training import run
@@ -198,20 +198,22 @@ def ours_end_to_end(corpus, trials, folder, args):
                 [u.ID for u in cohort],
             )
         )
-        index = listed.enrol_index, listed.test_index
-        scores = scoring.inner_products(enrol, test, *index)
         top = min(TOP_N, len(others))
-        sides = (
-            [x[i] for x in scoring.cohort_statistics(side, others, top)]
-            for side, i in zip((enrol, test), index)
-        )
-        scores = scoring.normalize_scores(scores, *sides, "as-norm")
-        write_scores(str(output / "scores.txt"), listed, scores)
-        return scores
+        statistics = [
+            scoring.cohort_statistics(side, others, top)
+            for side in (enrol, test)
+        ]
 
-    scores = clock("scoring", score)
-    rate, _ = clock("metrics", eer, scores, listed.labels)
-    clock("metrics", min_dcf, scores, listed.labels)
+        def as_norm(*index):
+            scores = scoring.inner_products(enrol, test, *index, len(listed))
+            sides = ([x[i] for x in s] for s, i in zip(statistics, index))
+            return scoring.normalize_scores(scores, *sides, "as-norm")
+
+        return score_list(listed, as_norm, str(output / "scores.txt")).tally
+
+    tally = clock("scoring", score)
+    rate, _ = clock("metrics", eer, tally)
+    clock("metrics", min_dcf, tally)
     words = (
         f"{len(listed):,} trials of {len(found)} utterances, cohort of "
         f"{len(cohort)}, which are the training utterances. Ours has an EER "

@@ -33,6 +33,7 @@ from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.corpora.manifest import read_manifest
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.evaluation.plots import IMPOSTOR, TARGET, draw_scores
+from speechbrain_scl.evaluation.tally import Tally
 from speechbrain_scl.training.crops import read_crop
 
 matplotlib.use("Agg")
@@ -73,7 +74,7 @@ def scores(list, runs):
     )
     for axis, run in zip(axes[0], runs):
         found, labels = read_scores(run, list)
-        draw_scores(axis, found, labels)
+        draw_scores(axis, Tally.of(found, labels))
         axis.set_title(title(run), fontsize=10)
     figure.suptitle(list, fontsize=10)
     return figure

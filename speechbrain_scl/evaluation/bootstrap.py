@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from speechbrain_scl.evaluation.metrics import (
-    check_scores,
-    crossing,
-    detection_cost,
-)
+from speechbrain_scl.evaluation.metrics import counted, crossing, detection_cost
+
+_WEIGHTS = 2**24  # of resamples that share a pass over the trials
 
 
 def bootstrap(
@@ -63,63 +61,126 @@ def bootstrap(
     True
     """
     several = np.ndim(scores) == 2
-    systems = [_Sorted(s, labels) for s in (scores if several else [scores])]
-    labels = np.asarray(labels, dtype=bool)
+    systems = scores if several else [scores]
+    tallies = [counted(s, labels) for s in systems]
     n_speakers, enrol, test = _number(enrol_speakers, test_speakers)
-    # A trial's weight depends on its pair of speakers alone.
-    pairs, pair = np.unique(
-        enrol.astype(np.int64) * n_speakers + test, return_inverse=True
+    trials = (
+        np.asarray(systems, dtype=float),
+        np.asarray(labels, dtype=bool),
+        enrol,
+        test,
     )
-    pair = pair.astype(np.int32)
-    of_targets, of_impostors = pair[labels], pair[~labels]
-    first, second = pairs // n_speakers, pairs % n_speakers
-
-    rng = np.random.default_rng(seed)
-    found = np.full((2, len(systems), n_resamples), np.nan)
-    for r in range(n_resamples):
-        times = np.bincount(
-            rng.integers(0, n_speakers, n_speakers), minlength=n_speakers
-        )
-        weights = times[first] * np.where(first == second, 1, times[second])
-        weights = weights.astype(np.float64)
-        targets, impostors = weights[of_targets], weights[of_impostors]
-        if not (targets.any() and impostors.any()):
-            continue
-        for s, system in enumerate(systems):
-            miss, false_alarm = system.error_rates(targets, impostors)
-            found[0, s, r] = crossing(miss, false_alarm)
-            cost = detection_cost(miss, false_alarm, p_target)
-            found[1, s, r] = cost.min()
+    found = resample(
+        tallies, lambda: [trials], n_speakers, n_resamples, p_target, seed
+    )
     return tuple(found if several else found[:, 0])
 
 
-class _Sorted:
-    """Scores, sorted once for the error rates of any weights.
+def resample(
+    tallies, blocks, n_speakers, n_resamples=200, p_target=0.01, seed=0
+):
+    """As ``bootstrap``, of trials that come in blocks.
 
-    Between two targets the false alarms alone change, so that the thresholds
-    at each target and right above it draw the whole ROC.
+    Arguments
+    ---------
+    tallies : list of Tally
+        All trials of each system.
+    blocks : callable
+        To an iterable over the trials: scores [systems, B], labels bool [B],
+        and the numbers of the enrolment's and the test's speaker, [B] each.
+    n_speakers : int
+        How many speakers there are.
+    n_resamples, p_target, seed
+        As for ``bootstrap``.
+
+    Returns
+    -------
+    numpy.ndarray
+        [2, systems, n_resamples], EER and minDCF.
+    """
+    grids = [_Grid(tally) for tally in tallies]
+    rng = np.random.default_rng(seed)
+    found = np.full((2, len(grids), n_resamples), np.nan)
+    at_once = max(1, _WEIGHTS // sum(3 * grid.n + 1 for grid in grids))
+    for start in range(0, n_resamples, at_once):
+        numbers = range(start, min(start + at_once, n_resamples))
+        drawn = [
+            np.bincount(
+                rng.integers(0, n_speakers, n_speakers), minlength=n_speakers
+            )
+            for _ in numbers
+        ]
+        for s, sums in enumerate(_weigh(grids, blocks, drawn)):
+            for r, (targets, impostors) in zip(numbers, sums):
+                if targets.any() and impostors.any():
+                    miss, false_alarm = _error_rates(targets, impostors)
+                    cost = detection_cost(miss, false_alarm, p_target)
+                    found[:, s, r] = crossing(miss, false_alarm), cost.min()
+    return found
+
+
+def _weigh(grids, blocks, drawn):
+    """Of each system and draw of speakers: the weight of the targets at each
+    of their scores, and of the impostors between them."""
+    sums = [
+        [(np.zeros(grid.n), np.zeros(2 * grid.n + 1)) for _ in drawn]
+        for grid in grids
+    ]
+    for scores, labels, enrol, test in blocks():
+        # A trial's weight depends on its pair of speakers alone.
+        pairs, pair = np.unique(
+            enrol.astype(np.int64) * len(drawn[0]) + test, return_inverse=True
+        )
+        first, second = np.divmod(pairs, len(drawn[0]))
+        pair = pair.astype(np.int32)
+        of_targets, of_impostors = pair[labels], pair[~labels]
+        places = [
+            (grid.of_targets(x[labels]), grid.of_impostors(x[~labels]))
+            for grid, x in zip(grids, scores)
+        ]
+        for r, times in enumerate(drawn):
+            weights = times[first] * np.where(first == second, 1, times[second])
+            weights = weights.astype(np.float64)
+            targets, impostors = weights[of_targets], weights[of_impostors]
+            for (at, between), system in zip(places, sums):
+                # Whole numbers: their sums are exact in any order.
+                system[r][0][:] += np.bincount(at, targets, len(system[r][0]))
+                system[r][1][:] += np.bincount(
+                    between, impostors, len(system[r][1])
+                )
+    return sums
+
+
+class _Grid:
+    """The distinct scores of the targets.
+
+    Between two of them the false alarms alone change, so that the thresholds
+    at each one and right above it draw the whole ROC.
     """
 
-    def __init__(self, scores, labels):
-        scores, labels = check_scores(scores, labels)
-        targets, self.of_target = np.unique(scores[labels], return_inverse=True)
-        # An impostor below target i is rejected from threshold i on (place
-        # 2 i), one of equal score right above it (place 2 i + 1).
-        impostors = scores[~labels]
-        left = np.searchsorted(targets, impostors, side="left")
-        right = np.searchsorted(targets, impostors, side="right")
-        self.of_impostor = (left + right).astype(np.int32)
-        self.n = len(targets)
+    def __init__(self, tally):
+        self.scores = tally.scores[tally.targets > 0]
+        self.n = len(self.scores)
 
-    def error_rates(self, targets, impostors):
-        """Miss and false-alarm rates of weighted trials, [2 targets + 2]."""
-        missed = np.bincount(self.of_target, targets, minlength=self.n)
-        rejected = np.bincount(self.of_impostor, impostors, 2 * self.n + 1)
-        # Below all, at the first target, above it, at the second one, ...
-        miss = np.append(0.0, missed.cumsum()).repeat(2)
-        rejected = np.append(0.0, rejected.cumsum())
-        false_alarm = 1.0 - rejected / rejected[-1]
-        return miss / miss[-1], false_alarm
+    def of_targets(self, scores):
+        """The place of each target, 0 to n - 1."""
+        return np.searchsorted(self.scores, scores).astype(np.int32)
+
+    def of_impostors(self, scores):
+        """The place of each impostor, 0 to 2 n: one below target i is rejected
+        from threshold i on (place 2 i), one of equal score right above it
+        (place 2 i + 1)."""
+        left = np.searchsorted(self.scores, scores).astype(np.int32)
+        equal = self.scores[np.minimum(left, self.n - 1)] == scores
+        return 2 * left + equal
+
+
+def _error_rates(targets, impostors):
+    """Miss and false-alarm rates of what ``_weigh`` returns, [2 n + 2]."""
+    # Below all, at the first target, above it, at the second one, ...
+    miss = np.append(0.0, targets.cumsum()).repeat(2)
+    rejected = np.append(0.0, impostors.cumsum())
+    return miss / miss[-1], 1.0 - rejected / rejected[-1]
 
 
 def _number(enrol_speakers, test_speakers):

@@ -73,8 +73,13 @@ def read_metadata(path, columns):
     return found
 
 
-def split_by_conditions(trials, metadata, columns, speaker_of):
-    """The trials of each condition.
+class Conditions:
+    """Tells which condition each trial of a list belongs to.
+
+    "column: value" where both sides agree, "column: value - value" where they
+    differ, "duration: 2 to 4 s" by the shorter side; of ``test_X`` the test
+    side counts alone, as where models are enrolled with several values of X.
+    An utterance without metadata counts as "unknown"; nothing is dropped.
 
     Arguments
     ---------
@@ -83,60 +88,88 @@ def split_by_conditions(trials, metadata, columns, speaker_of):
     metadata : dict
         As ``read_metadata`` returns it.
     columns : list of str
-        The conditions to tell apart; of ``test_X`` the test side counts alone,
-        as where models are enrolled with several values of X.
+        The conditions to tell apart.
     speaker_of : callable
         An utterance's or enrolment model's name to its speaker's, where the
         metadata knows speakers only.
-
-    Returns
-    -------
-    dict
-        "column: value" where both sides agree, "column: value - value" where
-        they differ, "duration: 2 to 4 s" by the shorter side; -> bool [T]. An
-        utterance without metadata counts as "unknown"; nothing is dropped.
 
     Raises
     ------
     UserError
         Nothing is known of any utterance, or a column has too many values.
     """
-    sides = []
-    for names, index in (
-        (trials.enrol_ids, trials.enrol_index),
-        (trials.test_ids, trials.test_index),
-    ):
-        known = [
-            metadata.get(_stem(n)) or metadata.get(speaker_of(n)) for n in names
+
+    def __init__(self, trials, metadata, columns, speaker_of):
+        sides = [
+            [metadata.get(_stem(n)) or metadata.get(speaker_of(n)) for n in ids]
+            for ids in (trials.enrol_ids, trials.test_ids)
         ]
-        sides.append((known, index))
-    if not any(row for known, _ in sides for row in known):
-        raise UserError(
-            f"{trials.path}: the metadata knows none of its utterances, such "
-            f"as {trials.enrol_ids[0]}"
+        if not any(row for side in sides for row in side):
+            raise UserError(
+                f"{trials.path}: the metadata knows none of its utterances, "
+                f"such as {trials.enrol_ids[0]}"
+            )
+        self.columns = columns
+        self._codes, self._values = zip(
+            *(
+                _codes(sides, column.removeprefix(_TEST_SIDE))
+                for column in columns
+            )
         )
-    found = {}
-    for column in columns:
-        codes, values = _codes(sides, column.removeprefix(_TEST_SIDE))
-        low, high = np.sort(codes, axis=0)
-        if column == "duration":
-            high = low
-        if column.startswith(_TEST_SIDE):
-            low = high = codes[1]
-        numbers, which = np.unique(
-            low * len(values) + high, return_inverse=True
-        )
-        for i, number in enumerate(numbers):
-            first, second = (values[n] for n in divmod(number, len(values)))
-            name = first if first == second else f"{first} - {second}"
-            found[f"{column}: {name}"] = which == i
-    return found
+
+    def __call__(self, enrol_index, test_index):
+        """The conditions of some trials.
+
+        Arguments
+        ---------
+        enrol_index, test_index : numpy.ndarray
+            [B] each, into the names of the list.
+
+        Returns
+        -------
+        dict
+            Key of a condition -> bool [B]. Keys sort as results are shown.
+        """
+        found = {}
+        for i, (column, codes, values) in enumerate(
+            zip(self.columns, self._codes, self._values)
+        ):
+            pair = codes[0][enrol_index], codes[1][test_index]
+            low, high = np.minimum(*pair), np.maximum(*pair)
+            if column == "duration":
+                high = low
+            if column.startswith(_TEST_SIDE):
+                low = high = pair[1]
+            numbers, which = np.unique(
+                low * len(values) + high, return_inverse=True
+            )
+            for j, number in enumerate(numbers.tolist()):
+                found[i, number] = which == j
+        return found
+
+    def name(self, key):
+        """What a condition is called.
+
+        Arguments
+        ---------
+        key : tuple
+            A key of what a call returned.
+
+        Returns
+        -------
+        str
+        """
+        column, number = key
+        values = self._values[column]
+        first, second = (values[n] for n in divmod(number, len(values)))
+        both = first if first == second else f"{first} - {second}"
+        return f"{self.columns[column]}: {both}"
 
 
 def _codes(sides, column):
-    """Each trial's two values as numbers [2, T], and the values' names."""
+    """The values of each side's names as numbers, and the values' names."""
     per_side = [
-        [row[column] if row else UNKNOWN for row in known] for known, _ in sides
+        [row[column] if row else UNKNOWN for row in known] for known in sides
     ]
     if column == "duration":
         values = [*_duration_names(), UNKNOWN]
@@ -158,13 +191,7 @@ def _codes(sides, column):
             )
         number = {x: i for i, x in enumerate(values)}
         per_side = [[number[x] for x in side] for side in per_side]
-    codes = np.stack(
-        [
-            np.array(side, dtype=np.int64)[index]
-            for side, (_, index) in zip(per_side, sides)
-        ]
-    )
-    return codes, values
+    return [np.array(side, dtype=np.int32) for side in per_side], values
 
 
 def _duration_names():

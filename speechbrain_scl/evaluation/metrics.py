@@ -1,19 +1,20 @@
-"""Error rates of scored trials, by sorting once."""
+"""Error rates of scored trials, from the counts of their scores."""
 
 import numpy as np
-import torch
 from scipy.optimize import isotonic_regression
 
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.tally import Tally
 
 
-def error_rates(scores, labels):
+def error_rates(scores, labels=None):
     """Miss and false-alarm rates at every threshold.
 
     Arguments
     ---------
-    scores : array
-        [T], higher for the same speaker; numpy or torch.
+    scores : array or Tally
+        [T], higher for the same speaker; numpy or torch. Or trials that are
+        counted already, and no labels.
     labels : array
         [T], true for target trials.
 
@@ -35,22 +36,18 @@ def error_rates(scores, labels):
     >>> error_rates([0.1, 0.9], [0, 1])
     (array([0., 0., 1.]), array([1., 0., 0.]), array([0.1, 0.9, 0.9]))
     """
-    scores, labels = check_scores(scores, labels)
-    order = np.argsort(scores, kind="stable")
-    scores, targets = scores[order], labels[order]
+    found = counted(scores, labels)
     # Equal scores are accepted or rejected together.
-    first = np.flatnonzero(np.diff(scores, prepend=-np.inf))
-    at = np.append(first, len(scores))
-    below_targets = np.append(0, targets.cumsum())[at]
-    below_impostors = at - below_targets
+    below_targets = np.append(0, found.targets.cumsum())
+    below_impostors = np.append(0, found.impostors.cumsum())
     miss = below_targets / below_targets[-1]
     false_alarm = 1.0 - below_impostors / below_impostors[-1]
-    above = np.nextafter(scores[-1], np.inf)
-    return miss, false_alarm, np.append(scores[first], above)
+    above = np.nextafter(found.scores[-1], np.inf)
+    return miss, false_alarm, np.append(found.scores, above)
 
 
-def check_scores(scores, labels):
-    """Scores and labels as arrays that an error rate can be taken of.
+def counted(scores, labels=None):
+    """Trials that an error rate can be taken of, counted.
 
     Arguments
     ---------
@@ -59,35 +56,23 @@ def check_scores(scores, labels):
 
     Returns
     -------
-    scores, labels : numpy.ndarray
-        float64 and bool, [T].
+    Tally
 
     Raises
     ------
     UserError
         Scores that are not finite, unequal lengths, or one class only.
     """
-    scores, labels = _as_array(scores, float), _as_array(labels, bool)
-    if scores.shape != labels.shape or scores.ndim != 1:
+    found = scores if isinstance(scores, Tally) else Tally.of(scores, labels)
+    if 0 in (found.n_targets, found.n_impostors):
         raise UserError(
-            f"{scores.shape} scores for {labels.shape} labels: both must be "
-            "flat and equally long"
-        )
-    if not np.isfinite(scores).all():
-        raise UserError(
-            f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are NaN "
-            f"or inf, the first is number {np.argmin(np.isfinite(scores))}"
-        )
-    n_targets = int(labels.sum())
-    if n_targets in (0, len(labels)):
-        raise UserError(
-            f"{n_targets} target and {len(labels) - n_targets} impostor "
+            f"{found.n_targets} target and {found.n_impostors} impostor "
             "trials: at least one of each is needed"
         )
-    return scores, labels
+    return found
 
 
-def eer(scores, labels):
+def eer(scores, labels=None):
     """Equal error rate: where miss and false-alarm rate cross.
 
     Between two neighbouring thresholds both rates are taken to change in a
@@ -154,7 +139,7 @@ def crossing(miss, false_alarm):
     return float(miss[before] + share * (miss[after] - miss[before]))
 
 
-def eer_rocch(scores, labels):
+def eer_rocch(scores, labels=None):
     """Equal error rate on the convex hull of the ROC.
 
     The hull is what a calibrated decision can reach (Brummer and de Villiers,
@@ -218,7 +203,7 @@ def hull_eer(miss, false_alarm):
             below = lowest
 
 
-def min_dcf(scores, labels, p_target=0.01, c_miss=1.0, c_fa=1.0):
+def min_dcf(scores, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
     """Minimum of the normalised detection cost over all thresholds.
 
         DCF(t) = (c_miss p_target miss(t) + c_fa (1 - p_target) fa(t))
@@ -288,7 +273,7 @@ def detection_cost(miss, false_alarm, p_target, c_miss=1.0, c_fa=1.0):
     return cost / min(weight_miss, weight_fa)
 
 
-def act_dcf(llrs, labels, p_target=0.01, c_miss=1.0, c_fa=1.0):
+def act_dcf(llrs, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
     """Detection cost of the decisions that calibrated scores lead to.
 
     A trial is accepted where its log-likelihood ratio exceeds the Bayes
@@ -297,10 +282,10 @@ def act_dcf(llrs, labels, p_target=0.01, c_miss=1.0, c_fa=1.0):
 
     Arguments
     ---------
-    llrs : array
+    llrs : array or Tally
         [T], natural log-likelihood ratios.
     labels : array
-        [T], true for target trials.
+        [T], true for target trials; none with a Tally.
     p_target, c_miss, c_fa : float
         As for ``min_dcf``.
 
@@ -319,14 +304,15 @@ def act_dcf(llrs, labels, p_target=0.01, c_miss=1.0, c_fa=1.0):
     >>> act_dcf([-5.0, 5.0], [0, 1], p_target=0.5)
     0.0
     """
-    llrs, labels = check_scores(llrs, labels)
+    found = counted(llrs, labels)
     threshold = np.log(c_fa * (1 - p_target)) - np.log(c_miss * p_target)
-    accepted = llrs >= threshold
-    miss, false_alarm = 1 - accepted[labels].mean(), accepted[~labels].mean()
+    targets, impostors = found.at_least(threshold)
+    miss = 1 - targets / found.n_targets
+    false_alarm = impostors / found.n_impostors
     return float(detection_cost(miss, false_alarm, p_target, c_miss, c_fa))
 
 
-def cllr(llrs, labels):
+def cllr(llrs, labels=None):
     """Cost of the log-likelihood ratios, over all operating points.
 
         Cllr = 1/2 (mean over targets of log2(1 + exp(-llr))
@@ -337,10 +323,10 @@ def cllr(llrs, labels):
 
     Arguments
     ---------
-    llrs : array
+    llrs : array or Tally
         [T], natural log-likelihood ratios.
     labels : array
-        [T], true for target trials.
+        [T], true for target trials; none with a Tally.
 
     Returns
     -------
@@ -357,13 +343,11 @@ def cllr(llrs, labels):
     >>> cllr([0.0, 0.0], [0, 1])
     1.0
     """
-    llrs, labels = check_scores(llrs, labels)
-    of_targets = np.logaddexp(0, -llrs[labels]).mean()
-    of_impostors = np.logaddexp(0, llrs[~labels]).mean()
-    return float((of_targets + of_impostors) / (2 * np.log(2)))
+    found = counted(llrs, labels)
+    return _cllr(found.scores, found)
 
 
-def min_cllr(scores, labels):
+def min_cllr(scores, labels=None):
     """Cllr after the best monotone calibration, found on the trials themselves.
 
     Isotonic regression (pool adjacent violators) makes log-likelihood ratios
@@ -389,27 +373,22 @@ def min_cllr(scores, labels):
     >>> min_cllr([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1])
     0.0
     """
-    scores, labels = check_scores(scores, labels)
-    values, slots, counts = np.unique(
-        scores, return_inverse=True, return_counts=True
-    )
-    targets = np.bincount(slots, weights=labels, minlength=len(values))
-    posterior = isotonic_regression(targets / counts, weights=counts).x
+    found = counted(scores, labels)
+    counts = found.targets + found.impostors
+    posterior = isotonic_regression(found.targets / counts, weights=counts).x
     posterior = posterior.clip(0.0, 1.0)
-    prior = np.log(labels.mean()) - np.log1p(-labels.mean())
+    prior = np.log(found.n_targets) - np.log(found.n_impostors)
     with np.errstate(divide="ignore"):
         llrs = np.log(posterior) - np.log1p(-posterior) - prior
-    # Infinite where one class alone has such scores: no cost of its own there.
-    of_targets = np.logaddexp(0, -llrs[targets > 0]) @ targets[targets > 0]
-    impostors = counts - targets
-    of_impostors = (
-        np.logaddexp(0, llrs[impostors > 0]) @ impostors[impostors > 0]
-    )
-    total = of_targets / targets.sum() + of_impostors / impostors.sum()
+    return _cllr(llrs, found)
+
+
+def _cllr(llrs, found):
+    """Of trials whose distinct scores have these likelihood ratios."""
+    total = 0.0
+    for sign, counts in ((-1, found.targets), (1, found.impostors)):
+        # Infinite where the other class alone has such scores: no cost there.
+        some = counts > 0
+        costs = np.logaddexp(0, sign * llrs[some])
+        total += costs @ counts[some] / counts.sum()
     return float(total / (2 * np.log(2)))
-
-
-def _as_array(values, dtype=float):
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values, dtype=dtype)

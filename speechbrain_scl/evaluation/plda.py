@@ -90,12 +90,10 @@ def plda_scores(model, enrol, test, enrol_index, test_index):
     enrol_index, test_index = np.asarray(enrol_index), np.asarray(test_index)
     scores = np.empty(len(enrol_index))
     for _, trials in trials_by_enrolment(enrol_index, len(enrol), _BLOCK):
-        if len(trials):
-            rows, row = np.unique(enrol_index[trials], return_inverse=True)
-            columns, column = np.unique(test_index[trials], return_inverse=True)
-            scores[trials] = _matrix(model, enrol[rows], test[columns])[
-                row, column
-            ]
+        rows, row = np.unique(enrol_index[trials], return_inverse=True)
+        columns, column = np.unique(test_index[trials], return_inverse=True)
+        matrix = _matrix(model, enrol[rows], test[columns])
+        scores[trials] = matrix[row, column]
     return scores
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from speechbrain_scl.evaluation.bootstrap import bootstrap
+from speechbrain_scl.evaluation.bootstrap import resample
 from speechbrain_scl.evaluation.metrics import (
     act_dcf,
     cllr,
@@ -11,27 +11,18 @@ from speechbrain_scl.evaluation.metrics import (
     min_cllr,
     min_dcf,
 )
-from speechbrain_scl.files import written_aside
 from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
 
 
 def measure(
-    trials,
-    scores,
-    speaker_of,
-    p_target=0.01,
-    n_resamples=200,
-    calibrated=False,
-    conditions=None,
+    scored, speaker_of, p_target=0.01, n_resamples=200, calibrated=False
 ):
     """The figures of one scored trial list.
 
     Arguments
     ---------
-    trials : Trials
+    scored : Scored
         The list.
-    scores : numpy.ndarray
-        [T].
     speaker_of : callable
         An utterance's or enrolment model's name to its speaker's.
     p_target : float
@@ -40,21 +31,14 @@ def measure(
         Of the speaker-level bootstrap; 0 for no interval.
     calibrated : bool
         Whether the scores are log-likelihood ratios.
-    conditions : dict or None
-        Name -> bool [T]: parts of the list to measure by themselves.
 
     Returns
     -------
     dict
         What metrics.json holds for the list.
-
-    Raises
-    ------
-    UserError
-        Scores that are not finite.
     """
-    enrol, test, n_speakers = trial_speakers(trials, speaker_of)
-    found = _rates(scores, trials.labels, p_target)
+    enrol, test, n_speakers = speakers_of_names(scored.trials, speaker_of)
+    found = _rates(scored.tally, p_target)
     found.update(
         eer_ci=None,
         min_dcf_ci=None,
@@ -68,10 +52,16 @@ def measure(
             f"{FEWEST_TEST_SPEAKERS} say nothing about others"
         )
     elif n_resamples:
-        resampled = bootstrap(
-            scores, trials.labels, enrol, test, n_resamples, p_target
+
+        def blocks():
+            for rows, scores in scored.blocks():
+                speakers = enrol[rows["enrol"]], test[rows["test"]]
+                yield scores[None], rows["target"], *speakers
+
+        resampled = resample(
+            [scored.tally], blocks, n_speakers, n_resamples, p_target
         )
-        for name, values in zip(("eer_ci", "min_dcf_ci"), resampled):
+        for name, values in zip(("eer_ci", "min_dcf_ci"), resampled[:, 0]):
             found[name] = np.nanpercentile(values, [2.5, 97.5]).tolist()
     if found["eer"] is not None and found["eer"] > 0.5:
         remarks.append(
@@ -80,21 +70,20 @@ def measure(
         )
     found["remarks"] = remarks
     if calibrated:
-        found["act_dcf"] = act_dcf(scores, trials.labels, p_target)
-        found["cllr"] = cllr(scores, trials.labels)
-        found["min_cllr"] = min_cllr(scores, trials.labels)
-    if conditions:
+        found["act_dcf"] = act_dcf(scored.tally, p_target=p_target)
+        found["cllr"] = cllr(scored.tally)
+        found["min_cllr"] = min_cllr(scored.tally)
+    if scored.conditions:
         found["conditions"] = {
-            name: _rates(scores[chosen], trials.labels[chosen], p_target)
-            for name, chosen in conditions.items()
+            name: _rates(tally, p_target)
+            for name, tally in scored.conditions.items()
         }
     return found
 
 
-def _rates(scores, labels, p_target):
+def _rates(tally, p_target):
     """EER and minDCF with their thresholds; None without both classes."""
-    n_targets = int(labels.sum())
-    found = {"n_trials": len(labels), "n_targets": n_targets}
+    found = {"n_trials": len(tally), "n_targets": tally.n_targets}
     names = (
         "eer",
         "eer_threshold",
@@ -102,15 +91,43 @@ def _rates(scores, labels, p_target):
         "min_dcf",
         "min_dcf_threshold",
     )
-    if 0 < n_targets < len(labels):
+    if 0 < tally.n_targets < len(tally):
         values = (
-            *eer(scores, labels),
-            eer_rocch(scores, labels),
-            *min_dcf(scores, labels, p_target),
+            *eer(tally),
+            eer_rocch(tally),
+            *min_dcf(tally, p_target=p_target),
         )
     else:
         values = (None,) * len(names)
     return {**dict(zip(names, values)), **found}
+
+
+def speakers_of_names(trials, speaker_of):
+    """The speakers of each side's names, numbered.
+
+    Arguments
+    ---------
+    trials : Trials
+        The list.
+    speaker_of : callable
+        An utterance's or enrolment model's name to its speaker's.
+
+    Returns
+    -------
+    enrol, test : numpy.ndarray
+        int32, as many as the side has names.
+    n_speakers : int
+        How many there are.
+    """
+    numbers = {}
+    sides = (
+        np.array(
+            [numbers.setdefault(speaker_of(n), len(numbers)) for n in names],
+            dtype=np.int32,
+        )
+        for names in (trials.enrol_ids, trials.test_ids)
+    )
+    return *sides, len(numbers)
 
 
 def trial_speakers(trials, speaker_of):
@@ -130,38 +147,8 @@ def trial_speakers(trials, speaker_of):
     n_speakers : int
         How many there are.
     """
-    numbers = {}
-    sides = (
-        np.array(
-            [numbers.setdefault(speaker_of(n), len(numbers)) for n in names],
-            dtype=np.int32,
-        )
-        for names in (trials.enrol_ids, trials.test_ids)
-    )
-    enrol, test = sides
-    return enrol[trials.enrol_index], test[trials.test_index], len(numbers)
-
-
-def write_scores(path, trials, scores):
-    """Writes ``<label> <enrolment> <test> <score>`` lines.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    trials : Trials
-        The list.
-    scores : numpy.ndarray
-        [T].
-    """
-    with written_aside(path) as file:
-        file.writelines(
-            f"{int(label)} {trials.enrol_ids[e]} {trials.test_ids[t]} "
-            f"{score:.6f}\n"
-            for label, e, t, score in zip(
-                trials.labels, trials.enrol_index, trials.test_index, scores
-            )
-        )
+    enrol, test, n_speakers = speakers_of_names(trials, speaker_of)
+    return enrol[trials.enrol_index], test[trials.test_index], n_speakers
 
 
 def table(metrics):

@@ -57,7 +57,7 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def inner_products(enrol, test, enrol_index, test_index):
+def inner_products(enrol, test, enrol_index, test_index, n_trials=None):
     """Inner product of each trial's two embeddings; their cosine where they
     have unit length.
 
@@ -67,6 +67,9 @@ def inner_products(enrol, test, enrol_index, test_index):
         The distinct embeddings of each side, [E, D] and [T, D].
     enrol_index, test_index : numpy.ndarray
         [N], the rows of each trial.
+    n_trials : int or None
+        The length of the list, where these are a block of it: how a product is
+        computed, and so its last bit, must not depend on the blocks.
 
     Returns
     -------
@@ -82,7 +85,8 @@ def inner_products(enrol, test, enrol_index, test_index):
     enrol, test = np.asarray(enrol), np.asarray(test)
     enrol_index, test_index = np.asarray(enrol_index), np.asarray(test_index)
     scores = np.empty(len(enrol_index))
-    if len(enrol) * len(test) <= _MOST_UNUSED_PER_TRIAL * len(scores):
+    n_trials = n_trials or len(scores)
+    if len(enrol) * len(test) <= _MOST_UNUSED_PER_TRIAL * n_trials:
         step = max(1, _BLOCK // len(test))
         for rows, trials in trials_by_enrolment(enrol_index, len(enrol), step):
             products = enrol[rows] @ test.T
@@ -99,7 +103,7 @@ def inner_products(enrol, test, enrol_index, test_index):
 
 
 def trials_by_enrolment(enrol_index, n_enrol, step):
-    """The trials of ``step`` enrolments at a time.
+    """The trials of ``step`` enrolments at a time, where there are any.
 
     Arguments
     ---------
@@ -127,7 +131,8 @@ def trials_by_enrolment(enrol_index, n_enrol, step):
     starts = np.arange(0, n_enrol, step)
     edges = np.searchsorted(enrol_index[order], [*starts, n_enrol])
     for start, first, last in zip(starts, edges, edges[1:]):
-        yield slice(start, start + step), order[first:last]
+        if first < last:
+            yield slice(start, start + step), order[first:last]
 
 
 def cohort_statistics(embeddings, cohort, top_n=None):

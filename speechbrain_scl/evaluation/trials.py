@@ -1,12 +1,13 @@
 """Trial lists in the layouts that the field uses."""
 
 import dataclasses
+import itertools
 import os
-from array import array
 
 import numpy as np
 
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.spool import Spool
 
 LAYOUTS = ("auto", "label_first", "label_last")
 LABELS = {
@@ -18,11 +19,16 @@ LABELS = {
     "imposter": 0,
     "impostor": 0,
 }
+# Of a trial: the places of its two names, and whether the speaker is the same.
+ROW = np.dtype([("enrol", "<i4"), ("test", "<i4"), ("target", "?")])
+# Held at once to find one that is listed twice
+_PAIRS = 2**22
 
 
 @dataclasses.dataclass(frozen=True)
 class Trials:
-    """Pairs to score. Names are held once, trials are pairs of indices.
+    """Pairs to score. Names are held once, trials are pairs of indices, in
+    blocks: a list may be longer than the memory.
 
     Arguments
     ---------
@@ -30,26 +36,37 @@ class Trials:
         The list.
     enrol_ids, test_ids : list of str
         The distinct names of each side, in order of appearance.
-    enrol_index, test_index : numpy.ndarray
-        int32 [T], into the names.
-    labels : numpy.ndarray
-        bool [T], True where the speaker is the same.
+    rows : Spool
+        Of ``ROW``.
     """
 
     path: str
     enrol_ids: list
     test_ids: list
-    enrol_index: np.ndarray
-    test_index: np.ndarray
-    labels: np.ndarray
+    rows: Spool
 
     @property
     def name(self):
         """The list's file name without its ending."""
         return os.path.splitext(os.path.basename(self.path))[0]
 
+    @property
+    def enrol_index(self):
+        """int32 [T], into the names; all in memory, as the next two."""
+        return self.rows.whole()["enrol"]
+
+    @property
+    def test_index(self):
+        """int32 [T], into the names."""
+        return self.rows.whole()["test"]
+
+    @property
+    def labels(self):
+        """bool [T], True where the speaker is the same."""
+        return self.rows.whole()["target"]
+
     def __len__(self):
-        return len(self.labels)
+        return len(self.rows)
 
     def line_of(self, name):
         """Where an utterance or model comes first; None where it does not.
@@ -68,7 +85,7 @@ class Trials:
             return next((n for n, line in lines if name in line.split()), None)
 
 
-def read_trials(path, layout="auto"):
+def read_trials(path, layout="auto", folder=None):
     """Reads a trial list.
 
     ``1 enrol test`` (VoxCeleb), ``enrol test target`` (Kaldi, wespeaker) and
@@ -82,6 +99,8 @@ def read_trials(path, layout="auto"):
         The list.
     layout : str
         ``label_first``, ``label_last``, or ``auto``: the first line shows it.
+    folder : str or None
+        Where what is too much for the memory may lie (see ``Spool``).
 
     Returns
     -------
@@ -109,46 +128,50 @@ def read_trials(path, layout="auto"):
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such trial list")
     enrol, test = {}, {}
-    # Flat arrays: 3.5 million trials stay small.
-    enrol_index, test_index, lines = array("i"), array("i"), array("i")
-    labels = array("b")
-    label_first = None
+    rows = Spool(ROW, folder)
     with open(path, encoding="utf-8-sig") as file:
-        for number, line in _lines(path, file):
-            fields = line.split()
-            if not fields:
-                continue
-            if len(fields) != 3:
-                raise UserError(
-                    f"{path}, line {number}: {len(fields)} fields instead of "
-                    f"three (label enrolment test, or enrolment test label): "
-                    f"{line.strip()!r}"
-                )
-            if label_first is None:
-                label_first = _label_first(path, number, fields, layout)
-            if label_first:
-                label, first, second = fields
-            else:
-                first, second, label = fields
-            if label not in LABELS:
-                raise UserError(
-                    f"{path}, line {number}: the label is {label!r}; it must "
-                    "be 1 or 0, target or nontarget"
-                )
-            enrol_index.append(enrol.setdefault(first, len(enrol)))
-            test_index.append(test.setdefault(second, len(test)))
-            labels.append(LABELS[label])
-            lines.append(number)
-    trials = Trials(
-        str(path),
-        list(enrol),
-        list(test),
-        np.array(enrol_index, dtype=np.int32),
-        np.array(test_index, dtype=np.int32),
-        np.array(labels, dtype=bool),
-    )
-    _check(trials, lines)
+        found = (
+            (
+                enrol.setdefault(first, len(enrol)),
+                test.setdefault(second, len(test)),
+                target,
+            )
+            for first, second, target in _fields(path, file, layout)
+        )
+        while len(
+            block := np.fromiter(itertools.islice(found, Spool.BLOCK), ROW)
+        ):
+            rows.append(block)
+    trials = Trials(str(path), list(enrol), list(test), rows)
+    _check(trials)
     return trials
+
+
+def _fields(path, file, layout):
+    """Enrolment, test and label of each line."""
+    label_first = None
+    for number, line in _lines(path, file):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != 3:
+            raise UserError(
+                f"{path}, line {number}: {len(fields)} fields instead of "
+                f"three (label enrolment test, or enrolment test label): "
+                f"{line.strip()!r}"
+            )
+        if label_first is None:
+            label_first = _label_first(path, number, fields, layout)
+        if label_first:
+            label, first, second = fields
+        else:
+            first, second, label = fields
+        if label not in LABELS:
+            raise UserError(
+                f"{path}, line {number}: the label is {label!r}; it must "
+                "be 1 or 0, target or nontarget"
+            )
+        yield first, second, LABELS[label]
 
 
 def _lines(path, file):
@@ -172,23 +195,53 @@ def _label_first(path, number, fields, layout):
     return first
 
 
-def _check(trials, lines):
+def _check(trials):
     if len(trials) == 0:
         raise UserError(f"{trials.path}: it holds no trial")
-    n_targets = int(trials.labels.sum())
+    n_targets = sum(
+        np.count_nonzero(rows["target"]) for rows in trials.rows.blocks()
+    )
     if n_targets in (0, len(trials)):
         missing = "a target" if n_targets == 0 else "an impostor"
         raise UserError(
             f"{trials.path}: none of its {len(trials)} trials is {missing}; "
             "no error rate can be measured"
         )
-    pair = trials.enrol_index.astype(np.int64) * len(trials.test_ids)
-    pair += trials.test_index
-    _, first = np.unique(pair, return_index=True)
-    if len(first) < len(trials):
-        twice = np.setdiff1d(np.arange(len(trials)), first)[0]
+    parts = -(-len(trials) // _PAIRS)
+    repeated = [_first_repeated(trials, parts, part) for part in range(parts)]
+    twice = min(filter(None, repeated), default=None)
+    if twice:
+        number, pair = twice
+        enrol, test = divmod(pair, len(trials.test_ids))
         raise UserError(
-            f"{trials.path}, line {lines[twice]}: the trial "
-            f"{trials.enrol_ids[trials.enrol_index[twice]]} "
-            f"{trials.test_ids[trials.test_index[twice]]} is listed before"
+            f"{trials.path}, line {_line(trials.path, number)}: the trial "
+            f"{trials.enrol_ids[enrol]} {trials.test_ids[test]} is listed "
+            "before"
         )
+
+
+def _first_repeated(trials, parts, part):
+    """The first trial that was listed before, and its pair of names as a
+    number; of one part of all pairs."""
+    places, pairs, start = [], [], 0
+    for rows in trials.rows.blocks():
+        pair = rows["enrol"].astype(np.int64) * len(trials.test_ids)
+        pair += rows["test"]
+        chosen = np.flatnonzero(pair % parts == part)
+        places.append(chosen + start)
+        pairs.append(pair[chosen])
+        start += len(rows)
+    pairs = np.concatenate(pairs)
+    _, first = np.unique(pairs, return_index=True)
+    if len(first) == len(pairs):
+        return None
+    again = np.ones(len(pairs), dtype=bool)
+    again[first] = False
+    return int(np.concatenate(places)[again][0]), int(pairs[again][0])
+
+
+def _line(path, trial):
+    """The line of a trial, without the blank ones."""
+    with open(path, encoding="utf-8-sig") as file:
+        lines = (n for n, line in enumerate(file, 1) if line.strip())
+        return next(itertools.islice(lines, trial, None))

@@ -13,14 +13,8 @@ from speechbrain_scl.corpora.manifest import read_manifest
 from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots, report, scoring
-from speechbrain_scl.evaluation.calibration import (
-    calibration_trials,
-    fit_calibration,
-)
-from speechbrain_scl.evaluation.conditions import (
-    read_metadata,
-    split_by_conditions,
-)
+from speechbrain_scl.evaluation.backends import list_scorer, score_calibration
+from speechbrain_scl.evaluation.conditions import Conditions, read_metadata
 from speechbrain_scl.evaluation.embeddings import (
     SHORTEST,
     extract_embeddings,
@@ -34,9 +28,9 @@ from speechbrain_scl.evaluation.enrolment import (
 )
 from speechbrain_scl.evaluation.pages.report import write_report
 from speechbrain_scl.evaluation.pages.training_log import find_training_log
-from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
 from speechbrain_scl.evaluation.processes import main_first
 from speechbrain_scl.evaluation.provenance import describe_run
+from speechbrain_scl.evaluation.scored import score_list
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
 from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials
 from speechbrain_scl.files import only_run_in, write_json, written_aside
@@ -91,7 +85,9 @@ def _verify(params, run_opts):
     sources = as_list(params["verification_file"], "verification_file")
     with main_first():
         files = [fetch_file(source, output) for source in sources]
-    lists = [read_trials(file, params["trial_layout"]) for file in files]
+    lists = [
+        read_trials(file, params["trial_layout"], output) for file in files
+    ]
     names = [trials.name for trials in lists]
     if len(set(names)) < len(names):
         raise UserError(
@@ -106,7 +102,7 @@ def _verify(params, run_opts):
         paths.update(_audio_of(trials, models, params))
     speaker_of = speaker_function(params)
     for trials in lists:  # before hours of embedding
-        report.trial_speakers(trials, speaker_of)
+        report.speakers_of_names(trials, speaker_of)
     splits = _conditions(params, lists, speaker_of)
 
     with main_first():
@@ -133,43 +129,45 @@ def _verify(params, run_opts):
                 vectors[model] = mean_embedding(
                     [vectors[name] for name in utterances], params["crops"]
                 )
-    score = _scorer(params, embed)
-    calibrate = _calibration(params, embed, score, encoder.key)
+    scorer = list_scorer(params, embed)
+    calibrate = score_calibration(params, embed, scorer, encoder.key)
     if rank() > 0:
         return {}
 
-    metrics, scored, score_files = {}, {}, {}
+    metrics, tallies, score_files = {}, {}, {}
     for trials, conditions in zip(lists, splits):
-        scores = score(
+        suffix = f"-{trials.name}" if len(lists) > 1 else ""
+        score_files[trials.name] = f"scores{suffix}.txt"
+        score = scorer(
             np.stack([vectors[name] for name in trials.enrol_ids]),
             np.stack([vectors[name] for name in trials.test_ids]),
-            trials.enrol_index,
-            trials.test_index,
+            len(trials),
         )
         if calibrate:
-            scores = calibrate(scores)
-        found = report.measure(
+            score = calibrate.after(score)
+        scored = score_list(
             trials,
-            scores,
+            score,
+            os.path.join(output, score_files[trials.name]),
+            conditions,
+            output,
+        )
+        found = report.measure(
+            scored,
             speaker_of,
             params["p_target"],
             params["bootstrap"],
             calibrated=bool(calibrate),
-            conditions=conditions,
         )
-        if calibrate and scores.max() < calibrate.threshold(found["p_target"]):
+        best = scored.tally.scores[-1]
+        if calibrate and best < calibrate.threshold(found["p_target"]):
             found["remarks"].append(
                 f"at p_target = {found['p_target']} no score reaches the "
                 "calibrated threshold, so that every trial is rejected"
             )
         metrics[trials.name] = found
-        scored[trials.name] = (scores, trials.labels)
-        suffix = f"-{trials.name}" if len(lists) > 1 else ""
-        score_files[trials.name] = f"scores{suffix}.txt"
-        report.write_scores(
-            os.path.join(output, score_files[trials.name]), trials, scores
-        )
-    _report(params, metrics, scored, score_files, encoder.model_file)
+        tallies[trials.name] = scored.tally
+    _report(params, metrics, tallies, score_files, encoder.model_file)
     return metrics
 
 
@@ -284,68 +282,11 @@ def _conditions(params, lists, speaker_of):
     columns = as_list(params["conditions"], "conditions")
     metadata = read_metadata(params["metadata"], columns)
     return [
-        split_by_conditions(trials, metadata, columns, speaker_of)
-        for trials in lists
+        Conditions(trials, metadata, columns, speaker_of) for trials in lists
     ]
 
 
-def _scorer(params, embed):
-    """(enrol, test, enrol_index, test_index) -> scores."""
-    if params["backend"] == "cosine" and params["score_norm"] == "none":
-        return scoring.inner_products
-    manifest = read_manifest(params["cohort"])
-    found = embed({u.ID: u.wav for u in manifest})
-    speakers = [u.spk_id for u in manifest]
-    cohort = np.stack([found[u.ID] for u in manifest])
-    if params["backend"] == "plda":
-        model = fit_plda(cohort, speakers, params["plda_rank"])
-        return functools.partial(plda_scores, model)
-    if params["cohort_of"] == "speakers":
-        of_speaker = {}
-        for speaker, vector in zip(speakers, cohort):
-            of_speaker.setdefault(speaker, []).append(vector)
-        cohort = np.stack(
-            [mean_embedding(v, params["crops"]) for v in of_speaker.values()]
-        )
-    top_n = params["top_n"] if params["score_norm"] == "as-norm" else None
-
-    def normalised(enrol, test, enrol_index, test_index):
-        scores = scoring.inner_products(enrol, test, enrol_index, test_index)
-        sides = (
-            [x[index] for x in scoring.cohort_statistics(side, cohort, top_n)]
-            for side, index in ((enrol, enrol_index), (test, test_index))
-        )
-        return scoring.normalize_scores(scores, *sides, params["score_norm"])
-
-    return normalised
-
-
-def _calibration(params, embed, score, model_key):
-    """Fitted on pairs of held-out speakers, or None."""
-    if not params["calibration"]:
-        return None
-    manifest = read_manifest(params["calibration"])
-    found = embed({u.ID: u.wav for u in manifest})
-    vectors = np.stack([found[u.ID] for u in manifest])
-    first, second, labels = calibration_trials([u.spk_id for u in manifest])
-    kind = params["backend"]
-    if params["score_norm"] != "none":
-        kind = params["score_norm"]
-    calibration = fit_calibration(
-        score(vectors, vectors, first, second),
-        labels,
-        params["p_target"],
-        model_key,
-        kind,
-    )
-    if rank() == 0:
-        calibration.save(
-            os.path.join(params["output_folder"], "calibration.json")
-        )
-    return calibration
-
-
-def _report(params, metrics, scored, score_files, model_file):
+def _report(params, metrics, tallies, score_files, model_file):
     output = params["output_folder"]
     facts = {
         "run": describe_run(params),
@@ -361,13 +302,13 @@ def _report(params, metrics, scored, score_files, model_file):
     write_json(
         os.path.join(output, "metrics.json"), {"trials": metrics, **facts}
     )
-    det = plots.det(scored, params["p_target"])
+    det = plots.det(tallies, params["p_target"])
     with written_aside(os.path.join(output, "det.png"), binary=True) as file:
         file.write(plots.png(det))
     write_report(
         os.path.join(output, "report.html"),
         metrics,
-        scored,
+        tallies,
         facts,
         score_files,
         find_training_log(params["pretrain_path"]),

@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.conditions import (
-    read_metadata,
-    split_by_conditions,
-)
+from speechbrain_scl.evaluation.conditions import Conditions, read_metadata
 from speechbrain_scl.evaluation.trials import read_trials
 
 LINES = """\
@@ -28,6 +25,13 @@ def trials(tmp_path):
 
 def speaker_of(name):
     return name.split("/")[0]
+
+
+def split_by_conditions(trials, *args):
+    """Name -> bool [T]."""
+    conditions = Conditions(trials, *args)
+    found = conditions(trials.enrol_index, trials.test_index)
+    return {conditions.name(key): found[key] for key in sorted(found)}
 
 
 def write(tmp_path, text):
@@ -110,13 +114,8 @@ def test_metadata_of_other_speakers_or_of_names_is_refused(trials, tmp_path):
         split_by_conditions(trials, other, ["gender"], speaker_of)
     rows = {f"{i}": {"id": str(i)} for i in range(40)}
     rows.update({n: {"id": n} for n in ("ann", "bob", "cleo", "dan")})
-    names = trials.__class__(
-        "list",
-        [f"{i}/1/a" for i in range(40)],
-        ["ann/1/a"],
-        np.arange(40, dtype=np.int32),
-        np.zeros(40, dtype=np.int32),
-        np.arange(40) == 0,
-    )
+    many = tmp_path / "many.txt"
+    many.write_text("".join(f"{i % 2} {i}/1/a ann/1/a\n" for i in range(40)))
+    names = read_trials(str(many))
     with pytest.raises(UserError, match="id has 41 values"):
         split_by_conditions(names, rows, ["id"], speaker_of)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from commands import ROOT
+from commands import ROOT, in_order
 from hyperpyyaml import load_hyperpyyaml
 from voxceleb_prepare import prepare_voxceleb
 
@@ -21,6 +21,7 @@ from speechbrain_scl.evaluation import plots, report, verification
 from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import min_dcf
+from speechbrain_scl.evaluation.scored import score_list
 from speechbrain_scl.evaluation.trials import read_trials
 from speechbrain_scl.release.inference import save_inference_folder
 from speechbrain_scl.training.run import dataio_prep
@@ -209,7 +210,8 @@ def test_too_few_speakers_have_no_interval(tmp_path, n_speakers):
     (tmp_path / "trials.txt").write_text("".join(lines))
     trials = read_trials(str(tmp_path / "trials.txt"))
     scores = trials.labels + np.random.default_rng(0).normal(size=len(lines))
-    found = report.measure(trials, scores, lambda name: name.split("/")[0])
+    scored = score_list(trials, in_order(scores))
+    found = report.measure(scored, lambda name: name.split("/")[0])
     enough = n_speakers == FEWEST_TEST_SPEAKERS
     assert (found["eer_ci"] is not None) == enough
     said = report.table({"list": found})

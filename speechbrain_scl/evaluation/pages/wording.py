@@ -117,17 +117,15 @@ def calibration(found):
     return text + "they are well calibrated."
 
 
-def decision(found, scores, labels):
+def decision(found, tally):
     """What deciding at the stated prior comes to.
 
     Arguments
     ---------
     found : dict
         What ``report.measure`` returned.
-    scores : numpy.ndarray
-        [T].
-    labels : numpy.ndarray
-        [T] bool.
+    tally : Tally
+        The scored trials.
 
     Returns
     -------
@@ -138,23 +136,20 @@ def decision(found, scores, labels):
         return ""
     p_target = found["p_target"]
     threshold = math.log((1 - p_target) / p_target)
-    accepted = scores >= threshold
-    n_targets, n_taken = int(labels.sum()), int(accepted[labels].sum())
-    n_impostors = len(labels) - n_targets
-    n_wrong = int(accepted[~labels].sum())
+    n_taken, n_wrong = tally.at_least(threshold)
     text = (
         f"At a prior of {100 * p_target:g} % targets a score of "
         f"{threshold:.2f} says “same speaker”: "
     )
     if not n_taken:
         return text + (
-            f"none of the {n_targets:,} target trials reaches it, so that "
+            f"none of the {tally.n_targets:,} target trials reaches it, so that "
             "this system never does at this prior. A larger p_target or a "
             "better encoder would."
         )
     text += (
-        f"{n_taken:,} of {n_targets:,} target trials and {n_wrong:,} of "
-        f"{n_impostors:,} impostor trials reach it."
+        f"{n_taken:,} of {tally.n_targets:,} target trials and {n_wrong:,} of "
+        f"{tally.n_impostors:,} impostor trials reach it."
     )
     if found["act_dcf"] > 1:
         text += " Rejecting everyone would cost less (actDCF above 1)."

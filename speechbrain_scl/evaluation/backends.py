@@ -1,0 +1,118 @@
+"""Embeddings to scores, as a verification's options ask for."""
+
+import functools
+import os
+
+import numpy as np
+
+from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.distributed import rank
+from speechbrain_scl.evaluation import scoring
+from speechbrain_scl.evaluation.calibration import (
+    calibration_trials,
+    fit_calibration,
+)
+from speechbrain_scl.evaluation.enrolment import mean_embedding
+from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
+
+
+def list_scorer(params, embed):
+    """The way to score a list that the options ask for.
+
+    Arguments
+    ---------
+    params : dict
+        The experiment: ``backend``, ``score_norm`` and what they need.
+    embed : callable
+        Name -> audio file, to name -> embedding; of the cohort.
+
+    Returns
+    -------
+    callable
+        The distinct embeddings of each side, [E, D] and [T, D], and the length
+        of the list, to a function of a block's indices (enrol_index,
+        test_index, [B] each) to its scores [B].
+    """
+    if params["backend"] == "cosine" and params["score_norm"] == "none":
+        return _products
+    manifest = read_manifest(params["cohort"])
+    found = embed({u.ID: u.wav for u in manifest})
+    speakers = [u.spk_id for u in manifest]
+    cohort = np.stack([found[u.ID] for u in manifest])
+    if params["backend"] == "plda":
+        model = fit_plda(cohort, speakers, params["plda_rank"])
+        return lambda enrol, test, _: functools.partial(
+            plda_scores, model, enrol, test
+        )
+    if params["cohort_of"] == "speakers":
+        of_speaker = {}
+        for speaker, vector in zip(speakers, cohort):
+            of_speaker.setdefault(speaker, []).append(vector)
+        cohort = np.stack(
+            [mean_embedding(v, params["crops"]) for v in of_speaker.values()]
+        )
+    top_n = params["top_n"] if params["score_norm"] == "as-norm" else None
+
+    def normalised(enrol, test, n_trials):
+        products = _products(enrol, test, n_trials)
+        statistics = [
+            scoring.cohort_statistics(side, cohort, top_n)
+            for side in (enrol, test)
+        ]
+
+        def score(*index):
+            sides = ([x[i] for x in side] for side, i in zip(statistics, index))
+            return scoring.normalize_scores(
+                products(*index), *sides, params["score_norm"]
+            )
+
+        return score
+
+    return normalised
+
+
+def score_calibration(params, embed, scorer, model_key):
+    """A calibration that is fitted on pairs of held-out speakers, and saved.
+
+    Arguments
+    ---------
+    params : dict
+        The experiment: ``calibration`` is their manifest.
+    embed : callable
+        Name -> audio file, to name -> embedding.
+    scorer : callable
+        As ``list_scorer`` returns it.
+    model_key : str
+        That of the encoder.
+
+    Returns
+    -------
+    Calibration or None
+    """
+    if not params["calibration"]:
+        return None
+    manifest = read_manifest(params["calibration"])
+    found = embed({u.ID: u.wav for u in manifest})
+    vectors = np.stack([found[u.ID] for u in manifest])
+    first, second, labels = calibration_trials([u.spk_id for u in manifest])
+    kind = params["backend"]
+    if params["score_norm"] != "none":
+        kind = params["score_norm"]
+    calibration = fit_calibration(
+        scorer(vectors, vectors, len(labels))(first, second),
+        labels,
+        params["p_target"],
+        model_key,
+        kind,
+    )
+    if rank() == 0:
+        calibration.save(
+            os.path.join(params["output_folder"], "calibration.json")
+        )
+    return calibration
+
+
+def _products(enrol, test, n_trials):
+    return functools.partial(
+        scoring.inner_products, enrol, test, n_trials=n_trials
+    )
