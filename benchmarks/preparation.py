@@ -9,15 +9,24 @@ ours reads headers and each file's end, or decodes all (``full``).
 
 writes preparation.md there. The checkout is SpeechBrain's repository: the
 recipe is not part of its package.
+
+    python benchmarks/preparation.py results/benchmarks --many 10000 100000
+
+measures ours alone on more files (hard links to some of 1 s): seconds and peak
+memory by the number of processes, each in a process of its own, and that a
+scan that was complete is not done again; preparation-many.md.
 """
 
 import argparse
 import contextlib
 import importlib.util
 import io
+import os
+import re
 import statistics
 import tempfile
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +43,28 @@ def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("output", type=Path)
-    parser.add_argument("--speechbrain", type=Path, required=True)
+    parser.add_argument("--speechbrain", type=Path)
+    parser.add_argument("--many", type=int, nargs="+", default=())
+    parser.add_argument("--workers", type=int, nargs="+", default=(0, 2))
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
+    if args.many:
+        text = many_files(args.many, args.workers)
+        write(args.output / "preparation-many.md", text)
+    if args.speechbrain:
+        write(args.output / "preparation.md", against_stock(args))
 
+
+def write(path, text):
+    """Shows a table and leaves it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def against_stock(args):
+    """Time per 1,000 files, of both in turn."""
     ours = load(ROOT / SCRIPT, "ours").prepare_voxceleb
     stock = load(args.speechbrain / SCRIPT, "stock").prepare_voxceleb
     with tempfile.TemporaryDirectory() as folder:
@@ -78,10 +104,68 @@ def main():
         per_thousand = median * 1000 / args.files
         ratio = medians["stock"] / median
         lines.append(f"| {name} | {per_thousand:.3f} | {ratio:.1f} |")
-    table = "\n".join(lines) + "\n"
-    args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / "preparation.md").write_text(table, encoding="utf-8")
-    print(table)
+    return "\n".join(lines) + "\n"
+
+
+def many_files(sizes, workers):
+    """Seconds and peak by the number of files and processes, and slopes."""
+    lines = [
+        "| files | processes | s | CPU s | peak, MiB | of which before, MiB "
+        "| s, scanned before |",
+        "|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    found = {}
+    for n_files in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            trials = generate(Path(folder), n_files, linked=True)
+            for n in workers:
+                with get_context("spawn").Pool(1) as pool:
+                    row = pool.apply(many_run, (folder, trials, n))
+                found[n_files, n] = row
+                cells = [f"{n_files:,}", str(n), *(f"{x:,.1f}" for x in row)]
+                lines.append(f"| {' | '.join(cells)} |")
+    if len(sizes) > 1:
+        first, last = sizes[-2:]
+        for n in workers:
+            slopes = (
+                np.subtract(found[last, n], found[first, n])
+                / (last - first)
+                * 1e6
+            )
+            cells = ["per million more", str(n)]
+            cells += [f"{x:,.0f}" for x in slopes]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def many_run(folder, trials, workers):
+    """Prepares twice, the second time from the journal of the first."""
+    module = load(ROOT / SCRIPT, "ours")
+    before = peak_mib()
+    module.Scan.remove = lambda scan: None  # keeps the journal
+    seconds = []
+    for _ in range(2):
+        start, cpu = time.perf_counter(), cpu_seconds()
+        with contextlib.redirect_stderr(io.StringIO()):
+            module.prepare_voxceleb(
+                folder, f"{folder}/save", trials, prep_workers=workers
+            )
+        seconds.append((time.perf_counter() - start, cpu_seconds() - cpu))
+        peak = peak_mib()
+        Path(folder, "save", "prepare.json").unlink()
+    Path(folder, "save", "scan.jsonl").unlink()
+    return *seconds[0], peak, before, seconds[1][0]
+
+
+def cpu_seconds():
+    """Of this process and of those that it waited for."""
+    return sum(os.times()[:4])
+
+
+def peak_mib():
+    """The process's own peak so far."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def load(path, name):
@@ -92,15 +176,23 @@ def load(path, name):
     return module
 
 
-def generate(corpus, n_files):
+def generate(corpus, n_files, linked=False):
     """Writes files for training, and a trial list of two other speakers."""
     rng = np.random.default_rng(0)
-    signal = 0.1 * rng.normal(size=SECONDS * SAMPLE_RATE)
+    seconds = 1 if linked else SECONDS
+    signal = 0.1 * rng.normal(size=seconds * SAMPLE_RATE)
     (corpus / "meta").mkdir()
     for i in range(n_files):
+        # A file system has a limit to the links of one file.
+        if not linked or i % 1000 == 0:
+            source = corpus / f"{i}.wav"
+            soundfile.write(source, signal, SAMPLE_RATE)
         folder = corpus / "wav" / SPEAKERS[i % len(SPEAKERS)] / f"v{i % 4}"
         folder.mkdir(parents=True, exist_ok=True)
-        soundfile.write(folder / f"{i:05d}.wav", signal, SAMPLE_RATE)
+        if linked:
+            os.link(source, folder / f"{i:07d}.wav")
+        else:
+            source.rename(folder / f"{i:07d}.wav")
     trials = corpus / "trials.txt"
     trials.write_text("1 t0/v0/1.wav t0/v1/1.wav\n0 t0/v0/1.wav t1/v0/1.wav\n")
     return str(trials)

@@ -20,20 +20,23 @@ import dataclasses
 import hashlib
 import os
 import re
+from itertools import chain
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
-from speechbrain_scl.corpora.audio import check_all, find_audio
+from speechbrain_scl.corpora.audio import Excluded, find_audio
 from speechbrain_scl.corpora.joining import group_short, write_joined
 from speechbrain_scl.corpora.manifest import (
     Utterance,
     report_excluded,
     write_csv,
 )
+from speechbrain_scl.corpora.scan import Scan
 from speechbrain_scl.corpora.splits import (
     counts_if_up_to_date,
     digest,
     hold_out,
+    per_speaker,
     write_splits,
 )
 from speechbrain_scl.errors import UserError
@@ -77,6 +80,7 @@ def prepare_cnceleb(
     max_excluded=0.05,
     strict=True,
     seed=1986,
+    prep_workers=0,
     skip_prep=False,
 ):
     """Writes train.csv, valid.csv, eval.csv, excluded.csv and prepare.json.
@@ -110,6 +114,9 @@ def prepare_cnceleb(
         than is distributed is an error, or a warning.
     seed : int
         Draws the validation speakers.
+    prep_workers : int
+        Processes that check the files; 0 takes threads of this one. A check
+        that was killed goes on where it was (scan.jsonl).
     skip_prep : bool
         Trust the manifests that are there.
 
@@ -169,7 +176,7 @@ def prepare_cnceleb(
     }
     state = {
         "options": options,
-        "inputs": digest(list(lists.values()), paths),
+        "inputs": digest(list(lists.values()), chain(*paths.values())),
     }
     done = counts_if_up_to_date(save_folder, state)
     if done:
@@ -184,20 +191,26 @@ def prepare_cnceleb(
     _refuse_eval_speakers(folders, trials, models, lists)
     _write_eval(os.path.join(save_folder, "eval.csv"), trials)
 
-    accepted, excluded = check_all(
-        [path for files in paths.values() for path in files],
+    scan = Scan(os.path.join(save_folder, "scan.jsonl"))
+    n_files = scan.run(
+        chain(*paths.values()),
+        prep_workers,
         sample_rate=SAMPLE_RATE,
         min_duration=0.0 if joined_duration else min_duration,
         check=check_audio,
     )
     left_out = report_excluded(
         os.path.join(save_folder, "excluded.csv"),
-        excluded,
-        len(accepted) + len(excluded),
+        (file for file in scan if isinstance(file, Excluded)),
+        n_files,
         max_excluded,
     )
     speaker_of = {p: s for s, files in paths.items() for p in files}
-    rows = [_utterance(file, speaker_of[file.path]) for file in accepted]
+    rows = [
+        _utterance(file, speaker_of[file.path])
+        for file in scan
+        if not isinstance(file, Excluded)
+    ]
     facts = {"left_out": left_out, "short_utterances_joined": 0}
     if joined_duration:
         rows, facts["short_utterances_joined"] = _join(
@@ -207,13 +220,17 @@ def prepare_cnceleb(
         if len(kept) < len(rows):
             left_out["too short, even joined"] = len(rows) - len(kept)
         rows = kept
-    return write_splits(
+    speakers = per_speaker(rows)
+    counts = write_splits(
         save_folder,
         rows,
-        hold_out(rows, valid_speakers, seed, cnceleb1_folder),
+        speakers,
+        hold_out(speakers, valid_speakers, seed, cnceleb1_folder),
         state,
         facts,
     )
+    scan.remove()
+    return counts
 
 
 def _need(folder, name):

@@ -7,16 +7,18 @@ VoxCeleb2 comes as .m4a and has to be converted first.
 """
 
 import dataclasses
+import itertools
 import os
-from pathlib import Path
 
-from speechbrain_scl.corpora.audio import Excluded, check_all, find_audio
+from speechbrain_scl.corpora.audio import Excluded, walk_audio
 from speechbrain_scl.corpora.download import fetch_file
 from speechbrain_scl.corpora.manifest import Utterance, report_excluded
+from speechbrain_scl.corpora.scan import Scan
 from speechbrain_scl.corpora.splits import (
     counts_if_up_to_date,
     digest,
     hold_out,
+    per_speaker,
     write_splits,
 )
 from speechbrain_scl.errors import UserError
@@ -48,6 +50,7 @@ def prepare_voxceleb(
     check_audio="headers",
     max_excluded=0.05,
     seed=1986,
+    prep_workers=0,
     skip_prep=False,
 ):
     """Writes train.csv, valid.csv, excluded.csv and prepare.json.
@@ -55,7 +58,9 @@ def prepare_voxceleb(
     Every speaker of a trial list, in either column, stays out of training and
     validation. The validation speakers are held out of training too. Each row
     has its session. All is redone when an option, a list or the set of files
-    has changed.
+    has changed. A preparation that was killed goes on where it was
+    (scan.jsonl); its memory does not grow with the files, but for eight bytes
+    of each.
 
     Arguments
     ---------
@@ -77,6 +82,8 @@ def prepare_voxceleb(
         Refuse when a larger share of the files cannot be used.
     seed : int
         Draws the validation speakers.
+    prep_workers : int
+        Processes that check the files; 0 takes threads of this one.
     skip_prep : bool
         Trust the manifests that are there.
 
@@ -100,7 +107,7 @@ def prepare_voxceleb(
     if skip_prep:
         return None
     roots = as_list(data_folder, "data_folder")
-    paths = {root: find_audio(_wav_folder(root)) for root in roots}
+    folders = [_wav_folder(root) for root in roots]
     lists = [
         fetch_file(source, save_folder)
         for source in as_list(verification_files, "verification_file")
@@ -113,47 +120,91 @@ def prepare_voxceleb(
         "max_excluded": max_excluded,
         "seed": seed,
     }
-    state = {"options": options, "inputs": digest(lists, paths)}
+    state = {"options": options, "inputs": digest(lists, _walk_all(folders))}
     done = counts_if_up_to_date(save_folder, state)
     if done:
         return done
 
-    trial_speakers = _trial_speakers(lists)
-    speaker_of, misplaced = {}, []
-    for root, files in paths.items():
-        for path in files:
-            parts = Path(path).relative_to(_wav_folder(root)).parts
-            if len(parts) == 3:
-                speaker_of[path] = parts[0]
-            else:
-                misplaced.append(
-                    Excluded(
-                        path, "place", "not <speaker>/<session>/<utterance>"
-                    )
-                )
-    wanted = [p for p, s in speaker_of.items() if s not in trial_speakers]
-    accepted, excluded = check_all(
-        wanted,
+    corpus = _Corpus(folders, _trial_speakers(lists))
+    scan = Scan(os.path.join(save_folder, "scan.jsonl"))
+    n_files = scan.run(
+        corpus.wanted(),
+        prep_workers,
         sample_rate=SAMPLE_RATE,
         min_duration=min_duration,
         check=check_audio,
     )
+    excluded = (file for file in scan if isinstance(file, Excluded))
     left_out = report_excluded(
         os.path.join(save_folder, "excluded.csv"),
-        misplaced + excluded,
-        len(wanted) + len(misplaced),
+        itertools.chain(corpus.misplaced(), excluded),
+        n_files + corpus.n_misplaced,
         max_excluded,
     )
-
-    utterances = [_utterance(f, speaker_of[f.path]) for f in accepted]
-    kept_out = len(trial_speakers & set(speaker_of.values()))
-    return write_splits(
+    utterances = _Utterances(scan)
+    speakers = per_speaker(utterances)
+    counts = write_splits(
         save_folder,
         utterances,
-        hold_out(utterances, valid_speakers, seed, ", ".join(roots)),
+        speakers,
+        hold_out(speakers, valid_speakers, seed, ", ".join(roots)),
         state,
-        {"left_out": left_out, "trial_speakers_kept_out": kept_out},
+        {
+            "left_out": left_out,
+            "trial_speakers_kept_out": len(corpus.kept_out),
+        },
     )
+    scan.remove()
+    return counts
+
+
+class _Corpus:
+    """The files of the folders: wanted, misplaced, or of a trial's speaker."""
+
+    def __init__(self, folders, trial_speakers):
+        self.folders = folders
+        self.trial_speakers = trial_speakers
+        self.kept_out, self.n_misplaced = set(), 0
+
+    def wanted(self):
+        """Those to train and validate on; counts the others."""
+        for path, speaker in self._placed():
+            if speaker is None:
+                self.n_misplaced += 1
+            elif speaker in self.trial_speakers:
+                self.kept_out.add(speaker)
+            else:
+                yield path
+
+    def misplaced(self):
+        """Those that no speaker can be told of."""
+        reason = "place", "not <speaker>/<session>/<utterance>"
+        for path, speaker in self._placed() if self.n_misplaced else ():
+            if speaker is None:
+                yield Excluded(path, *reason)
+
+    def _placed(self):
+        for folder in self.folders:
+            for path in walk_audio(folder):
+                parts = os.path.relpath(path, folder).split(os.sep)
+                yield path, parts[0] if len(parts) == 3 else None
+
+
+class _Utterances:
+    """The rows of a scan, as often as wanted."""
+
+    def __init__(self, scan):
+        self.scan = scan
+
+    def __iter__(self):
+        for file in self.scan:
+            if not isinstance(file, Excluded):
+                yield _utterance(file)
+
+
+def _walk_all(folders):
+    for folder in folders:
+        yield from walk_audio(folder)
 
 
 def _wav_folder(root):
@@ -180,8 +231,8 @@ def _trial_speakers(lists):
     return speakers
 
 
-def _utterance(file, speaker):
-    session, name = Path(file.path).parts[-2:]
+def _utterance(file):
+    speaker, session, name = file.path.split(os.sep)[-3:]
     return SessionUtterance(
         ID="--".join([speaker, session, os.path.splitext(name)[0]]),
         duration=file.duration,

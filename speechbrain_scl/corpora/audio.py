@@ -94,26 +94,53 @@ def find_audio(folder, endings=READABLE + TO_CONVERT):
     >>> [os.path.basename(path) for path in find_audio(folder)]
     ['a.wav', 'b.flac']
     """
+    return list(walk_audio(folder, endings))
+
+
+def walk_audio(folder, endings=READABLE + TO_CONVERT):
+    """As ``find_audio``, one after the other: of millions of files no more
+    names are in memory than one folder has.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where to look.
+    endings : tuple of str
+        Those of audio files, in lower case.
+
+    Yields
+    ------
+    str
+
+    Raises
+    ------
+    UserError
+        As for ``find_audio``.
+    """
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: there is no such folder")
+    yield from _walk(os.fspath(folder), os.fspath(folder), endings)
 
-    def refuse(error):
+
+def _walk(root, place, endings):
+    try:
+        with os.scandir(place) as entries:
+            # As the whole paths would be sorted
+            entries = sorted(
+                (entry.name + os.sep * entry.is_dir(), entry)
+                for entry in entries
+            )
+    except OSError as error:
         raise UserError(
             f"{error.filename}: cannot be listed ({error.strerror}); mend its "
             "permissions or move it away"
-        )
-
-    found = []
-    for place, folders, files in os.walk(
-        folder, onerror=refuse, followlinks=True
-    ):
-        folders[:] = [f for f in folders if not _loops(folder, place, f)]
-        found.extend(
-            os.path.join(place, name)
-            for name in files
-            if name.lower().endswith(endings)
-        )
-    return sorted(found)
+        ) from error
+    for name, entry in entries:
+        if name != entry.name:
+            if not _loops(root, place, entry.name):
+                yield from _walk(root, entry.path, endings)
+        elif name.lower().endswith(endings):
+            yield entry.path
 
 
 def _loops(root, place, name):
@@ -254,6 +281,23 @@ def _judge(file, path, sample_rate, min_duration, check):
     return AudioFile(path, samples, sample_rate)
 
 
+def check_name(check):
+    """Refuses an unknown way to check.
+
+    Arguments
+    ---------
+    check : str
+        One of ``CHECKS``.
+
+    Raises
+    ------
+    UserError
+        It is none.
+    """
+    if check not in CHECKS:
+        raise UserError(f"check_audio={check!r}: choose one of {list(CHECKS)}")
+
+
 def check_all(paths, n_threads=None, **options):
     """Judges many files in parallel, with a progress bar.
 
@@ -278,9 +322,7 @@ def check_all(paths, n_threads=None, **options):
     UserError
         An unknown ``check``.
     """
-    check = options.get("check", "headers")
-    if check not in CHECKS:
-        raise UserError(f"check_audio={check!r}: choose one of {list(CHECKS)}")
+    check_name(options.get("check", "headers"))
     # Decoding and file access release the interpreter's lock.
     with ThreadPoolExecutor(n_threads or os.cpu_count()) as pool:
         results = list(

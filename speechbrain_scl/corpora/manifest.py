@@ -2,7 +2,9 @@
 
 import csv
 import dataclasses
+import itertools
 import math
+import operator
 import os
 from collections import Counter
 
@@ -46,12 +48,17 @@ def write_manifest(path, utterances):
     ---------
     path : str
         The file.
-    utterances : list of Utterance
+    utterances : iterable of Utterance
         The rows; a subclass's further fields become further columns.
     """
-    kind = type(utterances[0]) if utterances else Utterance
+    utterances = iter(utterances)
+    first = list(itertools.islice(utterances, 1))
+    kind = type(first[0]) if first else Utterance
     columns = [field.name for field in dataclasses.fields(kind)]
-    write_csv(path, columns, map(dataclasses.astuple, utterances))
+    rows = map(
+        operator.attrgetter(*columns), itertools.chain(first, utterances)
+    )
+    write_csv(path, columns, rows)
 
 
 def write_csv(path, columns, rows):
@@ -198,7 +205,7 @@ def report_excluded(path, excluded, n_files, max_excluded):
     ---------
     path : str
         The CSV file to write (path, reason, value).
-    excluded : list of Excluded
+    excluded : iterable of Excluded
         What was left out.
     n_files : int
         Of how many.
@@ -215,19 +222,24 @@ def report_excluded(path, excluded, n_files, max_excluded):
     UserError
         More than ``max_excluded`` was left out.
     """
-    write_csv(
-        path,
-        ["path", "reason", "value"],
-        ([e.path, e.reason, e.value] for e in excluded),
-    )
-    counts = dict(sorted(Counter(e.reason for e in excluded).items()))
-    if len(excluded) > max_excluded * n_files:
+    counts, first = Counter(), []
+
+    def rows():
+        for file in excluded:
+            counts[file.reason] += 1
+            if not first:
+                first.append(file)
+            yield file.path, file.reason, file.value
+
+    write_csv(path, ["path", "reason", "value"], rows())
+    counts = dict(sorted(counts.items()))
+    n_excluded = sum(counts.values())
+    if n_excluded > max_excluded * n_files:
         reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items())
-        first = excluded[0]
         raise UserError(
-            f"{len(excluded)} of {n_files} files cannot be used ({reasons}), "
+            f"{n_excluded} of {n_files} files cannot be used ({reasons}), "
             f"more than max_excluded={max_excluded:g} allows; the first is "
-            f"{first.path}: {first.reason}, {first.value}. The whole list is "
-            f"in {path}"
+            f"{first[0].path}: {first[0].reason}, {first[0].value}. The whole "
+            f"list is in {path}"
         )
     return counts

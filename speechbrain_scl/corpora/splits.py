@@ -4,7 +4,10 @@ import hashlib
 import json
 import os
 import random
+from array import array
 from pathlib import Path
+
+import numpy as np
 
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.corpora.manifest import write_manifest
@@ -22,8 +25,8 @@ def digest(lists, paths):
     ---------
     lists : list of str
         Files whose content counts.
-    paths : dict
-        Root -> audio files, of which name, size and time count.
+    paths : iterable of str
+        Audio files, of which name, size and time count.
 
     Returns
     -------
@@ -32,12 +35,11 @@ def digest(lists, paths):
     found = hashlib.sha256()
     for path in lists:
         found.update(Path(path).read_bytes())
-    for files in paths.values():
-        for path in files:
-            found.update(os.fsencode(path))
-            if os.path.exists(path):  # not a link into nowhere
-                stat = os.stat(path)
-                found.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
+    for path in paths:
+        found.update(os.fsencode(path))
+        if os.path.exists(path):  # not a link into nowhere
+            stat = os.stat(path)
+            found.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return found.hexdigest()
 
 
@@ -69,13 +71,50 @@ def counts_if_up_to_date(save_folder, state):
     return done["counts"]
 
 
-def hold_out(utterances, valid_speakers, seed, source):
+def per_speaker(utterances):
+    """How much there is of each speaker.
+
+    Arguments
+    ---------
+    utterances : iterable of Utterance
+        All that may be used; read once more where two may be the same. Eight
+        bytes of each are held.
+
+    Returns
+    -------
+    dict
+        Speaker -> (utterances, seconds).
+
+    Raises
+    ------
+    UserError
+        An utterance that comes twice.
+
+    Example
+    -------
+    >>> from speechbrain_scl.corpora.manifest import Utterance
+    >>> per_speaker([Utterance("a", 1.5, "a.wav", 0, 24000, "ann")])
+    {'ann': (1, 1.5)}
+    """
+    found, hashes = {}, array("q")
+    for utterance in utterances:
+        hashes.append(hash(utterance.ID))
+        n, seconds = found.get(utterance.spk_id, (0, 0.0))
+        found[utterance.spk_id] = n + 1, seconds + utterance.duration
+    hashes = np.sort(hashes)
+    repeated = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    if repeated:
+        _refuse_duplicates(u for u in utterances if hash(u.ID) in repeated)
+    return found
+
+
+def hold_out(speakers, valid_speakers, seed, source):
     """Chooses the speakers that validation uses and training never sees.
 
     Arguments
     ---------
-    utterances : list of Utterance
-        All that may be used.
+    speakers : dict
+        As ``per_speaker`` returns it.
     valid_speakers : int or list of str
         How many (drawn by the seed from the quarter of the speakers with the
         most utterances: more pairs, a steadier EER), or which.
@@ -95,51 +134,45 @@ def hold_out(utterances, valid_speakers, seed, source):
 
     Example
     -------
-    >>> from speechbrain_scl.corpora.manifest import Utterance
-    >>> utterances = [
-    ...     Utterance(f"{s}{i}", 1.0, f"{s}{i}.wav", 0, 16000, s)
-    ...     for s in "abcd"
-    ...     for i in range(3)
-    ... ]
-    >>> len(hold_out(utterances, 2, seed=0, source="corpus"))
+    >>> speakers = dict.fromkeys("abcd", (3, 3.0))
+    >>> len(hold_out(speakers, 2, seed=0, source="corpus"))
     2
     """
-    per_speaker = {}
-    for utterance in utterances:
-        n = per_speaker.get(utterance.spk_id, 0)
-        per_speaker[utterance.spk_id] = n + 1
+    counts = {speaker: n for speaker, (n, _) in speakers.items()}
     if not isinstance(valid_speakers, int):
         valid_speakers = as_list(valid_speakers, "valid_speakers")
-        unknown = sorted(set(valid_speakers) - set(per_speaker))
+        unknown = sorted(set(valid_speakers) - set(counts))
         if unknown:
             raise UserError(
                 f"valid_speakers: {', '.join(unknown)} not in "
                 f"{source}, or in a trial list"
             )
         return set(valid_speakers)
-    able = sorted(s for s, n in per_speaker.items() if n > 1)
-    most = min(len(able), len(per_speaker) - 2)
+    able = sorted(s for s, n in counts.items() if n > 1)
+    most = min(len(able), len(counts) - 2)
     if not 2 <= valid_speakers <= most:
         raise UserError(
             f"valid_speakers={valid_speakers}: {len(able)} of "
-            f"{len(per_speaker)} speakers have the two utterances needed for "
+            f"{len(counts)} speakers have the two utterances needed for "
             "validation, and two must remain for training: "
             + (f"choose 2 to {most}" if most >= 2 else f"{source} has too few")
         )
-    most = sorted(able, key=lambda s: (-per_speaker[s], s))
-    most = most[: max(len(per_speaker) // 4, valid_speakers)]
+    most = sorted(able, key=lambda s: (-counts[s], s))
+    most = most[: max(len(counts) // 4, valid_speakers)]
     return set(random.Random(seed).sample(most, valid_speakers))
 
 
-def write_splits(save_folder, utterances, held_out, state, facts):
+def write_splits(save_folder, utterances, speakers, held_out, state, facts):
     """Writes train.csv, valid.csv and, last of all, prepare.json.
 
     Arguments
     ---------
     save_folder : str
         Where to write.
-    utterances : list of Utterance
+    utterances : iterable of Utterance
         All that may be used.
+    speakers : dict
+        As ``per_speaker`` returns it.
     held_out : set of str
         The validation's speakers.
     state : dict
@@ -155,11 +188,10 @@ def write_splits(save_folder, utterances, held_out, state, facts):
     Raises
     ------
     UserError
-        An utterance that comes twice, or fewer than two training speakers.
+        Fewer than two training speakers.
     """
-    _refuse_duplicates(utterances)
-    train = [u for u in utterances if u.spk_id not in held_out]
-    valid = [u for u in utterances if u.spk_id in held_out]
+    train = [x for name, x in speakers.items() if name not in held_out]
+    valid = [x for name, x in speakers.items() if name in held_out]
     counts = {"train": _count(train), "valid": _count(valid), **facts}
     if counts["train"]["speakers"] < 2:
         raise UserError(
@@ -170,8 +202,11 @@ def write_splits(save_folder, utterances, held_out, state, facts):
     record = Path(save_folder, "prepare.json")
     # Interrupted from here on, the next run must not trust the old record.
     record.unlink(missing_ok=True)
-    write_manifest(os.path.join(save_folder, "valid.csv"), valid)
-    write_manifest(os.path.join(save_folder, "train.csv"), train)
+    for name, chosen in (("valid.csv", True), ("train.csv", False)):
+        write_manifest(
+            os.path.join(save_folder, name),
+            (u for u in utterances if (u.spk_id in held_out) == chosen),
+        )
     write_json(record, {**state, "counts": counts})
     _log(counts, save_folder)
     return counts
@@ -188,17 +223,13 @@ def _refuse_duplicates(utterances):
             )
 
 
-def _count(utterances):
-    per_speaker = {}
-    for u in utterances:
-        per_speaker[u.spk_id] = per_speaker.get(u.spk_id, 0) + 1
+def _count(speakers):
+    """Of (utterances, seconds) of each speaker."""
     return {
-        "speakers": len(per_speaker),
-        "utterances": len(utterances),
-        "hours": round(sum(u.duration for u in utterances) / 3600, 3),
-        "speakers_with_one_utterance": sum(
-            n == 1 for n in per_speaker.values()
-        ),
+        "speakers": len(speakers),
+        "utterances": sum(n for n, _ in speakers),
+        "hours": round(sum(seconds for _, seconds in speakers) / 3600, 3),
+        "speakers_with_one_utterance": sum(n == 1 for n, _ in speakers),
     }
 
 

@@ -102,7 +102,7 @@ def score_list(trials, score, path=None, conditions=None, folder=None):
                 tally = Tally.of(scores[chosen], rows["target"][chosen])
                 add_to(tallies.setdefault(key, []), tally)
             if file:
-                file.writelines(_lines(trials, rows, scores))
+                file.write(_lines(trials, rows, scores))
     sums = {
         key: functools.reduce(operator.add, reversed(parts))
         for key, parts in tallies.items()
@@ -127,8 +127,10 @@ def _rounded(trials, rows, scores):
 
 def _lines(trials, rows, scores):
     columns = (rows[name].tolist() for name in ("target", "enrol", "test"))
-    for target, enrol, test, score in zip(*columns, scores.tolist()):
-        yield (
+    return "".join(
+        [
             f"{target:d} {trials.enrol_ids[enrol]} {trials.test_ids[test]} "
             f"{score:.{DECIMALS}f}\n"
-        )
+            for target, enrol, test, score in zip(*columns, scores.tolist())
+        ]
+    )

@@ -6,6 +6,9 @@ from speechbrain_scl.errors import UserError
 
 METHODS = ("none", "z-norm", "t-norm", "s-norm", "as-norm")
 _BLOCK = 2**22  # elements of a block of products
+# Of a tile that is computed for the trials of a block of the list: of about as
+# many cells as such a block has trials, so that few are computed twice.
+_TILE = 2**18
 # A cell of a matrix product takes a fraction of a trial's own inner product.
 _MOST_UNUSED_PER_TRIAL = 16
 
@@ -87,7 +90,7 @@ def inner_products(enrol, test, enrol_index, test_index, n_trials=None):
     scores = np.empty(len(enrol_index))
     n_trials = n_trials or len(scores)
     if len(enrol) * len(test) <= _MOST_UNUSED_PER_TRIAL * n_trials:
-        step = max(1, _BLOCK // len(test))
+        step = max(1, _TILE // len(test))
         for rows, trials in trials_by_enrolment(enrol_index, len(enrol), step):
             products = enrol[rows] @ test.T
             row = enrol_index[trials] - rows.start

@@ -26,7 +26,7 @@ class Spool:
     ([[1, 2, 3], [4]], 4)
     """
 
-    BLOCK = 2**18  # rows at a time
+    BLOCK = 2**17  # rows at a time
     IN_MEMORY = 2**26  # bytes
 
     def __init__(self, dtype, folder=None):

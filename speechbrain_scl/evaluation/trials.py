@@ -127,64 +127,94 @@ def read_trials(path, layout="auto", folder=None):
         raise UserError(f"trial_layout={layout!r}: choose one of {LAYOUTS}")
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such trial list")
-    enrol, test = {}, {}
+    enrol, test = _Numbers(), _Numbers()
     rows = Spool(ROW, folder)
+    first_line = 1
     with open(path, encoding="utf-8-sig") as file:
-        found = (
-            (
-                enrol.setdefault(first, len(enrol)),
-                test.setdefault(second, len(test)),
-                target,
-            )
-            for first, second, target in _fields(path, file, layout)
-        )
-        while len(
-            block := np.fromiter(itertools.islice(found, Spool.BLOCK), ROW)
-        ):
+        while lines := _lines(path, file):
+            if layout == "auto":
+                layout = _layout(path, first_line, lines)
+            columns = _columns(lines)
+            if layout == "label_first":
+                columns = [*columns[1:], columns[0]]
+            if not LABELS.keys() >= set(columns[2]):
+                _refuse(path, first_line, lines, layout)
+            block = np.empty(len(columns[2]), dtype=ROW)
+            for name, numbers, column in zip(
+                ROW.names, (enrol, test, LABELS), columns
+            ):
+                block[name] = [numbers[x] for x in column]
             rows.append(block)
+            first_line += len(lines)
     trials = Trials(str(path), list(enrol), list(test), rows)
     _check(trials)
     return trials
 
 
-def _fields(path, file, layout):
-    """Enrolment, test and label of each line."""
-    label_first = None
-    for number, line in _lines(path, file):
+class _Numbers(dict):
+    """Numbers names in the order of their appearance."""
+
+    def __missing__(self, name):
+        self[name] = number = len(self)
+        return number
+
+
+def _lines(path, file):
+    """The next lines; what is no text is an error of one line."""
+    try:
+        return list(itertools.islice(file, Spool.BLOCK))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file in UTF-8: {error}") from error
+
+
+def _columns(lines):
+    """The three fields of each line that has any; empty ones of a line with
+    another number of fields."""
+    columns = [], [], []
+    first, second, third = (column.append for column in columns)
+    for line in lines:
+        # No list of each line's fields stays: the garbage collector would
+        # visit them all, again and again.
+        try:
+            one, two, three = line.split()
+        except ValueError:
+            if not line.strip():
+                continue
+            one = two = three = ""
+        first(one)
+        second(two)
+        third(three)
+    return columns
+
+
+def _refuse(path, first_line, lines, layout):
+    """Says which of some lines is malformed."""
+    for number, line in enumerate(lines, first_line):
         fields = line.split()
-        if not fields:
-            continue
-        if len(fields) != 3:
+        if len(fields) not in (0, 3):
             raise UserError(
                 f"{path}, line {number}: {len(fields)} fields instead of "
                 f"three (label enrolment test, or enrolment test label): "
                 f"{line.strip()!r}"
             )
-        if label_first is None:
-            label_first = _label_first(path, number, fields, layout)
-        if label_first:
-            label, first, second = fields
-        else:
-            first, second, label = fields
-        if label not in LABELS:
+        label = fields and fields[0 if layout == "label_first" else 2]
+        if fields and label not in LABELS:
             raise UserError(
                 f"{path}, line {number}: the label is {label!r}; it must "
                 "be 1 or 0, target or nontarget"
             )
-        yield first, second, LABELS[label]
 
 
-def _lines(path, file):
-    """Numbered lines; what is no text is an error of one line."""
-    try:
-        yield from enumerate(file, 1)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file in UTF-8: {error}") from error
-
-
-def _label_first(path, number, fields, layout):
-    if layout != "auto":
-        return layout == "label_first"
+def _layout(path, first_line, lines):
+    """The layout that the first trial shows; auto where there is none yet."""
+    for number, line in enumerate(lines, first_line):
+        fields = line.split()
+        if len(fields) == 3:
+            break
+        if fields:
+            return "label_last"  # refused, whatever it is
+    else:
+        return "auto"
     first, last = fields[0] in LABELS, fields[2] in LABELS
     if first and last:
         raise UserError(
@@ -192,7 +222,7 @@ def _label_first(path, number, fields, layout):
             f"{fields[2]}; say which with trial_layout: label_first or "
             "label_last"
         )
-    return first
+    return "label_first" if first else "label_last"
 
 
 def _check(trials):

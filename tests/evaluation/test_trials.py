@@ -11,6 +11,8 @@ from hypothesis import (
 )
 
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation import trials as lists
+from speechbrain_scl.evaluation.spool import Spool
 from speechbrain_scl.evaluation.trials import read_trials
 
 
@@ -133,19 +135,24 @@ def test_garbage_is_an_error_or_a_list(tmp_path, content):
         assert str(path) in str(error)
 
 
-def test_many_trials_take_little_memory(tmp_path):
-    path = tmp_path / "trials.txt"
-    path.write_text(
-        "".join(
-            f"id{e}-enroll test/id{t % 20}-sing-{t}.wav {int(t % 20 == e)}\n"
-            for e in range(20)
-            for t in range(10_000)
+def test_more_trials_take_no_more_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(Spool, "BLOCK", 2**12)
+    monkeypatch.setattr(Spool, "IN_MEMORY", 2**16)
+    monkeypatch.setattr(lists, "_PAIRS", 2**13)
+    peaks = []
+    for n in (2_000, 8_000):
+        path = tmp_path / "trials.txt"
+        path.write_text(
+            "".join(
+                f"id{e}-enroll id{t % 20}-sing-{t}.wav {int(t % 20 == e)}\n"
+                for t in range(n)
+                for e in range(20)
+            )
         )
-    )
-    tracemalloc.start()
-    trials = read_trials(str(path))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(trials) == 200_000 and trials.labels.sum() == 10_000
-    # 3.5 million trials would then stay below half a gigabyte.
-    assert peak < 200_000 * 130
+        tracemalloc.start()
+        trials = read_trials(str(path))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(trials) == 20 * n and trials.labels.sum() == n
+    # The names alone become more.
+    assert peaks[1] - peaks[0] < 200 * 6_000

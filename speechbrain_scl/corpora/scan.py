@@ -1,0 +1,173 @@
+"""Judging millions of files: by several processes, and none twice."""
+
+import dataclasses
+import itertools
+import json
+import os
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+
+from tqdm import tqdm
+
+from speechbrain_scl.corpora.audio import (
+    AudioFile,
+    Excluded,
+    check_audio,
+    check_name,
+)
+
+_CHUNK = 256  # files that a process judges at a time
+_AHEAD = 4  # chunks that wait for each process
+
+
+class Scan:
+    """What was found in each file, in a journal that grows as files are judged.
+
+    A scan that is killed goes on where it was: what the journal holds, of files
+    that have not changed since, is not judged again. Nothing of it is held in
+    memory.
+
+    Arguments
+    ---------
+    journal : str
+        The file: a line of options, then a line of JSON per audio file.
+
+    Yields
+    ------
+    AudioFile or Excluded
+        By iterating, as often as wanted; in the order of the paths.
+
+    Example
+    -------
+    >>> import numpy as np, soundfile
+    >>> folder = getfixture("tmp_path")
+    >>> path = str(folder / "a.wav")
+    >>> soundfile.write(path, np.zeros(16000), 16000)
+    >>> scan = Scan(str(folder / "scan.jsonl"))
+    >>> scan.run([path], sample_rate=16000)
+    1
+    >>> [file.samples for file in scan]
+    [16000]
+    """
+
+    def __init__(self, journal):
+        self.journal = journal
+
+    def run(self, paths, n_workers=0, **options):
+        """Judges files.
+
+        Arguments
+        ---------
+        paths : iterable of str
+            The files, in the same order at each run.
+        n_workers : int
+            Processes that judge; 0 takes threads of this one.
+        **options : dict
+            Those of ``check_audio``.
+
+        Returns
+        -------
+        int
+            How many files there are.
+
+        Raises
+        ------
+        UserError
+            An unknown ``check``.
+        """
+        check_name(options.get("check", "headers"))
+        os.makedirs(os.path.dirname(self.journal) or ".", exist_ok=True)
+        pool, n = ThreadPoolExecutor, n_workers or os.cpu_count()
+        kind = {}
+        if n_workers:
+            # A copy of a process with threads of its own may hang.
+            pool, kind = (
+                ProcessPoolExecutor,
+                {"mp_context": get_context("spawn")},
+            )
+        with (
+            open(self.journal, "a+b") as file,
+            pool(n, **kind) as workers,
+            tqdm(desc="Checking audio", unit="file", dynamic_ncols=True) as bar,
+        ):
+            paths = iter(paths)
+            rest = itertools.chain(_resume(file, options, paths, bar), paths)
+            chunks = iter(lambda: list(itertools.islice(rest, _CHUNK)), [])
+            jobs = ((_records, chunk, options) for chunk in chunks)
+            for lines in _in_order(workers, jobs, _AHEAD * n):
+                file.writelines(lines)
+                file.flush()
+                bar.update(len(lines))
+            return bar.n
+
+    def __iter__(self):
+        with open(self.journal, encoding="ascii") as file:
+            next(file)  # the options
+            for line in file:
+                _, _, *found = json.loads(line)
+                kind = Excluded if isinstance(found[-1], str) else AudioFile
+                yield kind(*found)
+
+    def remove(self):
+        """Deletes the journal, when all is done."""
+        os.remove(self.journal)
+
+
+def _resume(file, options, paths, bar):
+    """Skips the files that the journal knows; the path that it took too many,
+    if there is one. The journal ends where it no longer agrees."""
+    head = json.dumps(options, sort_keys=True).encode() + b"\n"
+    file.seek(0)
+    if file.readline() != head:
+        file.truncate(0)
+        file.write(head)
+        return []
+    for path in paths:
+        end = file.tell()
+        line = file.readline()
+        if not _holds(line, path):
+            file.truncate(end)
+            return [path]
+        bar.update()
+    file.truncate(file.tell())
+    return []
+
+
+def _holds(line, path):
+    """Whether a line, if it is whole, is of this file as it is now."""
+    if not line.endswith(b"\n"):
+        return False
+    known, state, *_ = json.loads(line)
+    return known == path and state == _file_state(path)
+
+
+def _file_state(path):
+    """Changes with the content; None of a link into nowhere."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _records(paths, options):
+    """The lines of some files."""
+    lines = []
+    for path in paths:
+        state = _file_state(path)  # as it was before it was read
+        found = dataclasses.astuple(check_audio(path, **options))
+        lines.append(json.dumps([path, state, *found]).encode() + b"\n")
+    return lines
+
+
+def _in_order(pool, jobs, ahead):
+    """The results of jobs of which only a few wait: a list of all of them
+    would grow with the files."""
+    waiting = deque()
+    for job in jobs:
+        waiting.append(pool.submit(*job))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
