@@ -26,6 +26,7 @@ import re
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -119,8 +120,9 @@ def many_files(sizes, workers):
         with tempfile.TemporaryDirectory() as folder:
             trials = generate(Path(folder), n_files, linked=True)
             for n in workers:
-                with get_context("spawn").Pool(1) as pool:
-                    row = pool.apply(many_run, (folder, trials, n))
+                # Unlike a pool's, its process may have processes.
+                with ProcessPoolExecutor(1, get_context("spawn")) as one:
+                    row = one.submit(many_run, folder, trials, n).result()
                 found[n_files, n] = row
                 cells = [f"{n_files:,}", str(n), *(f"{x:,.1f}" for x in row)]
                 lines.append(f"| {' | '.join(cells)} |")

@@ -222,8 +222,7 @@ def test_swapped_labels_are_pointed_out(tmp_path):
     """Not an EER of 50 %, as of chance."""
     (tmp_path / "trials.txt").write_text("1 a/1 b/1\n0 a/1 a/2\n")
     trials = read_trials(str(tmp_path / "trials.txt"))
-    found = report.measure(
-        trials, np.array([0.1, 0.9]), lambda name: name.split("/")[0]
-    )
+    scored = score_list(trials, in_order([0.1, 0.9]))
+    found = report.measure(scored, lambda name: name.split("/")[0])
     assert found["eer"] == 1
     assert "targets score lower than impostors" in report.table({"list": found})
