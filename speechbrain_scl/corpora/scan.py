@@ -78,28 +78,24 @@ class Scan:
         """
         check_name(options.get("check", "headers"))
         os.makedirs(os.path.dirname(self.journal) or ".", exist_ok=True)
-        pool, n = ThreadPoolExecutor, n_workers or os.cpu_count()
-        kind = {}
-        if n_workers:
-            # A copy of a process with threads of its own may hang.
-            pool, kind = (
-                ProcessPoolExecutor,
-                {"mp_context": get_context("spawn")},
-            )
+        n = n_workers or os.cpu_count()
         with (
             open(self.journal, "a+b") as file,
-            pool(n, **kind) as workers,
+            _pool(n_workers) as workers,
             tqdm(desc="Checking audio", unit="file", dynamic_ncols=True) as bar,
         ):
             paths = iter(paths)
-            rest = itertools.chain(_resume(file, options, paths, bar), paths)
+            n_known, rest = _resume(file, options, paths)
+            bar.update(n_known)
+            rest = itertools.chain(rest, paths)
             chunks = iter(lambda: list(itertools.islice(rest, _CHUNK)), [])
             jobs = ((_records, chunk, options) for chunk in chunks)
             for lines in _in_order(workers, jobs, _AHEAD * n):
                 file.writelines(lines)
                 file.flush()
                 bar.update(len(lines))
-            return bar.n
+                n_known += len(lines)
+            return n_known
 
     def __iter__(self):
         with open(self.journal, encoding="ascii") as file:
@@ -114,24 +110,33 @@ class Scan:
         os.remove(self.journal)
 
 
-def _resume(file, options, paths, bar):
-    """Skips the files that the journal knows; the path that it took too many,
-    if there is one. The journal ends where it no longer agrees."""
+def _pool(n_workers):
+    """Decoding and file access release the interpreter's lock; the rest of a
+    check does not, so that threads keep some two cores busy."""
+    if not n_workers:
+        return ThreadPoolExecutor(os.cpu_count())
+    # A copy of a process that has threads of its own may hang: new ones.
+    return ProcessPoolExecutor(n_workers, get_context("spawn"))
+
+
+def _resume(file, options, paths):
+    """Skips the files that the journal knows; how many, and the path that it
+    took too many, if there is one. The journal ends where it is right."""
     head = json.dumps(options, sort_keys=True).encode() + b"\n"
     file.seek(0)
     if file.readline() != head:
         file.truncate(0)
         file.write(head)
-        return []
+        return 0, []
+    n = 0
     for path in paths:
         end = file.tell()
-        line = file.readline()
-        if not _holds(line, path):
+        if not _holds(file.readline(), path):
             file.truncate(end)
-            return [path]
-        bar.update()
+            return n, [path]
+        n += 1
     file.truncate(file.tell())
-    return []
+    return n, []
 
 
 def _holds(line, path):
