@@ -85,8 +85,8 @@ class Scan:
             tqdm(desc="Checking audio", unit="file", dynamic_ncols=True) as bar,
         ):
             paths = iter(paths)
-            n_known, rest = _resume(file, options, paths)
-            bar.update(n_known)
+            n_done, rest = _resume(file, options, paths)
+            bar.update(n_done)
             rest = itertools.chain(rest, paths)
             chunks = iter(lambda: list(itertools.islice(rest, _CHUNK)), [])
             jobs = ((_records, chunk, options) for chunk in chunks)
@@ -94,8 +94,8 @@ class Scan:
                 file.writelines(lines)
                 file.flush()
                 bar.update(len(lines))
-                n_known += len(lines)
-            return n_known
+                n_done += len(lines)
+            return n_done
 
     def __iter__(self):
         with open(self.journal, encoding="ascii") as file:
