@@ -71,7 +71,7 @@ def test_every_key_has_a_reader(hparams, script):
     """SpeechBrain's rule: used in the script, the Brain, or by reference."""
     text = (ROOT / hparams).read_text(encoding="utf-8")
     readers = (ROOT / script).read_text(encoding="utf-8")
-    modules = ("evaluation/verification",)
+    modules = ("evaluation/verification", "evaluation/backends")
     if script.endswith(TRAIN):
         modules = (
             "brain",
