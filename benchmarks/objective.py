@@ -9,9 +9,17 @@ each peak of memory is measured in a process of its own.
     python benchmarks/objective.py results/benchmarks
 
 writes objective.md and objective.png there.
+
+    git worktree add ../before COMMIT
+    python benchmarks/objective.py results/benchmarks --against ../before
+
+writes objective-against.md instead: this package against that of another
+checkout, each in a process of its own, their runs in turn.
 """
 
 import argparse
+import inspect
+import os
 import resource
 import statistics
 import subprocess
@@ -21,6 +29,7 @@ from pathlib import Path
 
 import torch
 
+from speechbrain_scl.files import written_aside
 from speechbrain_scl.losses import SupConMarginLoss
 
 PML, PLAIN, ATTENTION, PRODUCTS = "PML", "ours", "ours + attention", "products"
@@ -69,17 +78,137 @@ def contestant(name, batch_size, dim):
 
 def seconds(batch_size, dim, names, budget):
     """Median seconds of each contestant, their runs interleaved."""
-    runs = {name: contestant(name, batch_size, dim) for name in names}
-    taken = {name: [] for name in names}
+    runs = {name: timed(contestant(name, batch_size, dim)) for name in names}
+    return medians(runs, budget)
+
+
+def timed(run):
+    """A run that returns its seconds."""
+
+    def seconds_of_run():
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+    return seconds_of_run
+
+
+def medians(runs, budget):
+    """Median of what each run returns, the runs in turn for so many seconds."""
+    taken = {name: [] for name in runs}
     for run in runs.values():
         run()
     end = time.perf_counter() + budget
-    while len(taken[names[0]]) < 3 or time.perf_counter() < end:
+    while len(min(taken.values(), key=len)) < 3 or time.perf_counter() < end:
         for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            taken[name].append(time.perf_counter() - start)
+            taken[name].append(run())
     return {name: statistics.median(times) for name, times in taken.items()}
+
+
+class Checkout:
+    """The loss of a checkout, run in a process of its own on demand.
+
+    Arguments
+    ---------
+    folder : str
+        Where its ``speechbrain_scl`` lies.
+    threads : int
+        Of that process.
+    dim : int
+        Of the embeddings.
+    """
+
+    def __init__(self, folder, threads, dim):
+        command = [sys.executable, __file__, "-", "--threads", str(threads)]
+        self.process = subprocess.Popen(
+            [*command, "--dim", str(dim), "--serve"],
+            env={**os.environ, "PYTHONPATH": os.path.abspath(folder)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.folder = self.process.stdout.readline().strip()
+
+    def run(self, name, batch_size):
+        """A function that runs one forward and backward there: seconds."""
+
+        def seconds_of_run():
+            print(name, batch_size, file=self.process.stdin, sep=":")
+            self.process.stdin.flush()
+            return float(self.process.stdout.readline())
+
+        return seconds_of_run
+
+    def close(self):
+        """Ends the process."""
+        self.process.communicate()
+
+
+def serve(dim):
+    """What ``Checkout`` starts: reads what to run, writes its CPU seconds.
+
+    Small batches run some times on end: a process that has just waited finds
+    nothing of its own in the caches. With one thread, CPU seconds are the time
+    on an idle machine; others that wait for the same cores do not count.
+    """
+    print(Path(inspect.getfile(SupConMarginLoss)).parents[1], flush=True)
+    runs = {}
+    for line in sys.stdin:
+        name, batch_size = line.strip().split(":")
+        if line not in runs:
+            runs[line] = contestant(name, int(batch_size), dim)
+        repeats = max(1, 2048 // int(batch_size))
+        runs[line]()
+        start = time.process_time()
+        for _ in range(repeats):
+            runs[line]()
+        print((time.process_time() - start) / repeats, flush=True)
+
+
+def against(folder, sizes, dim, threads, budget):
+    """Markdown: this package's times and another checkout's.
+
+    Arguments
+    ---------
+    folder : str
+        The other checkout.
+    sizes : list of int
+        Batch sizes.
+    dim, threads : int
+        Dimension of the embeddings, threads of each process.
+    budget : float
+        Seconds per batch size.
+
+    Returns
+    -------
+    str
+    """
+    here = Path(__file__).resolve().parents[1]
+    new, old = (Checkout(str(f), threads, dim) for f in (here, folder))
+    if new.folder == old.folder:
+        raise SystemExit(f"{folder}: the loss came from {old.folder} again")
+    lines = [
+        "| B | ours | before | ours / before | ours + attention | before "
+        "+ attention | ours / before |",
+        "|" + "--:|" * 7,
+    ]
+    for batch_size in sizes:
+        runs = {
+            (checkout, name): checkout.run(name, batch_size)
+            for name in (PLAIN, ATTENTION)
+            for checkout in (new, old)
+        }
+        found = medians(runs, budget)
+        cells = [str(batch_size)]
+        for name in (PLAIN, ATTENTION):
+            pair = found[new, name], found[old, name]
+            cells += [f"{1e3 * seconds:.2f} ms" for seconds in pair]
+            cells.append(f"{pair[0] / pair[1]:.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+        print(lines[-1], flush=True)
+    new.close()
+    old.close()
+    return "\n".join(lines)
 
 
 def print_peak(name, batch_size, dim):
@@ -170,9 +299,26 @@ def main():
     parser.add_argument(
         "--budget", type=float, default=4.0, help="seconds per batch size"
     )
+    parser.add_argument(
+        "--against",
+        metavar="CHECKOUT",
+        help="measure this package against that of another checkout instead",
+    )
     parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.serve:
+        serve(args.dim)
+        return
+    if args.against:
+        text = against(
+            args.against, args.sizes, args.dim, args.threads, args.budget
+        )
+        with written_aside(Path(args.output) / "objective-against.md") as file:
+            file.write(text + "\n")
+        print(text)
+        return
     if args.peak_of:
         name, batch_size = args.peak_of
         print_peak(name, int(batch_size), args.dim)
