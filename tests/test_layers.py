@@ -15,7 +15,7 @@ ORDER = """
 errors
 files distributed
 values
-_margin_terms _speaker_groups
+_margin_terms _speaker_groups _minimum_norm
 _margin_contrast
 memory
 losses attention balancing samplers
