@@ -9,7 +9,7 @@ from speechbrain_scl.corpora.audio import find_audio
 
 # More pairs of one speaker say little more about a system.
 TARGETS_PER_SPEAKER = 20
-IMPOSTORS_PER_TARGET = 4
+IMPOSTORS_PER_TARGET = 20
 
 
 def write_folds(
