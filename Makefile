@@ -11,10 +11,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m speechbrain_scl.corpora.mini data/mini
-	$(BIN)/python benchmarks/ladder.py --output results/demo \
-	    --data-folder data/mini --only aam balancing --seeds 1986 \
-	    --trials data/mini/trials-same-language.txt \
-	             data/mini/trials-cross-language.txt
+	for epochs in 12 48; do \
+	    $(BIN)/python benchmarks/ladder.py --output results/demo/$$epochs-epochs \
+	        --data-folder data/mini --only aam balancing --seeds 1986 --jobs 2 \
+	        --trials data/mini/trials-same-language.txt \
+	                 data/mini/trials-cross-language.txt \
+	        -- --number_of_epochs=$$epochs || exit; \
+	done
+	$(BIN)/python benchmarks/pictures.py budget results/demo/budget.png \
+	    results/demo/*-epochs/*/1986
 
 test: $(VENV)/.test lint
 	$(BIN)/python -m pytest

@@ -6,8 +6,8 @@
     python benchmarks/pictures.py training OUT.png RUN [RUN ...]
         losses, balancing weights, attention and gradient norms per epoch
     python benchmarks/pictures.py budget OUT.png RUN [RUN ...]
-        EER against the epochs of trainings of different length; their
-        objectives are named <objective>_<epochs>
+        EER against the epochs of trainings of different length; an
+        <objective>_<epochs> counts as that objective
     python benchmarks/pictures.py embeddings OUT.png RUN METADATA.csv
         a 2-d view (t-SNE) of the test embeddings by speaker and by language
     python benchmarks/pictures.py attention OUT.png RUN NOISY.csv CLEAN.csv
@@ -126,8 +126,9 @@ def budget(runs):
         trials = json.loads(path.read_text(encoding="utf-8"))["trials"]
         rates = {name: 100 * found["eer"] for name, found in trials.items()}
         rates["geometric mean"] = np.exp(np.mean(np.log(list(rates.values()))))
-        named = [part for part in run.parts if re.search(r"_\d+$", part)]
-        objective = (named or [run.name])[-1].rsplit("_", 1)[0]
+        # <objective>/<seed>, and below it the fold
+        seed = run if run.name.isdigit() else run.parent
+        objective = re.sub(r"_\d+$", "", seed.parent.name)
         epochs = len(read_log(run, "EER"))
         for name, rate in rates.items():
             curves.setdefault(name, {}).setdefault(objective, []).append(

@@ -144,7 +144,7 @@ def perform(place, corpus, cnceleb, trained, monkeypatch):
             if f"--data_folder={corpus}" in arguments:
                 extra.append(f"--verification_file={corpus}/{LIST}")
         elif script == "ladder.py":
-            extra = ["--", *TINY]
+            extra = [*([] if "--" in arguments else ["--"]), *TINY]
         elif arguments[:2] == ["-m", "speechbrain_scl.corpora.mini"]:
             extra = ["--n-train=10", "--n-test=8"]
             extra.append("--utterances-per-language=1")
