@@ -15,6 +15,8 @@ from speechbrain_scl._margin_terms import negatives_of, positives_of, slopes_of
 # an accelerator it should be large enough to fill it.
 _BLOCK_ELEMENTS_CPU = 2**20
 _BLOCK_ELEMENTS_ACCELERATOR = 2**26
+# Of z_j - z_i at a time
+_TURN_ELEMENTS = 2**22
 
 
 class Past(NamedTuple):
@@ -106,7 +108,7 @@ class _DifferentiableOnce(torch.autograd.Function):
 def _sum_and_gradients(
     embeddings, weights, groups, options, block, past, wants_z, wants_weights
 ):
-    z, length = _unit(embeddings[groups.order])
+    z, length = _unit(embeddings.index_select(0, groups.order))
     batch = len(z)
     if weights is not None:
         # A weight of 0 counts as the least above it: no logarithm of zero.
@@ -123,28 +125,21 @@ def _sum_and_gradients(
     attention = met_weights
     if weights is not None and options.attention_on == "negatives":
         attention = met_weights.log()
-    chords = _chords(z, groups.widest)
+    own_pairs = OwnPairs(z, groups)
     total = z.new_zeros(())
-    # The slopes of the pairs of one speaker, as in _chords.
-    own_slopes = torch.zeros_like(chords)
     grad_z = torch.zeros_like(z) if wants_z else None
     grad_weights = torch.zeros_like(weights) if wants_weights else None
 
     for rows in _blocks(anchors, block or _block_rows(met)):
-        columns = Columns(rows, groups, past)
+        columns = Columns(rows, own_pairs, groups, past)
+        of_anchors = _rows_of(z, rows)
         of_pairs = None
         if weights is not None:
-            of_pairs = torch.minimum(attention[rows, None], attention)
-        own = z[rows]
+            of_pairs = torch.minimum(
+                _rows_of(attention[:batch], rows)[:, None], attention
+            )
         value, slopes, pairs = _block_loss(
-            own,
-            met,
-            of_pairs,
-            columns,
-            chords,
-            own_slopes,
-            options,
-            wants_weights,
+            of_anchors, met, of_pairs, columns, options, wants_weights
         )
         total += value
         if wants_z and len(rows) == len(met):
@@ -152,20 +147,21 @@ def _sum_and_gradients(
             grad_z = (slopes + slopes.T) @ z
         elif wants_z:
             grad_z.index_add_(0, rows, slopes @ met)
-            grad_z.addmm_(slopes[:, :batch].T, own)
+            grad_z.addmm_(slopes[:, :batch].T, of_anchors)
         if wants_weights:
             # min(a_i, a_j): the smaller one receives, equal ones share.
+            of_anchors = _rows_of(weights, rows)[:, None]
             to_anchor = 0.5 * (
-                (weights[rows, None] < met_weights).to(z.dtype)
-                + (weights[rows, None] <= met_weights).to(z.dtype)
+                (of_anchors < met_weights).to(z.dtype)
+                + (of_anchors <= met_weights).to(z.dtype)
             )
             grad_weights.index_add_(0, rows, (pairs * to_anchor).sum(1))
             grad_weights += (pairs * (1 - to_anchor))[:, :batch].sum(0)
 
     if wants_z:
-        _turn_own(grad_z, z, own_slopes)
+        own_pairs.add_gradient(grad_z)
         # Only what turns the unit vector reaches the embedding.
-        grad_z -= z * (z * grad_z).sum(1, keepdim=True)
+        grad_z.addcmul_(z, (z * grad_z).sum(1, keepdim=True), value=-1.0)
         for factor in length:
             grad_z /= factor
     unsorted = (
@@ -175,12 +171,10 @@ def _sum_and_gradients(
     return total, *unsorted
 
 
-def _block_loss(
-    anchors, met, attention, columns, chords, own_slopes, options, wants_pairs
-):
+def _block_loss(anchors, met, attention, columns, options, wants_pairs):
     """L of a block of anchors, its slopes in the cosines and in A_ia.
 
-    The slopes of the pairs of one speaker are added to ``own_slopes``.
+    The slopes of the pairs of one speaker are left with those pairs.
 
     Shapes: logits, attention and the slopes [rows, B + M]; what concerns the
     anchor's own speaker [rows, width (+ M)]. As few passes over the large
@@ -188,7 +182,7 @@ def _block_loss(
     the log domain.
     """
     logits = (anchors / options.temperature) @ met.T
-    cos, sin = columns.own_angles(chords, logits, options.temperature)
+    cos, sin = columns.own_angles(logits, options.temperature)
     own_attention = None if attention is None else columns.own(attention)
     negatives = negatives_of(logits, attention, columns, options, wants_pairs)
     positives = positives_of(
@@ -198,34 +192,96 @@ def _block_loss(
     slopes, pairs = slopes_of(
         negatives, attention, positives.log_inverse_d, options, wants_pairs
     )
-    columns.add_slopes(own_slopes, slopes, positives.slopes)
-    if wants_pairs:
+    columns.keep_slopes(slopes, positives.slopes)
+    if wants_pairs and positives.pairs is not None:
         columns.put_own(pairs, positives.pairs)
     return positives.losses.sum(), slopes, pairs
+
+
+class OwnPairs:
+    """The pairs of one speaker: each sample with the others of its speaker.
+
+    As the batch is sorted, those are neighbours: column numbers [B, width]. A
+    speaker with fewer samples than the widest has the sample itself there,
+    which is never its own pair.
+
+    Angle and gradient come from z_j - z_i, entry by entry: no close pair loses
+    its angle in rounding, and none in the TF32 in which a GPU may multiply
+    matrices.
+    """
+
+    def __init__(self, z, groups):
+        self.z = z
+        itself = torch.arange(len(z), device=z.device)[:, None]
+        place = torch.arange(groups.widest, device=z.device)
+        start = groups.start[:, None]
+        inside = place < groups.size[:, None]
+        self.columns = (start + place).where(inside, itself)
+        self.no_pair = self.columns == itself
+        self.place = itself - start  # of a sample among its speaker's
+        # Parts that bound the memory; one, of a batch of usual size
+        step = max(1, _TURN_ELEMENTS // max(1, groups.widest * z.shape[1]))
+        self.parts = [
+            slice(first, first + step)
+            for first in range(0, max(len(z), 1), step)
+        ]
+        squares = []
+        for part in self.parts:
+            turns = self._turns(part)
+            squares.append(torch.linalg.vector_norm(turns, dim=2))
+        only = len(self.parts) == 1
+        self.only_turns = turns if only else None
+        # |z_j - z_i|^2 = 2 (1 - cos), at most 4
+        squares = squares[0] if only else torch.cat(squares)
+        self.squares = squares.square_().clamp_max_(4.0)
+        self.slopes = None
+
+    def _turns(self, part):
+        """z_j - z_i, [rows, width, D]."""
+        columns = self.columns[part]
+        turns = self.z.index_select(0, columns.flatten())
+        turns = turns.view(*columns.shape, self.z.shape[1])
+        return turns.sub_(self.z[part, None])
+
+    def keep_slopes(self, rows, slopes):
+        """Takes the slopes of the loss in cos of these anchors' pairs."""
+        if len(rows) == len(self.z):
+            self.slopes = slopes
+            return
+        if self.slopes is None:
+            self.slopes = torch.zeros_like(self.squares)
+        self.slopes.index_copy_(0, rows, slopes)
+
+    def add_gradient(self, grad_z):
+        """Adds what these pairs add.
+
+        d cos_ij / d z_i = z_j, or, as only what turns z_i counts, z_j - z_i.
+        """
+        if self.slopes is None:
+            return
+        # Both ends receive: s_ij + s_ji.
+        slopes = self.slopes + self.slopes[self.columns, self.place]
+        for part in self.parts:
+            turns = self.only_turns
+            if turns is None:
+                turns = self._turns(part)
+            grad_z[part].add_(turns.mul_(slopes[part, :, None]).sum(1))
 
 
 class Columns:
     """Which of the samples that the anchors meet are of their own speaker.
 
-    Those of the batch are neighbours, as it is sorted: [rows, width] column
-    numbers. A class smaller than the widest is padded with the anchor itself,
-    which is never its own pair. The past is not sorted: [rows, M] of yes and
-    no.
+    Those of the batch are known to ``OwnPairs``: [rows, width] column numbers.
+    The past is not sorted: [rows, M] of yes and no.
     """
 
-    def __init__(self, rows, groups, past):
-        rows = rows[:, None]
-        width = torch.arange(groups.widest, device=rows.device)
-        inside = width < groups.size[rows]
-        self.columns = (groups.start[rows] + width).where(inside, rows)
-        self.no_pair = self.columns == rows
-        # Where the pair stands in _chords.
-        apart = (self.columns - rows).abs_()
-        first = torch.minimum(self.columns, rows)
-        self.places = apart.mul_(len(groups.labels)).add_(first)
+    def __init__(self, rows, pairs, groups, past):
+        self.rows, self.pairs = rows, pairs
+        self.columns = _rows_of(pairs.columns, rows)
+        self.no_pair = _rows_of(pairs.no_pair, rows)
         self.past = None
         if past is not None:
-            same = groups.labels[rows] == past.labels
+            same = groups.labels[rows, None] == past.labels
             self.batch = len(groups.labels)
             self.past = past
             self.hidden_past = same | ~past.valid
@@ -240,12 +296,11 @@ class Columns:
             found = torch.cat([found, matrix[:, self.batch :]], 1)
         return found
 
-    def own_angles(self, chords, logits, temperature):
+    def own_angles(self, logits, temperature):
         """Cosine and sine of the pairs of ``own``."""
-        sin_half = chords.take(self.places).mul_(0.5).clamp_max_(1.0)
-        square = sin_half * sin_half
-        sin = (1.0 - square).sqrt_().mul_(sin_half).mul_(2.0)
-        cos = square.mul_(-2.0).add_(1.0)
+        square = _rows_of(self.pairs.squares, self.rows)
+        cos = torch.rsub(square, 1.0, alpha=0.5)
+        sin = torch.rsub(square, 1.0, alpha=0.25).mul_(square).sqrt_()
         if self.past is not None and self.past.positives:
             past = (logits[:, self.batch :] * temperature).clamp_(-1.0, 1.0)
             # The rounding of a product of matrices hides smaller angles.
@@ -254,12 +309,10 @@ class Columns:
             cos, sin = torch.cat([cos, past], 1), torch.cat([sin, past_sin], 1)
         return cos, sin
 
-    def add_slopes(self, own_slopes, slopes, values):
+    def keep_slopes(self, slopes, values):
         """The slopes of the pairs of ``own`` where they belong."""
         width = self.columns.shape[1]
-        own_slopes.view(-1).index_add_(
-            0, self.places.flatten(), values[:, :width].flatten()
-        )
+        self.pairs.keep_slopes(self.rows, values[:, :width])
         if self.past is not None and self.past.positives:
             slopes[:, self.batch :] += values[:, width:]
 
@@ -276,7 +329,8 @@ class Columns:
             alone = self.no_pair.all(1, keepdim=True)
             positives.log_inverse_d.masked_fill_(alone, -math.inf)
             for part in (positives.losses, positives.slopes, positives.pairs):
-                part.masked_fill_(alone, 0.0)
+                if part is not None:
+                    part.masked_fill_(alone, 0.0)
 
     def hide(self, logits):
         """Leaves the negatives only: no own speaker, and no empty place."""
@@ -285,44 +339,9 @@ class Columns:
             logits[:, self.batch :].masked_fill_(self.hidden_past, -math.inf)
 
 
-def _chords(z, widest):
-    """The chord of each sample with its next ones, [widest, B].
-
-    Row k holds |z_i+k - z_i|, entry by entry: no close pair loses its angle in
-    rounding, and none in the TF32 in which a GPU may multiply matrices.
-    """
-    parts = [z.new_zeros(1, z.shape[0])]
-    for first, last in _steps(z, widest):
-        turns = _next_ones(z, first, last) - z
-        parts.append(torch.linalg.vector_norm(turns, dim=2))
-    return torch.cat(parts)
-
-
-def _turn_own(grad_z, z, own_slopes):
-    """Adds what the pairs of one speaker, as in ``_chords``, add.
-
-    d cos_ij / d z_i = z_j, or, as only what turns z_i counts, z_j - z_i.
-    """
-    for first, last in _steps(z, len(own_slopes)):
-        turns = _next_ones(z, first, last) - z
-        turns *= own_slopes[first:last, :, None]
-        grad_z += turns.sum(0)
-        for k in range(first, last):
-            grad_z[k:] -= turns[k - first, :-k]
-
-
-def _steps(z, widest):
-    """1 ... widest - 1 in steps that bound the memory."""
-    step = max(1, 2**22 // max(z.numel(), 1))
-    for first in range(1, widest, step):
-        yield first, min(first + step, widest)
-
-
-def _next_ones(z, first, last):
-    """z[i + k] for each k from first to before last, zero past the end."""
-    n, dim = z.shape
-    padded = torch.nn.functional.pad(z, (0, 0, 0, last))
-    return padded.as_strided((last - first, n, dim), (dim, dim, 1), first * dim)
+def _rows_of(matrix, rows):
+    """Those rows; as they are in order, all are the matrix itself."""
+    return matrix if len(rows) == len(matrix) else matrix[rows]
 
 
 def _unit(x):

@@ -82,7 +82,8 @@ class Positives(NamedTuple):
 
     losses: torch.Tensor  # L_i, [rows, 1]
     slopes: torch.Tensor  # of L_i in cos(theta_ip), [rows, positives]
-    pairs: torch.Tensor  # of L_i in A_ip, [rows, positives]
+    # of L_i in A_ip, [rows, positives]; None where it does not act on them
+    pairs: torch.Tensor | None
     log_inverse_d: torch.Tensor  # log sum_p 1 / (|P(i)| D_ip), [rows, 1]
 
 
@@ -121,7 +122,7 @@ def positives_of(cos, sin, attention, no_pair, log_n, options):
         plain, margined = plain * attention, margined * attention
 
     plain.masked_fill_(no_pair, -math.inf)
-    losses = -(margined * share).sum(1, keepdim=True)
+    gain = (margined * share).sum(1, keepdim=True)
     if options.margin_in_denominator == "positive":
         others = _logsumexp_of_others(plain)
         margined.masked_fill_(no_pair, -math.inf)
@@ -131,7 +132,7 @@ def positives_of(cos, sin, attention, no_pair, log_n, options):
         grad_plain = (plain + _logsumexp_of_others(inverse_d)).exp_()
         grad_plain *= share.amax(1, keepdim=True)
         log_inverse_d = (inverse_d + share.log()).logsumexp(1, keepdim=True)
-        losses += (log_d * share).sum(1, keepdim=True)
+        losses = (log_d * share).sum(1, keepdim=True) - gain
     else:
         in_all = options.margin_in_denominator == "all_positives"
         inside = margined.masked_fill_(no_pair, -math.inf) if in_all else plain
@@ -141,15 +142,14 @@ def positives_of(cos, sin, attention, no_pair, log_n, options):
             (0.0, grad_inside) if in_all else (grad_inside, 0.0)
         )
         log_inverse_d = -log_d
-        losses += log_d
+        losses = log_d - gain
     grad_margined = grad_margined - share
 
     slopes = (grad_plain + grad_margined * slope_margin) / tau
+    pairs = None
     if on_logits:
         slopes *= attention
         pairs = (grad_plain * cos + grad_margined * cos_margin) / tau
-    else:
-        pairs = torch.zeros_like(cos)
     return Positives(losses, slopes, pairs, log_inverse_d)
 
 
