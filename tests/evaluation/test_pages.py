@@ -221,11 +221,13 @@ def test_a_browser_shows_them(written, compared, tmp_path):
     )
     done = subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu"]
+        + ["--no-first-run", "--disable-background-networking"]
+        + ["--disable-component-update", "--disable-sync", "--disable-quic"]
         + [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]
         + ["--dump-dom", harness.as_uri()],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
     found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stderr[-2000:]
