@@ -112,8 +112,9 @@ class CrossBatchMemory(torch.nn.Module):
             self.to(embeddings.device)
         if self.embeddings.shape[1] == 0:
             dim = embeddings.shape[1]
-            self.embeddings = embeddings.new_zeros(self.size, dim)
-            self.weights = embeddings.new_ones(self.size)
+            # Not by assignment: a module's hooks on that stop a compiler.
+            self._buffers["embeddings"] = embeddings.new_zeros(self.size, dim)
+            self._buffers["weights"] = embeddings.new_ones(self.size)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         saved = state_dict.get(f"{prefix}embeddings")
