@@ -249,3 +249,38 @@ def test_the_overall_ratio_is_paired_over_folds_seeds_and_lists(tmp_path):
         assert f'<a href="full/2/fold1/verification/{link}">fold1</a>' in page
     # None to a report that is not there
     assert "aam/1/fold1/verification/report.html" not in page
+
+
+def test_the_folds_are_tested_on_the_lists_apart(tmp_path):
+    lists = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    parts = {"fold1": lists, "fold2": lists}
+    found = ladder_report.Ladder(tmp_path, ["aam"], [1], parts, "test")
+    assert found.results == tmp_path / "test"
+    assert found.score_file("aam", 1, "fold2", lists[1]) == (
+        tmp_path / "aam" / "1" / "fold2" / "test" / "scores-b.txt"
+    )
+    assert found.columns()["a"] == [("fold1", lists[0]), ("fold2", lists[0])]
+    usual = ladder_report.Ladder(tmp_path, ["aam"], [1], parts)
+    assert usual.results == tmp_path
+
+
+def test_wrong_labels_take_the_place_of_the_manifest(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(ladder, "script", lambda *call: calls.append(call))
+    monkeypatch.setattr(
+        ladder,
+        "mislabelled_training",
+        lambda arguments, share, seed: [f"--noisy={share} {seed}"],
+    )
+    trials = tmp_path / "list.txt"
+    trials.write_text("1 a/1/x a/2/y\n")
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["ladder.py", "--data-folder", str(tmp_path), "--trials", str(trials)]
+        + ["--output", str(tmp_path / "out"), "--seeds", "7", "--train-only"]
+        + ["--only", "aam", "--validation-only", "--mislabelled", "0.3"],
+    )
+    ladder.main()
+    (call,) = calls
+    assert call[-1] == "--noisy=0.3 7" and "--contrastive_loss=null" in call
