@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,13 +18,15 @@ from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.store import read_cache
 
 TESTS = [str(ROOT / "tests"), str(Path(__file__).parent)]
-# Saves after each batch; the process that is to die does so in its third.
+# Saves after each batch. "one" of the processes dies in its second, or "all" do
+# with the launcher, which would have told the other one to end.
 SCRIPT = """
 import json
 import os
 import pickle
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -33,16 +36,26 @@ from test_processes import encoder
 from speechbrain_scl import distributed
 from speechbrain_scl.evaluation import cache, embeddings
 
-folder, dies = Path(sys.argv[1]), len(sys.argv) > 2
+folder, dies = Path(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group("gloo")
 rank = distributed.rank()
 cache.SAVE_SECONDS = 0
 batches = []
+processes = [None, None]
+torch.distributed.all_gather_object(processes, os.getpid())
+doomed = {{
+    "none": [],
+    "one": processes[1:],
+    "all": [os.getppid(), *processes],  # itself last of all
+}}[dies]
 
 def counted(wavs):
     batches.append(list(wavs.shape))
-    if dies and rank == 1 and len(batches) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if rank == 1 and len(batches) == 2:
+        for process in doomed:
+            os.kill(process, signal.SIGKILL)
+    while dies == "all" and rank == 0 and len(batches) == 3:
+        time.sleep(0.01)
     return encoder(wavs)
 
 paths = json.loads((folder / "paths.json").read_text())
@@ -97,12 +110,17 @@ def test_killed_and_resumed_on_two_processes(tmp_path, one_thread):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(tests=TESTS))
 
-    assert torchrun(script, tmp_path, "dies").returncode != 0
-    kept = {}
-    for part in (tmp_path / "cache.npz.parts").glob("*.npz"):
-        kept.update(read_cache(str(part)))
-    assert 0 < len(kept) < len(paths)
-    done = torchrun(script, tmp_path)
+    def stored():
+        parts = (tmp_path / "cache.npz.parts").glob("*.npz")
+        return {k: v for part in parts for k, v in read_cache(part).items()}
+
+    assert torchrun(script, tmp_path, "all").returncode == -signal.SIGKILL
+    first = stored()
+    assert torchrun(script, tmp_path, "one").returncode > 0
+    kept = stored()
+    assert 0 < len(first) < len(kept) < len(paths)
+    assert kept.keys() >= first.keys()
+    done = torchrun(script, tmp_path, "none")
     assert done.returncode == 0, done.stderr[-3000:]
 
     ranks = [
@@ -116,8 +134,8 @@ def test_killed_and_resumed_on_two_processes(tmp_path, one_thread):
         assert all(
             found[name].tobytes() == alone[name].tobytes() for name in paths
         )
-    stored = read_cache(str(tmp_path / "cache.npz"))
-    assert {v.tobytes() for v in stored.values()} == {
+    joined = read_cache(str(tmp_path / "cache.npz"))
+    assert {v.tobytes() for v in joined.values()} == {
         v.tobytes() for v in alone.values()
     }
 
