@@ -6,6 +6,7 @@ import json
 import os
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from speechbrain_scl.corpora.audio import (
     check_audio,
     check_name,
 )
+from speechbrain_scl.errors import UserError
 
 _CHUNK = 256  # files that a process judges at a time
 _AHEAD = 4  # chunks that wait for each process
@@ -74,7 +76,8 @@ class Scan:
         Raises
         ------
         UserError
-            An unknown ``check``.
+            An unknown ``check``; memory that does not suffice, or a process
+            that was killed: what had been judged is kept.
         """
         check_name(options.get("check", "headers"))
         os.makedirs(os.path.dirname(self.journal) or ".", exist_ok=True)
@@ -90,11 +93,20 @@ class Scan:
             rest = itertools.chain(rest, paths)
             chunks = iter(lambda: list(itertools.islice(rest, _CHUNK)), [])
             jobs = ((_records, chunk, options) for chunk in chunks)
-            for lines in _in_order(workers, jobs, _AHEAD * n):
-                file.writelines(lines)
-                file.flush()
-                bar.update(len(lines))
-                n_done += len(lines)
+            try:
+                for lines in _in_order(workers, jobs, _AHEAD * n):
+                    file.writelines(lines)
+                    file.flush()
+                    bar.update(len(lines))
+                    n_done += len(lines)
+            except (BrokenProcessPool, MemoryError) as error:
+                raise UserError(
+                    f"prep_workers={n_workers}: memory did not suffice, or "
+                    f"a process that judges files was killed; {n_done} files "
+                    f"are judged and kept in {self.journal}, and the same "
+                    "command goes on from there; --prep_workers=1 takes the "
+                    "least memory"
+                ) from error
             return n_done
 
     def __iter__(self):

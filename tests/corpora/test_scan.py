@@ -1,6 +1,7 @@
 """A scan: killed and resumed, by processes, of files that change."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from voxceleb_prepare import prepare_voxceleb
 from speechbrain_scl.corpora import scan as module
 from speechbrain_scl.corpora.audio import AudioFile, check_audio, find_audio
 from speechbrain_scl.corpora.scan import Scan
+from speechbrain_scl.errors import UserError
 
 # Judges one file after the other, and is killed while it looks at the eighth.
 KILLED = """
@@ -85,6 +87,38 @@ def test_a_killed_scan_goes_on(folder, tmp_path, judged):
     paths = find_audio(folder)
     assert sorted(judged) == paths[kept:]
     assert found == [check_audio(path) for path in paths]
+
+
+def test_a_killed_worker_is_told(folder, tmp_path, judged, monkeypatch):
+    """As the system does when memory runs out."""
+    monkeypatch.setattr(module, "_CHUNK", 1)
+    monkeypatch.setattr(module, "_AHEAD", 1)
+    journal = tmp_path / "scan.jsonl"
+
+    def paths():
+        for i, path in enumerate(find_audio(folder)):
+            if i == 12:
+                for worker in multiprocessing.active_children():
+                    os.kill(worker.pid, signal.SIGKILL)
+            yield path
+
+    with pytest.raises(UserError, match="prep_workers=1: ") as told:
+        Scan(str(journal)).run(paths(), n_workers=1)
+    kept = len(journal.read_bytes().splitlines()) - 1
+    assert 0 < kept < 24
+    assert f"{kept} files are judged and kept in {journal}" in str(told.value)
+    found = scan_of(folder, journal)
+    assert sorted(judged) == find_audio(folder)[kept:]
+    assert found == [check_audio(path) for path in find_audio(folder)]
+
+
+def test_memory_that_does_not_suffice_is_told(folder, tmp_path, monkeypatch):
+    def check(path, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(module, "check_audio", check)
+    with pytest.raises(UserError, match="memory did not suffice.* 0 files"):
+        scan_of(folder, tmp_path / "scan.jsonl")
 
 
 def test_what_has_changed_is_judged_anew(folder, tmp_path, judged):
