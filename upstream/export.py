@@ -66,7 +66,8 @@ def additions(series):
             (recipe, "## Speaker verification with PLDA\n", f"{text}\n\n"),
             ("tests/recipes/VoxCeleb.csv", None, row),
         ]
-    return []
+    listed = "[VoxCeleb](recipes/VoxCeleb) |"
+    return [("README.md", listed, "[CN-Celeb](recipes/CNCeleb), ")]
 
 
 def content_of(source, name):

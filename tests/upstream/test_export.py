@@ -44,6 +44,10 @@ def test_series_build_on_each_other_and_are_written_once(tmp_path):
     readme = (tree / VOXCELEB / "README.md").read_text()
     assert readme.count("## Training with a margin") == 1
     assert readme.startswith("# Theirs\n") and readme.endswith("Theirs\n")
+    listed = (
+        "[CN-Celeb](recipes/CNCeleb), [VoxCeleb](recipes/VoxCeleb) | Theirs"
+    )
+    assert listed in (tree / "README.md").read_text()
 
 
 def test_what_differs_is_refused_before_anything_is_written(tmp_path):

@@ -44,16 +44,16 @@ def load(path):
 
 def checkout(folder):
     """The installed SpeechBrain, in the shape of a checkout."""
-    shutil.copytree(
-        Path(speechbrain.__file__).parent,
-        folder / "speechbrain",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
+    # With the byte code, which need not be compiled again
+    shutil.copytree(Path(speechbrain.__file__).parent, folder / "speechbrain")
     recipe = folder / VOXCELEB
     (recipe / "hparams").mkdir(parents=True)
     (folder / "tests" / "recipes").mkdir(parents=True)
     (folder / "tests" / "recipes" / "VoxCeleb.csv").write_text(COLUMNS)
     (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "README.md").write_text(
+        "| Speaker Recognition | [VoxCeleb](recipes/VoxCeleb) | Theirs |\n"
+    )
     (recipe / "README.md").write_text(
         "# Theirs\n\n## Speaker verification with PLDA\nTheirs\n"
     )
