@@ -34,6 +34,12 @@ from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
 SAMPLERATE = 16000
+# How a model is enrolled: the list, and where its files lie
+ENROLMENT = {
+    "enrol_avg": ("enroll.map", "data"),
+    "enrol_concat": ("enroll.lst", "eval"),
+}
+SPLITS = ("train", "dev", *ENROLMENT, "test")
 
 
 def prepare_cnceleb(
@@ -43,7 +49,6 @@ def prepare_cnceleb(
     split_ratio=(90, 10),
     joined_duration=5.0,
     min_duration=3.0,
-    enrolment="avg",
     seed=1986,
     skip_prep=False,
 ):
@@ -60,7 +65,9 @@ def prepare_cnceleb(
     save_folder : str
         Where the csv files and the joined utterances are written.
     splits : list
-        Of "train" and "dev" (both are written), "enrol" and "test".
+        Of "train" and "dev" (both are written), "enrol_avg" (the utterances
+        of each model in enroll.map, whose spk_id names the model),
+        "enrol_concat" (its one recording in enroll.lst) and "test".
     split_ratio : list
         Percentages of the utterances for train and dev.
     joined_duration : float
@@ -68,9 +75,6 @@ def prepare_cnceleb(
         so many seconds. A joined one is written as a file.
     min_duration : float
         Seconds. What is shorter, even joined, is left out.
-    enrolment : str
-        "avg" enrols a model with its utterances in enroll.map (spk_id names
-        the model), "concat" with its one recording in enroll.lst.
     seed : int
         Of the split.
     skip_prep : bool
@@ -86,6 +90,9 @@ def prepare_cnceleb(
     """
     if skip_prep:
         return
+    unknown = set(splits) - set(SPLITS)
+    if unknown:
+        raise ValueError(f"{sorted(unknown)}: the splits are {SPLITS}")
     os.makedirs(save_folder, exist_ok=True)
     first = os.path.join(data_folder, "CN-Celeb_flac")
     lists = os.path.join(first, "eval", "lists")
@@ -105,17 +112,16 @@ def prepare_cnceleb(
         write_csv(os.path.join(save_folder, "train.csv"), train)
         write_csv(os.path.join(save_folder, "dev.csv"), dev)
 
-    if missing("enrol"):
+    for split, (name, folder) in ENROLMENT.items():
+        if not missing(split):
+            continue
         paths, models = [], []
-        name = {"avg": "enroll.map", "concat": "enroll.lst"}[enrolment]
-        folder = {"avg": "data", "concat": "eval"}[enrolment]
         for model, *utterances in read_list(os.path.join(lists, name)):
             for utterance in utterances:
                 paths.append(flac(first, folder, utterance))
                 models.append(model)
-        write_csv(
-            os.path.join(save_folder, "enrol.csv"), utterances_of(paths, models)
-        )
+        path = os.path.join(save_folder, split + ".csv")
+        write_csv(path, utterances_of(paths, models))
 
     if missing("test"):
         names = {

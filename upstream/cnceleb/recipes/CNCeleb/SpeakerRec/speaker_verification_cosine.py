@@ -151,8 +151,7 @@ if __name__ == "__main__":
     prepare_cnceleb(
         data_folder=params["data_folder"],
         save_folder=params["save_folder"],
-        splits=["enrol", "test"],
-        enrolment=params["enrolment"],
+        splits=["enrol_" + params["enrolment"], "test"],
         skip_prep=params["skip_prep"],
     )
 
