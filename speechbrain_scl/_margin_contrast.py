@@ -82,9 +82,13 @@ class _WithGradients(torch.autograd.Function):
         """The gradients, scaled."""
         *inputs, grad_z, grad_weights = ctx.saved_tensors
         gradients = [
-            g if g is None else _DifferentiableOnce.apply(grad_output * g, x)
-            for g, x in zip((grad_z, grad_weights), inputs, strict=True)
+            g if g is None else grad_output * g for g in (grad_z, grad_weights)
         ]
+        if torch.is_grad_enabled():  # someone wants to go on from them
+            gradients = [
+                g if g is None else _DifferentiableOnce.apply(g, x)
+                for g, x in zip(gradients, inputs, strict=True)
+            ]
         return (None, *gradients, None, None)
 
 
@@ -177,7 +181,7 @@ def _block_loss(anchors, met, attention, columns, options, wants_pairs):
     The slopes of the pairs of one speaker are left with those pairs.
 
     Shapes: logits, attention and the slopes [rows, B + M]; what concerns the
-    anchor's own speaker [rows, width (+ M)]. As few passes over the large
+    anchor's own speaker [rows, widest - 1 (+ M)]. As few passes over the large
     matrix as possible, in place; everything else happens on the small ones, in
     the log domain.
     """
@@ -201,9 +205,8 @@ def _block_loss(anchors, met, attention, columns, options, wants_pairs):
 class OwnPairs:
     """The pairs of one speaker: each sample with the others of its speaker.
 
-    As the batch is sorted, those are neighbours: column numbers [B, width]. A
-    speaker with fewer samples than the widest has the sample itself there,
-    which is never its own pair.
+    A speaker with fewer samples than the widest has the sample itself among
+    them, which is never its own pair: [B, widest - 1].
 
     Angle and gradient come from z_j - z_i, entry by entry: no close pair loses
     its angle in rounding, and none in the TF32 in which a GPU may multiply
@@ -211,36 +214,31 @@ class OwnPairs:
     """
 
     def __init__(self, z, groups):
-        self.z = z
-        itself = torch.arange(len(z), device=z.device)[:, None]
-        place = torch.arange(groups.widest, device=z.device)
-        start = groups.start[:, None]
-        inside = place < groups.size[:, None]
-        self.columns = (start + place).where(inside, itself)
-        self.no_pair = self.columns == itself
-        self.place = itself - start  # of a sample among its speaker's
+        self.z, self.groups = z, groups
+        self.others = groups.own[:, 1:]
+        self.no_pair = self.others == groups.own[:, :1]
         # Parts that bound the memory; one, of a batch of usual size
         step = max(1, _TURN_ELEMENTS // max(1, groups.widest * z.shape[1]))
         self.parts = [
             slice(first, first + step)
             for first in range(0, max(len(z), 1), step)
         ]
-        squares = []
+        lengths = []
         for part in self.parts:
             turns = self._turns(part)
-            squares.append(torch.linalg.vector_norm(turns, dim=2))
+            lengths.append(torch.linalg.vector_norm(turns, dim=2))
         only = len(self.parts) == 1
         self.only_turns = turns if only else None
+        lengths = lengths[0] if only else torch.cat(lengths)
         # |z_j - z_i|^2 = 2 (1 - cos), at most 4
-        squares = squares[0] if only else torch.cat(squares)
-        self.squares = squares.square_().clamp_max_(4.0)
+        self.squares = lengths.square_().clamp_max_(4.0)
         self.slopes = None
 
     def _turns(self, part):
-        """z_j - z_i, [rows, width, D]."""
-        columns = self.columns[part]
-        turns = self.z.index_select(0, columns.flatten())
-        turns = turns.view(*columns.shape, self.z.shape[1])
+        """z_j - z_i, [rows, widest - 1, D]."""
+        others = self.others[part]
+        turns = self.z.index_select(0, others.flatten())
+        turns = turns.view(*others.shape, self.z.shape[1])
         return turns.sub_(self.z[part, None])
 
     def keep_slopes(self, rows, slopes):
@@ -260,7 +258,7 @@ class OwnPairs:
         if self.slopes is None:
             return
         # Both ends receive: s_ij + s_ji.
-        slopes = self.slopes + self.slopes[self.columns, self.place]
+        slopes = self.slopes + self.slopes[self.others, self.groups.back]
         for part in self.parts:
             turns = self.only_turns
             if turns is None:
@@ -271,13 +269,13 @@ class OwnPairs:
 class Columns:
     """Which of the samples that the anchors meet are of their own speaker.
 
-    Those of the batch are known to ``OwnPairs``: [rows, width] column numbers.
-    The past is not sorted: [rows, M] of yes and no.
+    Those of the batch are known: column numbers, [rows, widest] with the
+    anchor in front. The past is not sorted: [rows, M] of yes and no.
     """
 
     def __init__(self, rows, pairs, groups, past):
         self.rows, self.pairs = rows, pairs
-        self.columns = _rows_of(pairs.columns, rows)
+        self.columns = _rows_of(groups.own, rows)
         self.no_pair = _rows_of(pairs.no_pair, rows)
         self.past = None
         if past is not None:
@@ -291,7 +289,7 @@ class Columns:
 
     def own(self, matrix):
         """The entries of the own speaker, and of all the past."""
-        found = matrix.gather(1, self.columns)
+        found = matrix.gather(1, self.columns[:, 1:])
         if self.past is not None and self.past.positives:
             found = torch.cat([found, matrix[:, self.batch :]], 1)
         return found
@@ -311,15 +309,15 @@ class Columns:
 
     def keep_slopes(self, slopes, values):
         """The slopes of the pairs of ``own`` where they belong."""
-        width = self.columns.shape[1]
+        width = self.columns.shape[1] - 1
         self.pairs.keep_slopes(self.rows, values[:, :width])
         if self.past is not None and self.past.positives:
             slopes[:, self.batch :] += values[:, width:]
 
     def put_own(self, matrix, values):
         """Adds to those entries, which are 0 where the values are not."""
-        width = self.columns.shape[1]
-        matrix.scatter_(1, self.columns, values[:, :width])
+        width = self.columns.shape[1] - 1
+        matrix.scatter_(1, self.columns[:, 1:], values[:, :width])
         if self.past is not None and self.past.positives:
             matrix[:, self.batch :] += values[:, width:]
 

@@ -17,8 +17,11 @@ class SpeakerGroups(NamedTuple):
 
     order: torch.Tensor  # the samples sorted by speaker, [B]
     labels: torch.Tensor  # [B]
-    start: torch.Tensor  # sample i's speaker has start[i] ...
-    size: torch.Tensor  # ... start[i] + size[i] - 1
+    size: torch.Tensor  # the samples of sample i's speaker, i among them
+    # i, then the others of its speaker in turn, [B, widest]; i again where a
+    # speaker has fewer than the widest
+    own: torch.Tensor
+    back: torch.Tensor  # where i stands in that row of own[i, 1 + k], less 1
     local: torch.Tensor  # the samples of this process
     anchors: torch.Tensor  # those of them that have a positive
     n_anchors: int  # on all processes
@@ -57,13 +60,14 @@ class SpeakerGroups(NamedTuple):
         size = torch.searchsorted(labels, labels, right=True) - start
         widest = int(size.max()) if len(size) else 0
         local = torch.arange(len(order))
+        own, back = _own_speaker(local[:, None], start[:, None], size, widest)
         anchors = (size > 1).nonzero().squeeze(1)
         n_anchors = len(anchors)
         if gather and world_size() > 1:
             is_local = (order >= where.start) & (order < where.stop)
             local = local[is_local]
             anchors = anchors[is_local[anchors]]
-        parts = order, labels, start, size, local, anchors
+        parts = order, labels, size, own, back, local, anchors
         return cls(*parts, n_anchors, widest, sizes).to(device)
 
     def to(self, device):
@@ -87,3 +91,14 @@ class SpeakerGroups(NamedTuple):
             for part in self
         ]
         return SpeakerGroups(*parts)
+
+
+def _own_speaker(itself, start, size, widest):
+    """``own`` and ``back`` of samples that are sorted by speaker."""
+    turn = torch.arange(widest)
+    size = size[:, None]
+    own = start + (itself - start + turn) % size
+    own = own.where(turn < size, itself)
+    # From its others the way to i goes on round the circle. (Below 0 where
+    # own is i again: some place, whose pair is none.)
+    return own, size - 1 - turn[1:]
