@@ -10,7 +10,7 @@ from speechbrain_scl.evaluation.provenance import describe_call
 OVERALL = "overall"
 
 
-def write_page(ladder, figures, differences, tested):
+def write_page(ladder, figures, differences, ratios, tested):
     """Writes comparison.html.
 
     Arguments
@@ -21,6 +21,8 @@ def write_page(ladder, figures, differences, tested):
         Variant -> for each seed, column -> (EER, minDCF).
     differences : dict
         Variant -> column, or ``overall`` -> (difference, low, high).
+    ratios : dict
+        Variant -> the overall ratio of each seed.
     tested : bool
         Whether there are more figures than those of the validation.
     """
@@ -35,6 +37,10 @@ def write_page(ladder, figures, differences, tested):
             for name, cells in differences.items()
         },
         {name: cells[OVERALL] for name, cells in differences.items()},
+        {
+            name: dict(zip(ladder.seeds, found))
+            for name, found in ratios.items()
+        },
         _of_each(ladder, _curve),
         _of_each(ladder, _reports),
         _of_each(ladder, _sources),

@@ -151,11 +151,13 @@ def report(ladder, tested=True):
     found = {}
     if tested and len(ladder.variants) > 1:
         found = differences(ladder, figures)
-        lines += difference_table(ladder, found, figures)
+    ratios = {name: ratios_of_seeds(ladder, figures, name) for name in found}
+    if found:
+        lines += difference_table(ladder, found, ratios)
     table = "\n".join(lines) + "\n"
     (ladder.results / "results.md").write_text(table, encoding="utf-8")
     plot(ladder, figures, columns)
-    write_page(ladder, figures, found, tested)
+    write_page(ladder, figures, found, ratios, tested)
     print(
         f"\n{table}\nTable and plot: {ladder.results}/results.{{md,csv,png}}\n"
         f"All runs on one page: {ladder.results / 'comparison.html'}"
@@ -265,7 +267,7 @@ def ratios_of_seeds(ladder, figures, name):
     ]
 
 
-def difference_table(ladder, found, figures):
+def difference_table(ladder, found, ratios):
     """The differences as Markdown, and as differences.csv."""
     with open(ladder.results / "differences.csv", "w", newline="") as file:
         writer = csv.writer(file)
@@ -287,10 +289,7 @@ def difference_table(ladder, found, figures):
             f"| {name} | "
             + "{:.3f} ({:.3f} to {:.3f})".format(*cells[OVERALL])
             + " | "
-            + ", ".join(
-                f"{ratio:.2f}"
-                for ratio in ratios_of_seeds(ladder, figures, name)
-            )
+            + ", ".join(f"{ratio:.2f}" for ratio in ratios[name])
             + " | "
             + " | ".join(interval(*cells[column]) for column in columns)
             + " |"

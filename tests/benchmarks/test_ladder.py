@@ -244,6 +244,8 @@ def test_the_overall_ratio_is_paired_over_folds_seeds_and_lists(tmp_path):
     ladder_report.report(runs)
     page = (tmp_path / "comparison.html").read_text()
     assert "means over fold1, fold2" in page
+    each = page[page.index("Each run") :]
+    assert each.count(f"<span>{ratio:.3f}</span>") == len(runs.seeds)
     assert page.count("1,800 trials of 16 speakers") == 2
     for link in ("report.html", "scores-far.txt"):
         assert f'<a href="full/2/fold1/verification/{link}">fold1</a>' in page

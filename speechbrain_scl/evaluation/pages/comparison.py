@@ -16,6 +16,7 @@ def write_comparison(
     figures,
     differences=None,
     overall=None,
+    ratios=None,
     curves=None,
     reports=None,
     sources=None,
@@ -36,6 +37,8 @@ def write_comparison(
     overall : dict or None
         Variant -> (ratio of its EER to the first variant's over all lists,
         and the ends of its 95 % interval).
+    ratios : dict or None
+        Variant -> seed -> that ratio of one seed alone.
     curves : dict or None
         Variant -> seed -> validation EER of each epoch.
     reports : dict or None
@@ -100,6 +103,7 @@ def write_comparison(
         figures=figures,
         differences=differences or {},
         overall=overall or {},
+        ratios=ratios or {},
         pictures=pictures,
         reports=reports or {},
         sources=sources or {},
