@@ -98,6 +98,7 @@ class ClassAwareAttention(torch.nn.Module):
         ValueError
             Labels that are no integers below C, or not N. (On a GPU, where
             looking would be waiting, a label too large stops its program.)
+            Class vectors of another dimension.
         """
         embeddings = embeddings.flatten(1)
         if self.detach:
@@ -220,12 +221,23 @@ def class_cosines(embeddings, class_weights):
     torch.Tensor
         [N, C].
 
+    Raises
+    ------
+    ValueError
+        Class vectors of another dimension.
+
     Example
     -------
     >>> class_cosines(torch.eye(2), torch.tensor([[[2.0, 0], [0, -3]]]))
     tensor([[1.],
             [0.]])
     """
+    dim = embeddings.shape[-1]
+    if class_weights.dim() not in (2, 3) or class_weights.shape[-1] != dim:
+        raise ValueError(
+            f"class_weights must be [C, {dim}] or [C, K, {dim}], not "
+            f"{list(class_weights.shape)}"
+        )
     vectors = F.normalize(class_weights.flatten(0, -2))
     cosines = F.linear(F.normalize(embeddings), vectors)
     if class_weights.dim() == 3:

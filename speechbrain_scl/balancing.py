@@ -80,7 +80,7 @@ class Balancer(torch.nn.Module):
         Raises
         ------
         ValueError
-            ``shared`` is not what the losses come from.
+            ``shared`` is not what the losses come from, or a loss is no number.
         """
         return self.balance(losses, shared).weights
 
@@ -163,6 +163,7 @@ class FixedBalancer(Balancer):
         -------
         Balance
         """
+        _check_numbers(losses)
         if len(losses) != len(self.constant):
             raise ValueError(
                 f"{len(losses)} losses, but {len(self.constant)} weights"
@@ -285,8 +286,15 @@ class TorchJDBalancer(Balancer):
         super().__init__(lambda gram, losses: weighting(gram))
 
 
+def _check_numbers(losses):
+    if any(loss.numel() != 1 for loss in losses):
+        shapes = ", ".join(str(list(loss.shape)) for loss in losses)
+        raise ValueError(f"losses must be 0-dim, not of shapes {shapes}")
+
+
 def _shared_gram(losses, shared):
     """[K, K] dot products of the losses' gradients, over all processes."""
+    _check_numbers(losses)
     at_parameters = not isinstance(shared, torch.Tensor)
     inputs = list(shared) if at_parameters else [shared]
     if not all(x.requires_grad for x in inputs):

@@ -1,6 +1,7 @@
 """Class-aware attention, and what it does to the contrastive gradient."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -184,6 +185,15 @@ def test_options_outside_their_range_are_refused(options, message):
 def test_labels_that_do_not_fit_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
         ClassAwareAttention()(torch.randn(2, 3), labels, torch.randn(5, 3))
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (3,), (5, 2, 4), (5, 1, 1, 3), ()])
+def test_class_vectors_of_another_shape_are_refused(shape):
+    message = rf"\[C, 3\] or \[C, K, 3\], not {re.escape(str(list(shape)))}"
+    with pytest.raises(ValueError, match=message):
+        ClassAwareAttention()(
+            torch.randn(2, 1, 3), torch.tensor([0, 1]), torch.randn(shape)
+        )
 
 
 @pytest.mark.parametrize("rescale", RESCALES)

@@ -427,6 +427,21 @@ def test_a_count_of_losses_that_does_not_fit_is_refused():
         MinNormBalancer().weights([z] * 3)
 
 
+@pytest.mark.parametrize(
+    "balancer",
+    [
+        MinNormBalancer(),
+        MinNormBalancer("loss"),
+        FixedBalancer(),
+        TorchJDBalancer(lambda gram: gram.diagonal()),
+    ],
+)
+def test_losses_that_are_no_numbers_are_refused(balancer):
+    z = torch.ones(3, requires_grad=True)
+    with pytest.raises(ValueError, match=r"0-dim, not of shapes \[\], \[3\]"):
+        balancer([z.sum(), z**2], z)
+
+
 def test_loss_normalisation_without_the_losses_is_refused():
     with pytest.raises(ValueError, match="needs the losses"):
         MinNormBalancer("loss").weights([torch.ones(2), torch.ones(2)])
