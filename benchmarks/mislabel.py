@@ -75,7 +75,8 @@ def mislabelled_training(arguments, share, seed):
     list of str
         Further arguments of the script.
     """
-    sys.path.insert(0, str(VOXCELEB))
+    if str(VOXCELEB) not in sys.path:
+        sys.path.insert(0, str(VOXCELEB))
     from voxceleb_prepare import prepare_voxceleb
 
     hparams, *_ = read_experiment(arguments)
