@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -14,6 +15,9 @@ from speechbrain_scl.errors import UserError
 # There is no way to read it without setting it: once, before any thread.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
+
+# Locks are not seen from machine to machine on every shared file system.
+_PREFIX = f".aside-{socket.gethostname()}-"
 
 # Of Linux's renameat2
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -44,18 +48,12 @@ def written_aside(path, binary=False):
     'done'
     """
     path = os.path.realpath(path)  # a link stays one
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=folder, prefix=".aside-")
-    try:
-        text = {} if binary else {"encoding": "utf-8", "newline": ""}
-        with os.fdopen(handle, "wb" if binary else "w", **text) as file:
+    text = {} if binary else {"encoding": "utf-8", "newline": ""}
+    with _aside(os.path.dirname(path), _make_file) as aside:
+        with open(aside, "wb" if binary else "w", **text) as file:
             yield file
         os.chmod(aside, 0o666 & ~_UMASK)
         os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
 
 
 @contextlib.contextmanager
@@ -81,16 +79,10 @@ def folder_written_aside(path):
     ['a.txt']
     """
     path = os.path.realpath(path)  # a link stays one
-    parent = os.path.dirname(path)
-    os.makedirs(parent, exist_ok=True)
-    aside = tempfile.mkdtemp(dir=parent, prefix=".aside-")
-    try:
+    with _aside(os.path.dirname(path), tempfile.mkdtemp) as aside:
         yield aside
         os.chmod(aside, 0o777 & ~_UMASK)
-        _take_the_name(aside, path)
-    finally:
-        # What had the name, or what did not get it
-        shutil.rmtree(aside, ignore_errors=True)
+        _take_the_name(aside, path)  # what had it goes
 
 
 def _take_the_name(aside, path):
@@ -125,6 +117,73 @@ def _exchange(first, second):
     here = (ctypes.c_int(_AT_FDCWD), ctypes.c_int(_AT_FDCWD))
     arguments = [x for pair in zip(here, names) for x in pair]
     return rename(*arguments, ctypes.c_uint(_RENAME_EXCHANGE)) == 0
+
+
+@contextlib.contextmanager
+def _aside(folder, make):
+    """What ``make`` of tempfile makes in a folder; gone at the end.
+
+    It is locked as long as this process lives, so that a later one knows what
+    a killed one has left, and removes it.
+    """
+    os.makedirs(folder, exist_ok=True)
+    _remove_left(folder)
+    lock = None
+    while lock is None:
+        path = make(dir=folder, prefix=_PREFIX)
+        lock = _lock(path)
+    try:
+        yield path
+    finally:
+        _remove(path)
+        os.close(lock)
+
+
+def _make_file(**where):
+    handle, path = tempfile.mkstemp(**where)
+    os.close(handle)
+    return path
+
+
+def _lock(path):
+    """A handle that locks it, or None where another process thought it left
+    and removed it before it was locked."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    if os.path.exists(path):
+        return handle
+    os.close(handle)
+    return None
+
+
+@functools.cache
+def _remove_left(folder):
+    """Once per process, as what is left is of earlier ones."""
+    for name in os.listdir(folder):
+        if not name.startswith(_PREFIX):
+            continue
+        path = os.path.join(folder, name)
+        with contextlib.suppress(OSError):  # it is another user's, or gone
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
+            except OSError:
+                pass  # A living process has it, or nobody can tell.
+            finally:
+                os.close(handle)
+
+
+def _remove(path):
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):  # it got its name
+            os.unlink(path)
 
 
 @contextlib.contextmanager

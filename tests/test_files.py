@@ -42,6 +42,9 @@ for kill in range(100):
     assert sorted(os.listdir(path)) == ["a", "b", "c"], (kill, found)
     assert len(set(found)) == 1 and int(found[0]) >= version, (kill, found)
     version = int(found[0])
+    asides = [n for n in os.listdir(os.path.dirname(os.path.realpath(path)))
+              if n.startswith(".")]
+    assert len(asides) < 2, asides  # what this writer left
 print(kill + 1, "kills")
 """
 
@@ -137,6 +140,45 @@ def test_a_kill_loses_nothing(tmp_path, linked):
     )
     assert done.stdout == "100 kills\n", done.stderr
     assert path.is_symlink() == linked
+
+
+WRITES = """
+import os, sys, time
+from speechbrain_scl.files import *
+with (written_aside("file") as file, folder_written_aside("folder") as folder,
+      open(os.path.join(folder, "a"), "w") as a):
+    file.write("x"); file.flush()
+    a.write("x"); a.flush()
+    print("both", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path):
+    """And what a living one is about to finish stays."""
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITES],
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in "ab"
+    ]
+    for writer in writers:
+        assert writer.stdout.readline() == "both\n"
+    killed, living = writers
+    assert len(os.listdir(tmp_path)) == 4
+    killed.kill()
+    killed.communicate()
+    files.write_json(tmp_path / "other.json", {})
+    assert len(os.listdir(tmp_path)) == 3
+    living.communicate("go on")
+    assert living.returncode == 0
+    names = ["file", "folder", "other.json"]
+    assert sorted(os.listdir(tmp_path)) == names
+    assert content(tmp_path / "folder") == {"a": "x"}
 
 
 def test_permissions_are_those_of_other_files(tmp_path):
