@@ -2,9 +2,12 @@
 
 import os
 
+import huggingface_hub
 import torch
+from huggingface_hub.utils import HfHubHTTPError
 
 from speechbrain.inference import EncoderClassifier
+from speechbrain.utils.fetching import FetchConfig
 from speechbrain_scl.errors import UNLOADABLE, UserError, first_line
 from speechbrain_scl.evaluation.store import folder_digest
 
@@ -95,7 +98,12 @@ def load_encoder(source, folder, device="cpu"):
     _check_device(device)
     try:
         classifier = EncoderClassifier.from_hparams(
-            source=source, savedir=savedir, run_opts={"device": device}
+            source=source,
+            savedir=savedir,
+            run_opts={"device": device},
+            fetch_config=FetchConfig(
+                allow_network=is_folder or _hub_answers(source)
+            ),
         )
     except UNLOADABLE as error:
         raise UserError(
@@ -104,6 +112,21 @@ def load_encoder(source, folder, device="cpu"):
             "repository that can be reached"
         ) from error
     return Encoder(classifier, source if is_folder else savedir)
+
+
+def _hub_answers(repo):
+    """Asked once: without a network the hub's client would try for half a
+    minute to fetch what is not in its cache."""
+    try:
+        huggingface_hub.get_hf_file_metadata(
+            huggingface_hub.hf_hub_url(repo, "hyperparams.yaml")
+        )
+    except HfHubHTTPError:
+        return True  # it has no such repository, or wants a token
+    except Exception:
+        # Each version of the client raises its network library's own.
+        return False
+    return True
 
 
 def _check_folder(folder):

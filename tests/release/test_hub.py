@@ -3,6 +3,7 @@
 import builtins
 import json
 import shutil
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnxruntime
 import pytest
 import soundfile
 import torch
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi, ModelCard, constants
 
 from speechbrain.inference import SpeakerRecognition
 from speechbrain.lobes.features import Fbank
@@ -265,3 +266,20 @@ def test_what_onnx_cannot_say_is_told(model, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"pip install 'speechbrain_scl\[onnx"):
         onnx.export_onnx(encoder, str(path))
     assert path.read_text() == "of before"
+
+
+def test_without_a_network_nobody_waits(tmp_path, monkeypatch):
+    """The hub's client would try again and again for half a minute."""
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    nobody = "http://127.0.0.1:9"  # the port to discard, where none listens
+    monkeypatch.setattr(constants, "ENDPOINT", nobody)
+    monkeypatch.setattr(
+        constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        nobody + "/{repo_id}/resolve/{revision}/{filename}",
+    )
+    with pytest.raises(UserError, match="ecapa-voxceleb: cannot be loaded"):
+        load_encoder("ecapa-voxceleb", str(tmp_path))
+    assert waits == []
