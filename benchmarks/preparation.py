@@ -14,7 +14,8 @@ recipe is not part of its package.
 
 measures ours alone on more files (hard links to some of 1 s): seconds and peak
 memory by the number of processes, each in a process of its own, and that a
-scan that was complete is not done again; preparation-many.md.
+scan that was complete is not done again; preparation-many.md. With ``--recipe
+CNCeleb`` they lie in CN-Celeb's layout, and are joined to files of 5 s.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 import statistics
 import tempfile
 import time
@@ -35,6 +37,7 @@ import soundfile
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = Path("recipes") / "VoxCeleb" / "voxceleb_prepare.py"
+RECIPES = {"VoxCeleb": SCRIPT, "CNCeleb": "recipes/CNCeleb/cnceleb_prepare.py"}
 # SpeechBrain's recipe looks for these by name.
 SPEAKERS = ["id10001", "id00012", *(f"id{20000 + i}" for i in range(48))]
 SECONDS, SAMPLE_RATE = 8, 16000
@@ -46,12 +49,13 @@ def main():
     parser.add_argument("output", type=Path)
     parser.add_argument("--speechbrain", type=Path)
     parser.add_argument("--many", type=int, nargs="+", default=())
+    parser.add_argument("--recipe", choices=RECIPES, default="VoxCeleb")
     parser.add_argument("--workers", type=int, nargs="+", default=(0, 2))
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     if args.many:
-        text = many_files(args.many, args.workers)
+        text = many_files(args.many, args.workers, args.recipe)
         write(args.output / "preparation-many.md", text)
     if args.speechbrain:
         write(args.output / "preparation.md", against_stock(args))
@@ -108,7 +112,7 @@ def against_stock(args):
     return "\n".join(lines) + "\n"
 
 
-def many_files(sizes, workers):
+def many_files(sizes, workers, recipe):
     """Seconds and peak by the number of files and processes, and slopes."""
     lines = [
         "| files | processes | s | CPU s | peak, MiB | of which before, MiB "
@@ -118,11 +122,11 @@ def many_files(sizes, workers):
     found = {}
     for n_files in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            trials = generate(Path(folder), n_files, linked=True)
+            generate_many(Path(folder), n_files, recipe)
             for n in workers:
                 # Unlike a pool's, its process may have processes.
                 with ProcessPoolExecutor(1, get_context("spawn")) as one:
-                    row = one.submit(many_run, folder, trials, n).result()
+                    row = one.submit(many_run, folder, n, recipe).result()
                 found[n_files, n] = row
                 cells = [f"{n_files:,}", str(n), *(f"{x:,.1f}" for x in row)]
                 lines.append(f"| {' | '.join(cells)} |")
@@ -140,22 +144,28 @@ def many_files(sizes, workers):
     return "\n".join(lines) + "\n"
 
 
-def many_run(folder, trials, workers):
+def many_run(folder, workers, recipe):
     """Prepares twice, the second time from the journal of the first."""
-    module = load(ROOT / SCRIPT, "ours")
+    module = load(ROOT / RECIPES[recipe], "ours")
+    save = f"{folder}/save"
     before = peak_mib()
     module.Scan.remove = lambda scan: None  # keeps the journal
     seconds = []
     for _ in range(2):
         start, cpu = time.perf_counter(), cpu_seconds()
         with contextlib.redirect_stderr(io.StringIO()):
-            module.prepare_voxceleb(
-                folder, f"{folder}/save", trials, prep_workers=workers
-            )
+            if recipe == "VoxCeleb":
+                module.prepare_voxceleb(
+                    folder, save, f"{folder}/trials.txt", prep_workers=workers
+                )
+            else:
+                module.prepare_cnceleb(
+                    folder, None, save, strict=False, prep_workers=workers
+                )
         seconds.append((time.perf_counter() - start, cpu_seconds() - cpu))
         peak = peak_mib()
-        Path(folder, "save", "prepare.json").unlink()
-    Path(folder, "save", "scan.jsonl").unlink()
+        Path(save, "prepare.json").unlink()
+    shutil.rmtree(save)
     return *seconds[0], peak, before, seconds[1][0]
 
 
@@ -178,23 +188,54 @@ def load(path, name):
     return module
 
 
-def generate(corpus, n_files, linked=False):
+def generate(corpus, n_files):
     """Writes files for training, and a trial list of two other speakers."""
     rng = np.random.default_rng(0)
-    seconds = 1 if linked else SECONDS
-    signal = 0.1 * rng.normal(size=seconds * SAMPLE_RATE)
+    signal = 0.1 * rng.normal(size=SECONDS * SAMPLE_RATE)
     (corpus / "meta").mkdir()
     for i in range(n_files):
-        # A file system has a limit to the links of one file.
-        if not linked or i % 1000 == 0:
-            source = corpus / f"{i}.wav"
+        path = place(corpus, i)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, signal, SAMPLE_RATE)
+    return write_trials(corpus)
+
+
+def generate_many(corpus, n_files, recipe):
+    """Links to files of 1 s, in either layout."""
+    rng = np.random.default_rng(0)
+    signal = 0.1 * rng.normal(size=SAMPLE_RATE)
+    ending = "wav" if recipe == "VoxCeleb" else "flac"
+    for i in range(n_files):
+        if i % 1000 == 0:  # a file system has a limit to the links of one file
+            source = corpus / f"{i}.{ending}"
             soundfile.write(source, signal, SAMPLE_RATE)
-        folder = corpus / "wav" / SPEAKERS[i % len(SPEAKERS)] / f"v{i % 4}"
-        folder.mkdir(parents=True, exist_ok=True)
-        if linked:
-            os.link(source, folder / f"{i:07d}.wav")
-        else:
-            source.rename(folder / f"{i:07d}.wav")
+        path = place(corpus, i)
+        if recipe == "CNCeleb":
+            genre = ("vlog", "singing", "speech", "drama")[i // 50 % 4]
+            path = corpus / "data" / path.parts[-3] / f"{genre}-01-{i:07d}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(source, path)
+    write_trials(corpus)
+    if recipe == "CNCeleb":
+        for name, text in {
+            "dev/dev.lst": "\n".join(SPEAKERS),
+            "eval/lists/enroll.map": "t0-enroll t0-enroll.wav\n",
+            "eval/lists/trials.lst": "t0-enroll test/t0-vlog-01-001.wav 1\n"
+            "t0-enroll test/t1-vlog-01-001.wav 0\n",
+        }.items():
+            path = corpus / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+
+def place(corpus, i):
+    """Of the i-th file in VoxCeleb's layout."""
+    folder = corpus / "wav" / SPEAKERS[i % len(SPEAKERS)] / f"v{i % 4}"
+    return folder / f"{i:07d}.wav"
+
+
+def write_trials(corpus):
+    """A list of two speakers that are not trained on."""
     trials = corpus / "trials.txt"
     trials.write_text("1 t0/v0/1.wav t0/v1/1.wav\n0 t0/v0/1.wav t1/v0/1.wav\n")
     return str(trials)

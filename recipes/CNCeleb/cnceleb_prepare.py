@@ -18,13 +18,13 @@ The lists name .wav files; on disk they are .flac.
 
 import dataclasses
 import hashlib
+import operator
 import os
-import re
-from itertools import chain
+from itertools import groupby
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
-from speechbrain_scl.corpora.audio import Excluded, find_audio
+from speechbrain_scl.corpora.audio import Excluded, walk_audio
 from speechbrain_scl.corpora.joining import group_short, write_joined
 from speechbrain_scl.corpora.manifest import (
     Utterance,
@@ -87,7 +87,9 @@ def prepare_cnceleb(
 
     Training speakers are those of dev.lst and all of CN-Celeb2; a speaker of
     the trial list among them is an error. eval.csv holds the genre of each
-    test utterance, for results per genre.
+    test utterance, for results per genre. Memory grows with the trials and with
+    the utterances of one speaker, not with those of all, but for eight bytes of
+    each.
 
     Arguments
     ---------
@@ -161,8 +163,6 @@ def prepare_cnceleb(
                 f"too; the first is {twice[0]}"
             )
         folders.update(second)
-    paths = {speaker: find_audio(f) for speaker, f in folders.items()}
-
     options = {
         "cnceleb1_folder": cnceleb1_folder,
         "cnceleb2_folder": cnceleb2_folder,
@@ -176,7 +176,7 @@ def prepare_cnceleb(
     }
     state = {
         "options": options,
-        "inputs": digest(list(lists.values()), chain(*paths.values())),
+        "inputs": digest(list(lists.values()), _walk_all(folders)),
     }
     done = counts_if_up_to_date(save_folder, state)
     if done:
@@ -193,7 +193,7 @@ def prepare_cnceleb(
 
     scan = Scan(os.path.join(save_folder, "scan.jsonl"))
     n_files = scan.run(
-        chain(*paths.values()),
+        _walk_all(folders),
         prep_workers,
         sample_rate=SAMPLE_RATE,
         min_duration=0.0 if joined_duration else min_duration,
@@ -205,21 +205,16 @@ def prepare_cnceleb(
         n_files,
         max_excluded,
     )
-    speaker_of = {p: s for s, files in paths.items() for p in files}
-    rows = [
-        _utterance(file, speaker_of[file.path])
-        for file in scan
-        if not isinstance(file, Excluded)
-    ]
+    rows = _Utterances(scan, folders)
     facts = {"left_out": left_out, "short_utterances_joined": 0}
     if joined_duration:
-        rows, facts["short_utterances_joined"] = _join(
-            rows, joined_duration, os.path.join(save_folder, "joined")
+        rows = _Joined(
+            rows, joined_duration, min_duration, f"{save_folder}/joined"
         )
-        kept = [u for u in rows if u.duration >= min_duration]
-        if len(kept) < len(rows):
-            left_out["too short, even joined"] = len(rows) - len(kept)
-        rows = kept
+        rows.write()
+        facts["short_utterances_joined"] = rows.n_joined
+        if rows.n_short:
+            left_out["too short, even joined"] = rows.n_short
     speakers = per_speaker(rows)
     counts = write_splits(
         save_folder,
@@ -231,6 +226,12 @@ def prepare_cnceleb(
     )
     scan.remove()
     return counts
+
+
+def _walk_all(folders):
+    """The files, speaker by speaker."""
+    for folder in folders.values():
+        yield from walk_audio(folder)
 
 
 def _need(folder, name):
@@ -289,6 +290,21 @@ def _write_eval(path, trials):
     )
 
 
+class _Utterances:
+    """The rows of a scan, speaker by speaker, as often as wanted."""
+
+    def __init__(self, scan, speakers):
+        self.scan, self.speakers = scan, speakers
+
+    def __iter__(self):
+        for file in self.scan:
+            if not isinstance(file, Excluded):
+                above = reversed(file.path.split(os.sep)[:-1])
+                yield _utterance(
+                    file, next(name for name in above if name in self.speakers)
+                )
+
+
 def _utterance(file, speaker):
     name = os.path.splitext(os.path.basename(file.path))[0]
     genre, _, rest = name.partition("-")
@@ -303,37 +319,61 @@ def _utterance(file, speaker):
     )
 
 
-def _join(rows, least, folder):
-    """Rows of which short ones are joined, and how many those were."""
-    alike = {}
-    for row in rows:
-        alike.setdefault((row.spk_id, row.genre), []).append(row)
-    kept, jobs, parts_of = [], {}, {}
-    for (speaker, genre), group in sorted(alike.items()):
-        group.sort(key=lambda row: row.wav)
-        for chosen in group_short([row.duration for row in group], least):
-            parts = [group[i] for i in chosen]
-            if len(parts) == 1:
-                kept.append(parts[0])
-                continue
-            # Named by its parts: other ones never pass for these.
-            names = "\n".join(f"{p.wav} {p.stop}" for p in parts)
-            key = hashlib.sha256(names.encode()).hexdigest()[:12]
-            target = os.path.join(
-                os.path.abspath(folder), speaker, f"{genre}-joined-{key}.flac"
-            )
-            jobs[target] = [part.wav for part in parts]
-            parts_of[target] = parts
-    for target, samples in write_joined(jobs).items():
-        first = parts_of[target][0]
-        name = re.sub(r"^[^-]*-|\.flac$", "", os.path.basename(target))
-        kept.append(
-            dataclasses.replace(
-                first,
-                ID=f"{first.spk_id}--{first.genre}--{name}",
-                duration=samples / SAMPLE_RATE,
-                wav=target,
-                stop=samples,
-            )
+class _Joined:
+    """Rows of which short ones are joined, as often as wanted; no more than
+    those of one speaker are held."""
+
+    def __init__(self, rows, least, min_duration, folder):
+        self.rows, self.least, self.min_duration = rows, least, min_duration
+        self.folder = os.path.abspath(folder)
+
+    def write(self):
+        """Writes the joined files; counts what they are made of, and what
+        stays too short."""
+        self.n_joined = self.n_short = 0
+        write_joined(self._jobs())
+
+    def _jobs(self):
+        for row, parts in self._groups():
+            if row.duration < self.min_duration:
+                self.n_short += 1
+            elif len(parts) > 1:
+                self.n_joined += len(parts)
+                yield row.wav, [part.wav for part in parts], row.stop
+
+    def __iter__(self):
+        for row, _ in self._groups():
+            if row.duration >= self.min_duration:
+                yield row
+
+    def _groups(self):
+        """Each row, and the rows that it is made of."""
+        for _, rows in groupby(self.rows, operator.attrgetter("spk_id")):
+            alike = {}
+            for row in rows:
+                alike.setdefault(row.genre, []).append(row)
+            for _, group in sorted(alike.items()):
+                group.sort(key=operator.attrgetter("wav"))
+                durations = [row.duration for row in group]
+                for chosen in group_short(durations, self.least):
+                    parts = [group[i] for i in chosen]
+                    yield self._one(parts), parts
+
+    def _one(self, parts):
+        """One row of several."""
+        if len(parts) == 1:
+            return parts[0]
+        # Named by its parts: other ones never pass for these.
+        names = "\n".join(f"{p.wav} {p.stop}" for p in parts)
+        key = hashlib.sha256(names.encode()).hexdigest()[:12]
+        speaker, genre = parts[0].spk_id, parts[0].genre
+        samples = sum(part.stop for part in parts)
+        return dataclasses.replace(
+            parts[0],
+            ID=f"{speaker}--{genre}--joined-{key}",
+            duration=samples / SAMPLE_RATE,
+            wav=os.path.join(
+                self.folder, speaker, f"{genre}-joined-{key}.flac"
+            ),
+            stop=samples,
         )
-    return kept, sum(map(len, parts_of.values()))

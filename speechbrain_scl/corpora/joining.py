@@ -7,7 +7,11 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from speechbrain_scl.corpora.scan import in_order
+from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import written_aside
+
+_AHEAD = 64  # groups that wait
 
 
 def group_short(durations, least):
@@ -55,30 +59,36 @@ def write_joined(jobs):
 
     Arguments
     ---------
-    jobs : dict
-        Target path -> source paths, mono and of one rate. A target that is
-        there is trusted: targets appear only when they are complete.
+    jobs : iterable of tuple
+        Target path, list of source paths (mono and of one rate), and how many
+        samples those have. A target that is there is trusted: targets appear
+        only when they are complete. Few jobs are held at a time.
 
-    Returns
-    -------
-    dict
-        Target path -> samples.
+    Raises
+    ------
+    UserError
+        Sources with another number of samples.
     """
-    with ThreadPoolExecutor() as pool:
-        samples = tqdm(
-            pool.map(_write, jobs, jobs.values()),
-            total=len(jobs),
-            desc="Joining short utterances",
-            dynamic_ncols=True,
-        )
-        return dict(zip(jobs, samples))
+    with (
+        ThreadPoolExecutor() as pool,
+        tqdm(
+            desc="Joining short utterances", unit="file", dynamic_ncols=True
+        ) as bar,
+    ):
+        for _ in in_order(pool, ((_write, *job) for job in jobs), _AHEAD):
+            bar.update()
 
 
-def _write(target, sources):
+def _write(target, sources, samples):
     if os.path.isfile(target):
-        return soundfile.info(target).frames
+        return
     read = [soundfile.read(path, dtype="int16") for path in sources]
-    signal = np.concatenate([samples for samples, _ in read])
+    signal = np.concatenate([part for part, _ in read])
+    if len(signal) != samples:
+        raise UserError(
+            f"{', '.join(sources)}: {len(signal)} samples instead of the "
+            f"{samples} of their headers; check_audio=full leaves such files "
+            "out"
+        )
     with written_aside(target, binary=True) as file:
         soundfile.write(file, signal, read[0][1], format="FLAC")
-    return len(signal)

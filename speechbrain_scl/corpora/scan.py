@@ -94,7 +94,7 @@ class Scan:
             chunks = iter(lambda: list(itertools.islice(rest, _CHUNK)), [])
             jobs = ((_records, chunk, options) for chunk in chunks)
             try:
-                for lines in _in_order(workers, jobs, _AHEAD * n):
+                for lines in in_order(workers, jobs, _AHEAD * n):
                     file.writelines(lines)
                     file.flush()
                     bar.update(len(lines))
@@ -178,9 +178,30 @@ def _records(paths, options):
     return lines
 
 
-def _in_order(pool, jobs, ahead):
+def in_order(pool, jobs, ahead):
     """The results of jobs of which only a few wait: a list of all of them
-    would grow with the files."""
+    would grow with the files.
+
+    Arguments
+    ---------
+    pool : concurrent.futures.Executor
+        Who does them.
+    jobs : iterable of tuple
+        A function and its arguments.
+    ahead : int
+        How many wait.
+
+    Yields
+    ------
+    object
+        What each function returns, in the order of the jobs.
+
+    Example
+    -------
+    >>> with ThreadPoolExecutor() as pool:
+    ...     list(in_order(pool, [(pow, 2, 3), (abs, -1)], ahead=1))
+    [8, 1]
+    """
     waiting = deque()
     for job in jobs:
         waiting.append(pool.submit(*job))

@@ -1,6 +1,7 @@
 """Joining short utterances."""
 
 import numpy as np
+import pytest
 import soundfile
 from hypothesis import (
     given,
@@ -8,6 +9,7 @@ from hypothesis import (
 )
 
 from speechbrain_scl.corpora.joining import group_short, write_joined
+from speechbrain_scl.errors import UserError
 
 SECONDS = st.floats(0.1, 12.0)
 
@@ -35,7 +37,7 @@ def test_joined_files_are_their_parts_one_after_the_other(tmp_path):
         soundfile.write(path, rng.integers(-9, 9, n, dtype=np.int16), 16000)
         parts.append(path)
     target = str(tmp_path / "out" / "joined.flac")
-    assert write_joined({target: parts}) == {target: 800}
+    write_joined([(target, parts, 800)])
     signal, rate = soundfile.read(target, dtype="int16")
     assert rate == 16000
     wanted = np.concatenate(
@@ -43,4 +45,6 @@ def test_joined_files_are_their_parts_one_after_the_other(tmp_path):
     )
     assert np.array_equal(signal, wanted)
     # What is there is complete, and not written again.
-    assert write_joined({target: ["gone.flac"]}) == {target: 800}
+    write_joined([(target, ["gone.flac"], 800)])
+    with pytest.raises(UserError, match="800 samples instead of the 801"):
+        write_joined([(f"{target}-2", parts, 801)])

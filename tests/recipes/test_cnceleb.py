@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+import weakref
 
 import pytest
 import soundfile
@@ -13,14 +14,14 @@ from speechbrain_scl.corpora.manifest import read_manifest
 from speechbrain_scl.errors import UserError
 
 sys.path.insert(0, str(ROOT / "recipes" / "CNCeleb"))
-from cnceleb_prepare import prepare_cnceleb  # noqa: E402
+import cnceleb_prepare  # noqa: E402
 
 RECIPE = ROOT / "recipes" / "CNCeleb" / "SpeakerRec"
 
 
 def prepare(cnceleb, save, **options):
     options = {"strict": False, "valid_speakers": 2, **options}
-    return prepare_cnceleb(
+    return cnceleb_prepare.prepare_cnceleb(
         str(cnceleb / "CN-Celeb_flac"),
         str(cnceleb / "CN-Celeb2_flac"),
         str(save),
@@ -64,6 +65,24 @@ def test_short_utterances_of_one_genre_are_joined(cnceleb, tmp_path):
         if "joined" in row.wav:
             assert row.ID.count("--") == 2
     assert prepare(cnceleb, tmp_path / "b", joined_duration=4.0) == joined
+
+
+@pytest.mark.parametrize("joined_duration", [0, 4.0])
+def test_the_rows_of_few_speakers_are_held_at_a_time(
+    cnceleb, tmp_path, monkeypatch, joined_duration
+):
+    held, alive = weakref.WeakSet(), []
+
+    class Row(cnceleb_prepare.GenreUtterance):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            held.add(self)
+            alive.append(len(held))
+
+    monkeypatch.setattr(cnceleb_prepare, "GenreUtterance", Row)
+    prepare(cnceleb, tmp_path, joined_duration=joined_duration)
+    files = [len(list(s.iterdir())) for s in cnceleb.glob("CN*/data/id[01]0*")]
+    assert max(alive) <= 3 * max(files) < sum(files)
 
 
 def test_the_distributed_numbers_are_checked(cnceleb, tmp_path, caplog):
