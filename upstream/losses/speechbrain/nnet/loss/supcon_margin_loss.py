@@ -71,7 +71,7 @@ class SupConMarginLoss(torch.nn.Module):
     def __init__(
         self,
         margin=0.2,
-        temperature=0.2,
+        temperature=0.07,
         attention_on="negatives",
         gather=False,
     ):
