@@ -5,20 +5,23 @@
     python benchmarks/endtoend.py results/benchmarks --corpus data/mini \\
         --speechbrain CHECKOUT
 
-Both take the same corpus, encoder (hparams/ecapa_small.yaml), batch size,
-augmentation (one augmented copy of each crop) and number of training
-utterances; both verify with the same parameters. ``stock`` calls the functions
-of the recipe in a checkout of SpeechBrain, which is no part of its package.
-endtoend.md holds seconds by stage, on the clock and of the CPU: the second
-number bears other work on the machine. One thread.
+Both take the same corpus, encoder and features (hparams/ecapa_small.yaml),
+batch size, view (one crop under one of the same augmentations), number of
+training and validation utterances, and length of what they validate on; both
+verify with the same parameters. ``stock`` calls the functions of the recipe in
+a checkout of SpeechBrain, which is no part of its package. They run in turn,
+each time in a process of its own, on one thread; endtoend.md holds the quickest
+seconds by stage, on the clock and of the CPU: the second number bears other
+work on the machine.
 """
 
 import argparse
 import importlib.util
-import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -79,25 +82,45 @@ def main():
     add("--speakers", type=int, default=24, help="per batch")
     add("--valid-speakers", type=int, default=8)
     add("--crop", type=float, default=1.0, help="s; stock needs longer files")
+    add("--repeats", type=int, default=3)
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    corpus = args.corpus.resolve()
-    trials = corpus / args.list
-    for path in corpus.rglob("*.wav"):  # into the page cache
+    for path in args.corpus.rglob("*.wav"):  # into the page cache
         path.read_bytes()
-    with tempfile.TemporaryDirectory() as folder:
-        ours, inference, found = ours_end_to_end(
-            corpus, trials, Path(folder), args
-        )
-        stock = {}
-        if args.speechbrain:
-            stock = stock_end_to_end(
-                corpus, trials, Path(folder), args, inference
-            )
-    text = table(stock, ours) + f"\n\n{found}\n"
+    sides = [ours_end_to_end]
+    if args.speechbrain:
+        sides.append(stock_end_to_end)
+    found = {side: [] for side in sides}
+    for i in range(args.repeats):
+        for side in sides[:: (-1) ** i]:
+            with ProcessPoolExecutor(1, get_context("spawn")) as one:
+                stages, words = one.submit(one_run, side, args).result()
+            print(side.__name__, stages, flush=True)
+            found[side].append(stages)
+            if side is ours_end_to_end:
+                facts = words
+    ours, stock = (
+        {
+            stage: np.min([run[stage] for run in runs], axis=0)
+            for stage in STAGES
+        }
+        if (runs := found.get(side))
+        else {}
+        for side in (ours_end_to_end, stock_end_to_end)
+    )
+    text = table(stock, ours) + f"\n\n{facts}\n"
     print(text)
     with written_aside(str(args.output / "endtoend.md")) as file:
         file.write(text)
+
+
+def one_run(side, args):
+    """Of either recipe, in a process that has computed nothing."""
+    torch.set_num_threads(1)
+    # Two seconds of imports that PyTorch leaves to the first optimiser
+    torch.optim.Adam([torch.zeros(1)])
+    corpus = args.corpus.resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        return side(corpus, corpus / args.list, Path(folder), args)
 
 
 def table(stock, ours):
@@ -130,15 +153,17 @@ def table(stock, ours):
 
 
 def load(path):
-    """A recipe's script as a module."""
+    """A recipe's script as a module, which SpeechBrain's lazy ones look up at
+    each use, in vain and slowly if it were not registered."""
     spec = importlib.util.spec_from_file_location(path.stem + "_end", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
 def ours_end_to_end(corpus, trials, folder, args):
-    """Seconds by stage, the inference folder, and the figures in words."""
+    """Seconds by stage, and the figures in words."""
     clock = Clock()
     output = folder / "ours"
     hparams, run_opts, file, overrides = read_experiment(
@@ -149,6 +174,7 @@ def ours_end_to_end(corpus, trials, folder, args):
             f"--verification_file={trials}",
             "--number_of_epochs=1",
             f"--sentence_len={args.crop}",
+            f"--valid_len={args.crop}",
             f"--valid_speakers={args.valid_speakers}",
             f"--speakers_per_batch={args.speakers}",
             "--device=cpu",
@@ -219,18 +245,19 @@ def ours_end_to_end(corpus, trials, folder, args):
         f"{len(cohort)}, which are the training utterances. Ours has an EER "
         f"of {100 * rate:.1f} % after this one epoch"
     )
-    return clock.stages, hparams["inference_folder"], words + "."
+    return clock.stages, words + "."
 
 
-def stock_end_to_end(corpus, trials, folder, args, inference):
+def stock_end_to_end(corpus, trials, folder, args):
     """Seconds by stage of the functions of SpeechBrain's recipe."""
     clock = Clock()
     recipe = args.speechbrain.resolve() / RECIPE
     output = folder / "stock"
     (output / "save").mkdir(parents=True)
-    encoder = "{channels: [96, 96, 96, 96, 288], attention_channels: 64, se_channels: 64}"
+    encoder = "channels: [64, 64, 64, 64, 192], attention_channels: 64"
     shared = f"data_folder: {corpus}\noutput_folder: {output}\n"
-    shared += f"embedding_model: {encoder}\n"
+    shared += f"embedding_model: {{{encoder}, se_channels: 64}}\n"
+    shared += "compute_features: {hop_length: 20}\n"
     # Its training and its verification prepare alike; here they do it once.
     prepare = load(recipe.parent / "voxceleb_prepare.py")
     clock(
@@ -250,9 +277,11 @@ def stock_end_to_end(corpus, trials, folder, args, inference):
             shared
             + "number_of_epochs: 1\nnum_workers: 0\n"
             + f"sentence_len: {args.crop}\n"
-            + f"batch_size: {2 * args.speakers}\nout_n_neurons: 300\n"
-            + "wav_augment: {parallel_augment: False, min_augmentations: 1, "
-            + "max_augmentations: 1, shuffle_augmentations: True}\n",
+            + f"batch_size: {2 * args.speakers}\nout_n_neurons: 500\n"
+            + "wav_augment: {parallel_augment: False, concat_original: False, "
+            + "min_augmentations: 1, max_augmentations: 1, "
+            + "shuffle_augmentations: True, augmentations: "
+            + "[!ref <add_noise>, !ref <add_reverb>, !ref <drop_chunk>]}\n",
         )
     for kind in ("noise", "rir"):  # as what it calls has downloaded them
         clock(
@@ -287,9 +316,7 @@ def stock_end_to_end(corpus, trials, folder, args, inference):
         )
     script.run_opts = {"device": "cpu"}
     model = script.params["embedding_model"].eval()
-    model.load_state_dict(
-        torch.load(os.path.join(inference, "embedding_model.ckpt"))
-    )
+    model.load_state_dict(hparams["embedding_model"].state_dict())
     loaders = script.dataio_prep(script.params)
     script.train_dict, script.enrol_dict, script.test_dict = (
         clock("extraction", script.compute_embedding_loop, loader)
@@ -300,7 +327,7 @@ def stock_end_to_end(corpus, trials, folder, args, inference):
     positive, negative = torch.tensor(positive), torch.tensor(negative)
     clock("metrics", EER, positive, negative)
     clock("metrics", minDCF, positive, negative)
-    return clock.stages
+    return clock.stages, ""
 
 
 if __name__ == "__main__":
