@@ -26,6 +26,7 @@ import os
 import re
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -181,9 +182,14 @@ def peak_mib():
 
 
 def load(path, name):
-    """A preparation script as a module; two have the same file name."""
+    """A preparation script as a module; two have the same file name.
+
+    SpeechBrain's lazy modules look up who uses them, at each use: slowly and
+    in vain if it were not registered.
+    """
     spec = importlib.util.spec_from_file_location(f"{name}_prepare", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
