@@ -38,6 +38,7 @@ test = [
     *tensorboard,
     *ffmpeg,
     "pytest>=8,<10",
+    "pytest-xdist>=3.5,<4",
     "hypothesis>=6.100",
     "pytorch-metric-learning>=2.5,<3",
     "ruff==0.12.4",
