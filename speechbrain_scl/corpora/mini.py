@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import soundfile
@@ -172,7 +173,14 @@ def make_mini_corpus(
         # espeak-ng keeps a state: only a fresh process says the same again.
         fresh = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=fresh) as pool:
-            summary = pool.submit(_synthesise, aside, options).result()
+            try:
+                summary = pool.submit(_synthesise, aside, options).result()
+            except BrokenProcessPool as error:
+                raise UserError(
+                    f"{folder}: the process that synthesises was killed, "
+                    "perhaps as memory did not suffice; nothing is left of "
+                    "it, and the same command starts anew"
+                ) from error
         write_json(
             os.path.join(aside, "mini.json"),
             {"options": options, "summary": summary},

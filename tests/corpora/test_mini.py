@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import multiprocessing
+import threading
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,22 @@ def test_a_finished_corpus_is_kept_and_another_refused(folder):
     assert digests(folder) == before
     with pytest.raises(UserError, match="delete it or choose another"):
         make_mini_corpus(str(folder), **SMALL, seed=5)
+
+
+def test_a_killed_synthesis_is_told(tmp_path):
+    done = threading.Event()
+
+    def kill():
+        while not done.wait(0.01):
+            for process in multiprocessing.active_children():
+                process.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(UserError, match="killed.* starts anew"):
+            make_mini_corpus(str(tmp_path / "mini"))
+    finally:
+        done.set()
+        killer.join()
+    assert list(tmp_path.iterdir()) == []
