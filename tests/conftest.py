@@ -18,8 +18,9 @@ from speechbrain_scl.release.inference import save_inference_folder
 
 # Hub libraries must not try the network, whatever the machine allows.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# The tests share a small machine; a few threads are faster than many.
-torch.set_num_threads(2)
+# The tests share a small machine; a few threads are faster than many, and two
+# processes of tests have a core each.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 # Hypothesis asks every loaded module for its file; SpeechBrain's lazy modules
 # would answer by importing an optional package that need not be there.
 LazyModule.__file__ = None
