@@ -21,7 +21,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python benchmarks/pictures.py budget results/demo/budget.png \
 	    results/demo/*-epochs/*/1986
 
-# Two files at a time, each with one thread: on two cores as good as it gets
+# Two files at a time, each with one thread: a small machine has two cores
 test: $(VENV)/.test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 

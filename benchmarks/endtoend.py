@@ -16,7 +16,6 @@ work on the machine.
 """
 
 import argparse
-import importlib.util
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from hyperpyyaml import load_hyperpyyaml
+from preparation import load
 
 from speechbrain.augment.preparation import prepare_csv
 from speechbrain.utils.metric_stats import EER, minDCF
@@ -152,16 +152,6 @@ def table(stock, ours):
     return "\n".join(lines)
 
 
-def load(path):
-    """A recipe's script as a module, which SpeechBrain's lazy ones look up at
-    each use, in vain and slowly if it were not registered."""
-    spec = importlib.util.spec_from_file_location(path.stem + "_end", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def ours_end_to_end(corpus, trials, folder, args):
     """Seconds by stage, and the figures in words."""
     clock = Clock()
@@ -181,7 +171,7 @@ def ours_end_to_end(corpus, trials, folder, args):
         ]
     )
     output.mkdir(exist_ok=True)
-    prepare = load(ROOT / RECIPE.parent / "voxceleb_prepare.py")
+    prepare = load(ROOT / RECIPE.parent / "voxceleb_prepare.py", "ours")
     names = ("valid_speakers", "min_duration", "check_audio", "max_excluded")
     clock(
         "preparation",
@@ -259,7 +249,7 @@ def stock_end_to_end(corpus, trials, folder, args):
     shared += f"embedding_model: {{{encoder}, se_channels: 64}}\n"
     shared += "compute_features: {hop_length: 20}\n"
     # Its training and its verification prepare alike; here they do it once.
-    prepare = load(recipe.parent / "voxceleb_prepare.py")
+    prepare = load(recipe.parent / "voxceleb_prepare.py", "stock")
     clock(
         "preparation",
         prepare.prepare_voxceleb,
@@ -290,7 +280,7 @@ def stock_end_to_end(corpus, trials, folder, args):
             sorted(map(str, (corpus / kind).rglob("*.wav"))),
             hparams[f"{kind}_annotation"],
         )
-    training = load(recipe / "train_speaker_embeddings.py")
+    training = load(recipe / "train_speaker_embeddings.py", "stock")
     train_data, valid_data, _ = training.dataio_prep(hparams)
     brain = training.SpeakerBrain(
         modules=hparams["modules"],
@@ -309,7 +299,7 @@ def stock_end_to_end(corpus, trials, folder, args):
         valid_loader_kwargs=hparams["dataloader_options"],
     )
 
-    script = load(recipe / "speaker_verification_cosine.py")
+    script = load(recipe / "speaker_verification_cosine.py", "stock")
     with open(recipe / "hparams" / "verification_ecapa.yaml") as file:
         script.params = load_hyperpyyaml(
             file, shared + f"cohort_size: {TOP_N}\n"

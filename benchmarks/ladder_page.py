@@ -22,7 +22,7 @@ def write_page(ladder, figures, differences, ratios, tested):
     differences : dict
         Variant -> column, or ``overall`` -> (difference, low, high).
     ratios : dict
-        Variant -> the overall ratio of each seed.
+        Variant -> seed -> the overall ratio of that seed alone.
     tested : bool
         Whether there are more figures than those of the validation.
     """
@@ -37,10 +37,7 @@ def write_page(ladder, figures, differences, ratios, tested):
             for name, cells in differences.items()
         },
         {name: cells[OVERALL] for name, cells in differences.items()},
-        {
-            name: dict(zip(ladder.seeds, found))
-            for name, found in ratios.items()
-        },
+        ratios,
         _of_each(ladder, _curve),
         _of_each(ladder, _reports),
         _of_each(ladder, _sources),

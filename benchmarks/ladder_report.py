@@ -252,10 +252,10 @@ def resampled_rates(ladder, part, path):
 
 
 def ratios_of_seeds(ladder, figures, name):
-    """The geometric mean over the lists of the EER's ratio, for each seed."""
-    pairs = zip(figures[ladder.variants[0]], figures[name])
-    return [
-        np.exp(
+    """Seed -> the geometric mean over the lists of the EER's ratio."""
+    runs = zip(ladder.seeds, figures[ladder.variants[0]], figures[name])
+    return {
+        seed: np.exp(
             np.mean(
                 [
                     np.log(max(other[c][0], 1e-3) / max(first[c][0], 1e-3))
@@ -263,8 +263,8 @@ def ratios_of_seeds(ladder, figures, name):
                 ]
             )
         )
-        for first, other in pairs
-    ]
+        for seed, first, other in runs
+    }
 
 
 def difference_table(ladder, found, ratios):
@@ -289,7 +289,7 @@ def difference_table(ladder, found, ratios):
             f"| {name} | "
             + "{:.3f} ({:.3f} to {:.3f})".format(*cells[OVERALL])
             + " | "
-            + ", ".join(f"{ratio:.2f}" for ratio in ratios[name])
+            + ", ".join(f"{ratio:.2f}" for ratio in ratios[name].values())
             + " | "
             + " | ".join(interval(*cells[column]) for column in columns)
             + " |"

@@ -38,7 +38,10 @@ import soundfile
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = Path("recipes") / "VoxCeleb" / "voxceleb_prepare.py"
-RECIPES = {"VoxCeleb": SCRIPT, "CNCeleb": "recipes/CNCeleb/cnceleb_prepare.py"}
+RECIPES = {
+    "VoxCeleb": SCRIPT,
+    "CNCeleb": Path("recipes") / "CNCeleb" / "cnceleb_prepare.py",
+}
 # SpeechBrain's recipe looks for these by name.
 SPEAKERS = ["id10001", "id00012", *(f"id{20000 + i}" for i in range(48))]
 SECONDS, SAMPLE_RATE = 8, 16000
@@ -182,12 +185,12 @@ def peak_mib():
 
 
 def load(path, name):
-    """A preparation script as a module; two have the same file name.
+    """A recipe's script as a module; two recipes have the same file names.
 
     SpeechBrain's lazy modules look up who uses them, at each use: slowly and
     in vain if it were not registered.
     """
-    spec = importlib.util.spec_from_file_location(f"{name}_prepare", path)
+    spec = importlib.util.spec_from_file_location(f"{name}_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
