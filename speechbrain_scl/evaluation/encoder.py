@@ -101,9 +101,7 @@ def load_encoder(source, folder, device="cpu"):
             source=source,
             savedir=savedir,
             run_opts={"device": device},
-            fetch_config=FetchConfig(
-                allow_network=is_folder or _hub_answers(source)
-            ),
+            fetch_config=how_to_fetch(source),
         )
     except UNLOADABLE as error:
         raise UserError(
@@ -114,9 +112,31 @@ def load_encoder(source, folder, device="cpu"):
     return Encoder(classifier, source if is_folder else savedir)
 
 
+def how_to_fetch(source):
+    """SpeechBrain's options for files of a model.
+
+    The hub is asked once: without a network its client would try for half a
+    minute to fetch what is not in its cache.
+
+    Arguments
+    ---------
+    source : str
+        A folder or a hub repository.
+
+    Returns
+    -------
+    FetchConfig
+
+    Example
+    -------
+    >>> how_to_fetch(str(getfixture("tmp_path"))).allow_network
+    True
+    """
+    reachable = os.path.isdir(source) or _hub_answers(source)
+    return FetchConfig(allow_network=reachable)
+
+
 def _hub_answers(repo):
-    """Asked once: without a network the hub's client would try for half a
-    minute to fetch what is not in its cache."""
     try:
         huggingface_hub.get_hf_file_metadata(
             huggingface_hub.hf_hub_url(repo, "hyperparams.yaml")

@@ -1,5 +1,6 @@
 """Starting from an encoder that is trained already."""
 
+import functools
 import os
 
 import torch
@@ -8,6 +9,7 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.fetching import fetch
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.errors import UNLOADABLE, UserError, first_line
+from speechbrain_scl.evaluation.encoder import how_to_fetch
 
 logger = get_logger(__name__)
 
@@ -52,8 +54,9 @@ def start_from(source, modules, label_encoder, folder):
     >>> torch.equal(modules["embedding_model"].weight, trained.weight)
     True
     """
+    find = _finder(source, folder)
     try:
-        encoder = _load(_find(source, "embedding_model.ckpt", folder))
+        encoder = _load(find("embedding_model.ckpt"))
         modules["embedding_model"].load_state_dict(encoder)
     except UNLOADABLE as error:
         raise UserError(
@@ -61,7 +64,7 @@ def start_from(source, modules, label_encoder, folder):
             f"({first_line(error)}); it must be an inference folder or a hub "
             "repository, with an embedding_model of the same settings as here"
         ) from error
-    known = _class_vectors(source, folder)
+    known = _class_vectors(find)
     if known is None:
         logger.info("%s: the encoder is taken over, no class is", source)
         return 0
@@ -82,23 +85,27 @@ def start_from(source, modules, label_encoder, folder):
     return taken
 
 
-def _find(source, name, folder):
+def _finder(source, folder):
+    """Where a file of the model lies, by its name."""
     if os.path.isdir(source):
-        return os.path.join(source, name)
-    return str(fetch(name, source, savedir=folder))
+        return functools.partial(os.path.join, source)
+    how = how_to_fetch(source)
+    return lambda name: str(
+        fetch(name, source, savedir=folder, fetch_config=how)
+    )
 
 
 def _load(path):
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _class_vectors(source, folder):
+def _class_vectors(find):
     """Speaker -> vector; None where the source has no classes."""
     for name in _LABELS:
         labels = CategoricalEncoder()
         try:
-            labels.load(_find(source, name, folder))
-            vectors = _load(_find(source, "classifier.ckpt", folder))["weight"]
+            labels.load(find(name))
+            vectors = _load(find("classifier.ckpt"))["weight"]
         except UNLOADABLE:
             continue  # An encoder alone is worth starting from.
         return {speaker: vectors[i] for speaker, i in labels.lab2ind.items()}

@@ -13,6 +13,7 @@ import soundfile
 import torch
 from huggingface_hub import HfApi, ModelCard, constants
 
+from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.inference import SpeakerRecognition
 from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ResNet import ResNet
@@ -23,6 +24,7 @@ from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.store import file_digest
 from speechbrain_scl.release import onnx
+from speechbrain_scl.training.finetuning import start_from
 
 
 @pytest.fixture
@@ -282,4 +284,6 @@ def test_without_a_network_nobody_waits(tmp_path, monkeypatch):
     )
     with pytest.raises(UserError, match="ecapa-voxceleb: cannot be loaded"):
         load_encoder("ecapa-voxceleb", str(tmp_path))
+    with pytest.raises(UserError, match="pretrained=ecapa.*: its encoder"):
+        start_from("ecapa", {}, CategoricalEncoder(), str(tmp_path))
     assert waits == []
