@@ -30,9 +30,9 @@ class Past(NamedTuple):
 
 
 def margin_contrast(
-    embeddings, weights, groups, options, block=None, past=None
+    embeddings, weights, groups, options, scale, block=None, past=None
 ):
-    """Sum of L_i over the anchors; it can be differentiated once.
+    """Sum of L_i over the anchors, scaled; it can be differentiated once.
 
     Arguments
     ---------
@@ -44,6 +44,8 @@ def margin_contrast(
         Who speaks where.
     options : Options
         The options.
+    scale : float or torch.Tensor
+        What the sum is multiplied by.
     block : int or None
         Anchors per block.
     past : Past or None
@@ -64,23 +66,25 @@ def margin_contrast(
             *inputs, groups, options, block, past, *wants
         )
     if not any(wants):
-        return total
-    return _WithGradients.apply(total, *inputs, *gradients)
+        return total * scale
+    return _WithGradients.apply(scale, total, *inputs, *gradients)
 
 
 class _WithGradients(torch.autograd.Function):
-    """A value whose gradients are known already."""
+    """A value whose gradients are known already, scaled."""
 
     @staticmethod
-    def forward(ctx, value, embeddings, weights, *gradients):
+    def forward(ctx, scale, value, embeddings, weights, *gradients):
         """The value."""
+        ctx.scale = scale
         ctx.save_for_backward(embeddings, weights, *gradients)
-        return value.clone()
+        return value * scale
 
     @staticmethod
     def backward(ctx, grad_output):
-        """The gradients, scaled."""
+        """The gradients."""
         *inputs, grad_z, grad_weights = ctx.saved_tensors
+        grad_output = grad_output * ctx.scale
         gradients = [
             g if g is None else grad_output * g for g in (grad_z, grad_weights)
         ]
@@ -89,7 +93,7 @@ class _WithGradients(torch.autograd.Function):
                 g if g is None else _DifferentiableOnce.apply(g, x)
                 for g, x in zip(gradients, inputs, strict=True)
             ]
-        return (None, *gradients, None, None)
+        return (None, None, *gradients, None, None)
 
 
 class _DifferentiableOnce(torch.autograd.Function):
@@ -116,7 +120,8 @@ def _sum_and_gradients(
     batch = len(z)
     if weights is not None:
         # A weight of 0 counts as the least above it: no logarithm of zero.
-        weights = weights[groups.order].clamp_min(torch.finfo(z.dtype).tiny)
+        weights = weights.index_select(0, groups.order)
+        weights.clamp_min_(torch.finfo(z.dtype).tiny)
     # Whom an anchor meets: the batch, then the past.
     met, met_weights, anchors = z, weights, groups.anchors
     if past is not None:
@@ -130,7 +135,7 @@ def _sum_and_gradients(
     if weights is not None and options.attention_on == "negatives":
         attention = met_weights.log()
     own_pairs = OwnPairs(z, groups)
-    total = z.new_zeros(())
+    total = None
     grad_z = torch.zeros_like(z) if wants_z else None
     grad_weights = torch.zeros_like(weights) if wants_weights else None
 
@@ -145,7 +150,7 @@ def _sum_and_gradients(
         value, slopes, pairs = _block_loss(
             of_anchors, met, of_pairs, columns, options, wants_weights
         )
-        total += value
+        total = value if total is None else total + value
         if wants_z and len(rows) == len(met):
             # cos_ij = z_i . z_j, so both ends receive.
             grad_z = (slopes + slopes.T) @ z
@@ -168,6 +173,8 @@ def _sum_and_gradients(
         grad_z.addcmul_(z, (z * grad_z).sum(1, keepdim=True), value=-1.0)
         for factor in length:
             grad_z /= factor
+    if total is None:  # no anchor is of this process
+        total = z.new_zeros(())
     unsorted = (
         g if g is None else torch.empty_like(g).index_copy_(0, groups.order, g)
         for g in (grad_z, grad_weights)
@@ -187,14 +194,16 @@ def _block_loss(anchors, met, attention, columns, options, wants_pairs):
     """
     logits = (anchors / options.temperature) @ met.T
     cos, sin = columns.own_angles(logits, options.temperature)
-    own_attention = None if attention is None else columns.own(attention)
+    own_attention = None
+    if attention is not None and options.attention_on == "logits":
+        own_attention = columns.own(attention)
     negatives = negatives_of(logits, attention, columns, options, wants_pairs)
     positives = positives_of(
         cos, sin, own_attention, columns.no_pair, negatives.log_sum, options
     )
     columns.drop_alone(positives)
     slopes, pairs = slopes_of(
-        negatives, attention, positives.log_inverse_d, options, wants_pairs
+        negatives, attention, positives.log_d, options, wants_pairs
     )
     columns.keep_slopes(slopes, positives.slopes)
     if wants_pairs and positives.pairs is not None:
@@ -216,9 +225,10 @@ class OwnPairs:
     def __init__(self, z, groups):
         self.z, self.groups = z, groups
         self.others = groups.own[:, 1:]
-        self.no_pair = self.others == groups.own[:, :1]
         # Parts that bound the memory; one, of a batch of usual size
-        step = max(1, _TURN_ELEMENTS // max(1, groups.widest * z.shape[1]))
+        step = max(
+            1, _TURN_ELEMENTS // max(1, self.others.shape[1] * z.shape[1])
+        )
         self.parts = [
             slice(first, first + step)
             for first in range(0, max(len(z), 1), step)
@@ -276,7 +286,7 @@ class Columns:
     def __init__(self, rows, pairs, groups, past):
         self.rows, self.pairs = rows, pairs
         self.columns = _rows_of(groups.own, rows)
-        self.no_pair = _rows_of(pairs.no_pair, rows)
+        self.no_pair = _rows_of(groups.no_pair, rows)
         self.past = None
         if past is not None:
             same = groups.labels[rows, None] == past.labels
@@ -325,7 +335,7 @@ class Columns:
         """An anchor whose positives are all in the past may have none."""
         if self.past is not None and self.past.positives:
             alone = self.no_pair.all(1, keepdim=True)
-            positives.log_inverse_d.masked_fill_(alone, -math.inf)
+            positives.log_d.masked_fill_(alone, math.inf)
             for part in (positives.losses, positives.slopes, positives.pairs):
                 if part is not None:
                     part.masked_fill_(alone, 0.0)

@@ -84,7 +84,7 @@ class Positives(NamedTuple):
     slopes: torch.Tensor  # of L_i in cos(theta_ip), [rows, positives]
     # of L_i in A_ip, [rows, positives]; None where it does not act on them
     pairs: torch.Tensor | None
-    log_inverse_d: torch.Tensor  # log sum_p 1 / (|P(i)| D_ip), [rows, 1]
+    log_d: torch.Tensor  # log of the harmonic mean of D_ip over p, [rows, 1]
 
 
 def positives_of(cos, sin, attention, no_pair, log_n, options):
@@ -98,7 +98,7 @@ def positives_of(cos, sin, attention, no_pair, log_n, options):
     cos, sin : torch.Tensor
         Of theta_ip, [rows, positives].
     attention : torch.Tensor or None
-        The same shape.
+        The same shape; only what acts on the logits.
     no_pair : torch.Tensor
         Which of the entries are no positives, the same shape.
     log_n : torch.Tensor
@@ -117,8 +117,7 @@ def positives_of(cos, sin, attention, no_pair, log_n, options):
 
     cos_margin, slope_margin = add_margin(cos, sin, options)
     plain, margined = cos / tau, cos_margin / tau
-    on_logits = attention is not None and options.attention_on == "logits"
-    if on_logits:
+    if attention is not None:
         plain, margined = plain * attention, margined * attention
 
     plain.masked_fill_(no_pair, -math.inf)
@@ -131,29 +130,28 @@ def positives_of(cos, sin, attention, no_pair, log_n, options):
         grad_margined = (margined - log_d).exp_() * share
         grad_plain = (plain + _logsumexp_of_others(inverse_d)).exp_()
         grad_plain *= share.amax(1, keepdim=True)
-        log_inverse_d = (inverse_d + share.log()).logsumexp(1, keepdim=True)
+        grad_margined -= share
         losses = (log_d * share).sum(1, keepdim=True) - gain
+        log_d = -(inverse_d + share.log()).logsumexp(1, keepdim=True)
     else:
         in_all = options.margin_in_denominator == "all_positives"
         inside = margined.masked_fill_(no_pair, -math.inf) if in_all else plain
         log_d = log_n.logaddexp(inside.logsumexp(1, keepdim=True))
-        grad_inside = inside.sub_(log_d).exp_()
-        grad_plain, grad_margined = (
-            (0.0, grad_inside) if in_all else (grad_inside, 0.0)
-        )
-        log_inverse_d = -log_d
+        grad_plain, grad_margined = inside.sub_(log_d).exp_(), -share
+        if in_all:
+            grad_margined += grad_plain
+            grad_plain.zero_()
         losses = log_d - gain
-    grad_margined = grad_margined - share
 
-    slopes = (grad_plain + grad_margined * slope_margin) / tau
+    slopes = torch.addcmul(grad_plain, grad_margined, slope_margin).div_(tau)
     pairs = None
-    if on_logits:
+    if attention is not None:
         slopes *= attention
         pairs = (grad_plain * cos + grad_margined * cos_margin) / tau
-    return Positives(losses, slopes, pairs, log_inverse_d)
+    return Positives(losses, slopes, pairs, log_d)
 
 
-def slopes_of(negatives, attention, log_inverse_d, options, wants_pairs):
+def slopes_of(negatives, attention, log_d, options, wants_pairs):
     """d L_i / d s_ia = A_ia exp(s_ia) sum_p 1 / (|P(i)| D_ip), in the cosine.
 
     Arguments
@@ -162,7 +160,7 @@ def slopes_of(negatives, attention, log_inverse_d, options, wants_pairs):
         Their memory is used up.
     attention : torch.Tensor or None
         [rows, others].
-    log_inverse_d : torch.Tensor
+    log_d : torch.Tensor
         Of ``Positives``.
     options : Options
         The options.
@@ -175,14 +173,15 @@ def slopes_of(negatives, attention, log_inverse_d, options, wants_pairs):
         In cos(theta_ia) and in A_ia (or None), [rows, others]; 0 where there
         is no negative.
     """
-    slopes = negatives.exps.mul_((negatives.top + log_inverse_d).exp_())
+    tau = options.temperature
+    slopes = negatives.exps.mul_((negatives.top - log_d).exp_().div_(tau))
     pairs = None
     if attention is not None and options.attention_on == "logits":
-        pairs = slopes * negatives.logits if wants_pairs else None
+        pairs = (slopes * negatives.logits).mul_(tau) if wants_pairs else None
         slopes.mul_(attention)
     elif wants_pairs:
-        pairs = slopes / attention.exp()
-    return slopes.mul_(1.0 / options.temperature), pairs
+        pairs = (slopes / attention.exp()).mul_(tau)
+    return slopes, pairs
 
 
 def add_margin(cos, sin, options):

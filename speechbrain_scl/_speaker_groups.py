@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from speechbrain_scl.distributed import gather_rows, rows_of_all, world_size
@@ -21,11 +22,11 @@ class SpeakerGroups(NamedTuple):
     # i, then the others of its speaker in turn, [B, widest]; i again where a
     # speaker has fewer than the widest
     own: torch.Tensor
+    no_pair: torch.Tensor  # where own[i, 1 + k] is i again, [B, widest - 1]
     back: torch.Tensor  # where i stands in that row of own[i, 1 + k], less 1
     local: torch.Tensor  # the samples of this process
     anchors: torch.Tensor  # those of them that have a positive
     n_anchors: int  # on all processes
-    widest: int  # the samples of the most frequent speaker
     sizes: list[int]  # the samples of each process
 
     @classmethod
@@ -47,28 +48,29 @@ class SpeakerGroups(NamedTuple):
         Example
         -------
         >>> groups = SpeakerGroups.of(torch.tensor([7, 3, 7]))
-        >>> groups.order, groups.anchors, groups.widest
-        (tensor([1, 0, 2]), tensor([1, 2]), 2)
+        >>> groups.order, groups.anchors
+        (tensor([1, 0, 2]), tensor([1, 2]))
         """
         sizes = [len(labels)]
         if gather:
             sizes = rows_of_all(len(labels), labels.device)
             (labels,), where = gather_rows(labels, sizes=sizes)
-        device, labels = labels.device, labels.cpu()
-        labels, order = labels.sort(stable=True)
-        start = torch.searchsorted(labels, labels)
-        size = torch.searchsorted(labels, labels, right=True) - start
-        widest = int(size.max()) if len(size) else 0
-        local = torch.arange(len(order))
-        own, back = _own_speaker(local[:, None], start[:, None], size, widest)
-        anchors = (size > 1).nonzero().squeeze(1)
+        device, labels = labels.device, labels.cpu().numpy()
+        order = np.argsort(labels, kind="stable")
+        labels = labels[order]
+        start = np.searchsorted(labels, labels)
+        size = np.searchsorted(labels, labels, side="right") - start
+        local = np.arange(len(order))
+        pairs = _own_speaker(local[:, None], start[:, None], size[:, None])
+        anchors = np.flatnonzero(size > 1)
         n_anchors = len(anchors)
         if gather and world_size() > 1:
             is_local = (order >= where.start) & (order < where.stop)
             local = local[is_local]
             anchors = anchors[is_local[anchors]]
-        parts = order, labels, size, own, back, local, anchors
-        return cls(*parts, n_anchors, widest, sizes).to(device)
+        parts = order, labels, size, *pairs, local, anchors
+        parts = map(torch.from_numpy, parts)
+        return cls(*parts, n_anchors, sizes).to(device)
 
     def to(self, device):
         """The same on another device.
@@ -93,12 +95,12 @@ class SpeakerGroups(NamedTuple):
         return SpeakerGroups(*parts)
 
 
-def _own_speaker(itself, start, size, widest):
-    """``own`` and ``back`` of samples that are sorted by speaker."""
-    turn = torch.arange(widest)
-    size = size[:, None]
-    own = start + (itself - start + turn) % size
-    own = own.where(turn < size, itself)
+def _own_speaker(itself, start, size):
+    """``own``, ``no_pair`` and ``back`` of samples sorted by speaker."""
+    turn = np.arange(size.max(initial=0))
+    others = start + (itself - start + turn) % size
+    missing = turn >= size
     # From its others the way to i goes on round the circle. (Below 0 where
     # own is i again: some place, whose pair is none.)
-    return own, size - 1 - turn[1:]
+    back = size - 1 - turn[1:]
+    return np.where(missing, itself, others), missing[:, 1:], back

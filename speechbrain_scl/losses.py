@@ -185,17 +185,17 @@ class SupConMarginLoss(torch.nn.Module):
                 if past.positives:
                     n_anchors = _n_anchors(groups, past)
             if groups.n_anchors or past is not None:
+                # DDP divides the gradients by the number of processes.
+                scale = (world_size() if self.gather else 1) / n_anchors
                 value = margin_contrast(
                     embeddings,
                     weights,
                     groups,
                     self._options(),
+                    scale,
                     self.chunk_size,
                     past,
                 )
-                # DDP divides the gradients by the number of processes.
-                scale = world_size() if self.gather else 1
-                value = value * (scale / n_anchors)
             else:
                 value = (embeddings * 0.0).sum()
             if self.memory is not None and self.training:
