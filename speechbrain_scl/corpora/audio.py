@@ -184,7 +184,7 @@ def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
         path.encode()
     except UnicodeEncodeError:  # no manifest can hold it
         return Excluded(ascii(path), "name", "not UTF-8: rename it")
-    ending = Path(path).suffix
+    ending = os.path.splitext(path)[1]
     if ending.lower() in TO_CONVERT:
         return _to_convert(
             path, "format", f"{ending} is not read here", sample_rate

@@ -1,6 +1,5 @@
 """Judging millions of files: by several processes, and none twice."""
 
-import dataclasses
 import itertools
 import json
 import os
@@ -173,7 +172,7 @@ def _records(paths, options):
     lines = []
     for path in paths:
         state = _file_state(path)  # as it was before it was read
-        found = dataclasses.astuple(check_audio(path, **options))
+        found = vars(check_audio(path, **options)).values()
         lines.append(json.dumps([path, state, *found]).encode() + b"\n")
     return lines
 
