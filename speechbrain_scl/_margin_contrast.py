@@ -151,7 +151,7 @@ def _sum_and_gradients(
             of_anchors, met, of_pairs, columns, options, wants_weights
         )
         total = value if total is None else total + value
-        if wants_z and len(rows) == len(met):
+        if wants_z and rows.shape[0] == met.shape[0]:
             # cos_ij = z_i . z_j, so both ends receive.
             grad_z = (slopes + slopes.T) @ z
         elif wants_z:
@@ -253,7 +253,7 @@ class OwnPairs:
 
     def keep_slopes(self, rows, slopes):
         """Takes the slopes of the loss in cos of these anchors' pairs."""
-        if len(rows) == len(self.z):
+        if rows.shape[0] == self.z.shape[0]:
             self.slopes = slopes
             return
         if self.slopes is None:
@@ -349,7 +349,7 @@ class Columns:
 
 def _rows_of(matrix, rows):
     """Those rows; as they are in order, all are the matrix itself."""
-    return matrix if len(rows) == len(matrix) else matrix[rows]
+    return matrix if rows.shape[0] == matrix.shape[0] else matrix[rows]
 
 
 def _unit(x):
