@@ -1,8 +1,10 @@
 """Shared set-up: a tiny corpus, and the recipe's scripts as users start them."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -71,6 +73,33 @@ def run_script():
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def run_warm(tmp_path_factory):
+    """The same in a copy of a process that has its imports done."""
+    said = tmp_path_factory.mktemp("said")
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("warm_start.py"))],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as process:
+
+        def run(*command, folder=RECIPE):
+            command = list(map(str, command))
+            job = {"command": command, "folder": str(folder), "timeout": 300}
+            for name in ("stdout", "stderr"):
+                job[name] = str(said / name)
+                (said / name).unlink(missing_ok=True)
+            print(json.dumps(job), file=process.stdin)
+            code = int(process.stdout.readline())
+            texts = ((said / n).read_text() for n in ("stdout", "stderr"))
+            return subprocess.CompletedProcess(command, code, *texts)
+
+        yield run
 
 
 @pytest.fixture(scope="session")

@@ -124,9 +124,9 @@ def test_a_wrong_tree_is_told(cnceleb, tmp_path, broken, message):
         prepare(copy, tmp_path / "save")
 
 
-def test_the_recipes_commands(cnceleb, corpus, run_script, tmp_path):
+def test_the_recipes_commands(cnceleb, corpus, run_warm, tmp_path):
     output = tmp_path / "out"
-    done = run_script(
+    done = run_warm(
         "train_speaker_embeddings.py",
         "hparams/ecapa_scl.yaml",
         f"--data_folder={cnceleb}",
@@ -147,7 +147,7 @@ def test_the_recipes_commands(cnceleb, corpus, run_script, tmp_path):
         ("enroll.lst", "mean"),
     ):
         folder = tmp_path / f"{name}-{kind}"
-        done = run_script(
+        done = run_warm(
             "speaker_verification_cosine.py",
             f"--corpus={cnceleb / 'CN-Celeb_flac'}",
             f"--enrolment_map={lists / name}",

@@ -67,28 +67,28 @@ def test_verification_and_speechbrain_agree(
 
 
 def test_attention_is_shown_for_right_and_wrong_labels(
-    trained, run_script, tmp_path
+    trained, run_warm, tmp_path
 ):
     clean, noisy = trained / "save" / "train.csv", tmp_path / "noisy.csv"
     benchmarks = "../../../benchmarks"
-    done = run_script(f"{benchmarks}/mislabel.py", clean, noisy, "--share=0.5")
+    done = run_warm(f"{benchmarks}/mislabel.py", clean, noisy, "--share=0.5")
     assert "utterances mislabelled" in done.stdout, done.stderr[-3000:]
     picture = [f"{benchmarks}/pictures.py", "attention", tmp_path / "a.png"]
-    done = run_script(*picture, trained, noisy, clean)
+    done = run_warm(*picture, trained, noisy, clean)
     assert done.returncode == 0, done.stderr[-3000:]
     assert re.search(r"\d+ rightly labelled: mean [01].\d+", done.stdout)
     assert re.search(r"\d+ wrongly labelled: mean [01].\d+", done.stdout)
-    done = run_script(*picture, trained, clean, clean)
+    done = run_warm(*picture, trained, clean, clean)
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
 
 
-def test_scores_are_those_of_speechbrain(trained, corpus, run_script, tmp_path):
+def test_scores_are_those_of_speechbrain(trained, corpus, run_warm, tmp_path):
     trials = tmp_path / "trials.txt"
     lines = (corpus / "trials-same-language.txt").read_text().splitlines()
     # Both kinds, the other column layout, a tab, a blank line and CRLF
     chosen = [lines[0].split(), lines[-1].split()]
     trials.write_text("\r\n\r\n".join(f"{b}\t{c} {a}" for a, b, c in chosen))
-    done = run_script(
+    done = run_warm(
         "speaker_verification_cosine.py",
         "../../../hparams/verification_small.yaml",
         f"--data_folder={corpus}",
@@ -111,9 +111,9 @@ def test_scores_are_those_of_speechbrain(trained, corpus, run_script, tmp_path):
         assert float(score) == pytest.approx(wanted.item(), abs=1e-5)
 
 
-def test_an_interrupted_training_goes_on(trained, corpus, run_script):
+def test_an_interrupted_training_goes_on(trained, corpus, run_warm):
     """The same command with a higher limit starts at the third epoch."""
-    done = run_script(
+    done = run_warm(
         "train_speaker_embeddings.py",
         *SMALL,
         f"--data_folder={corpus}",
@@ -143,9 +143,7 @@ def test_an_interrupted_training_goes_on(trained, corpus, run_script):
         ([*SMALL, "--speakers_per_batch=9"], "speakers_per_batch=9"),
     ],
 )
-def test_a_mistake_is_one_line(
-    arguments, message, corpus, run_script, tmp_path
-):
+def test_a_mistake_is_one_line(arguments, message, corpus, run_warm, tmp_path):
     options = [f"--output_folder={tmp_path}"]
     if arguments and arguments[0] == SMALL[0]:
         options += [
@@ -154,19 +152,19 @@ def test_a_mistake_is_one_line(
         ]
     else:
         options.append(f"--verification_file={corpus / LISTS[0]}.txt")
-    done = run_script("train_speaker_embeddings.py", *arguments, *options)
+    done = run_warm("train_speaker_embeddings.py", *arguments, *options)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert message in done.stderr.splitlines()[-1]
 
 
-def test_verification_alone_uses_its_default_yaml(run_script):
-    done = run_script("speaker_verification_cosine.py")
+def test_verification_alone_uses_its_default_yaml(run_warm):
+    done = run_warm("speaker_verification_cosine.py")
     assert done.returncode == 1
     assert "data/VoxCeleb1: there is no such folder" in done.stderr
 
 
-def test_a_silent_test_file_is_named(corpus, trained, run_script, tmp_path):
+def test_a_silent_test_file_is_named(corpus, trained, run_warm, tmp_path):
     folder = tmp_path / "wav" / "a" / "s"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -175,7 +173,7 @@ def test_a_silent_test_file_is_named(corpus, trained, run_script, tmp_path):
         soundfile.write(folder / f"{name}.wav", signal, 16000)
     trials = tmp_path / "trials.txt"
     trials.write_text("1 a/s/x.wav a/s/y.wav\n0 a/s/x.wav a/s/z.wav\n")
-    done = run_script(
+    done = run_warm(
         "speaker_verification_cosine.py",
         "../../../hparams/verification_small.yaml",
         f"--data_folder={tmp_path}",
