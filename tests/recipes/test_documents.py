@@ -35,13 +35,14 @@ DOCUMENTS = {
     "docs/variants.md": VOXCELEB,
 }
 # Installing and testing is what the run of the tests itself does; a step on
-# CUDA needs CUDA.
+# CUDA needs CUDA; the slow export is run by tests/release/test_hub.py.
 ELSEWHERE = [
     "make",
     "pip",
     "pytest",
     "python -m venv",
     "python ../../../benchmarks/step.py",
+    "speechbrain-scl export",
 ]
 LIST = "trials-same-language.txt"
 STAND_IN = """#!{python} -S
