@@ -268,12 +268,14 @@ class OwnPairs:
         if self.slopes is None:
             return
         # Both ends receive: s_ij + s_ji.
-        slopes = self.slopes + self.slopes[self.others, self.groups.back]
+        slopes = self.slopes + self.slopes.take(self.groups.mirror)
         for part in self.parts:
             turns = self.only_turns
             if turns is None:
                 turns = self._turns(part)
-            grad_z[part].add_(turns.mul_(slopes[part, :, None]).sum(1))
+            grad, columns = grad_z[part], slopes[part, :, None].unbind(1)
+            for turn, slope in zip(turns.unbind(1), columns, strict=True):
+                grad.addcmul_(turn, slope)
 
 
 class Columns:

@@ -23,7 +23,8 @@ class SpeakerGroups(NamedTuple):
     # speaker has fewer than the widest
     own: torch.Tensor
     no_pair: torch.Tensor  # where own[i, 1 + k] is i again, [B, widest - 1]
-    back: torch.Tensor  # where i stands in that row of own[i, 1 + k], less 1
+    # The place, in the flat no_pair, of the pair as its other end sees it
+    mirror: torch.Tensor
     local: torch.Tensor  # the samples of this process
     anchors: torch.Tensor  # those of them that have a positive
     n_anchors: int  # on all processes
@@ -96,11 +97,11 @@ class SpeakerGroups(NamedTuple):
 
 
 def _own_speaker(itself, start, size):
-    """``own``, ``no_pair`` and ``back`` of samples sorted by speaker."""
+    """``own``, ``no_pair`` and ``mirror`` of samples sorted by speaker."""
     turn = np.arange(size.max(initial=0))
     others = start + (itself - start + turn) % size
     missing = turn >= size
-    # From its others the way to i goes on round the circle. (Below 0 where
-    # own is i again: some place, whose pair is none.)
-    back = size - 1 - turn[1:]
-    return np.where(missing, itself, others), missing[:, 1:], back
+    own, no_pair = np.where(missing, itself, others), missing[:, 1:]
+    # From its others the way to i goes on round the circle.
+    back = np.where(no_pair, 0, size - 1 - turn[1:])
+    return own, no_pair, own[:, 1:] * no_pair.shape[1] + back
