@@ -12,6 +12,7 @@ import zipfile
 from tqdm import tqdm
 
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.files import folder_written_aside, written_aside
 
 _TIMEOUT = 30  # seconds without an answer
 # Of an archive of noise and rooms: the largest known has 5 GB. Audio shrinks
@@ -63,27 +64,28 @@ def fetch_file(source, folder):
     destination = os.path.join(folder, name or "download")
     if os.path.isfile(destination):
         return destination
-    os.makedirs(folder, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=folder, prefix=".download-")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with written_aside(destination, binary=True) as file:
             _download(source, file)
-        os.replace(aside, destination)
-    except BaseException as error:
-        os.unlink(aside)
+    except BaseException:
         # Another download of this URL may be at work in the same folder.
         with contextlib.suppress(OSError):
             os.rmdir(folder)
-        if isinstance(error, OSError):
-            raise UserError(
-                f"{source}: the download failed ({error}); fetch it by hand "
-                "and name the local path instead"
-            ) from error
         raise
     return destination
 
 
 def _download(url, file):
+    try:
+        _receive(url, file)
+    except OSError as error:
+        raise UserError(
+            f"{url}: the download failed ({error}); fetch it by hand "
+            "and name the local path instead"
+        ) from error
+
+
+def _receive(url, file):
     with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
         size = int(answer.headers.get("Content-Length") or 0)
         if answer.headers.get_content_type() == "text/html":
@@ -121,24 +123,22 @@ def fetch_archive(url, folder):
         folder, unpacks to far more than it holds or does not fit the disk.
     """
     parent = os.path.dirname(os.path.abspath(folder))
-    os.makedirs(parent, exist_ok=True)
-    aside = tempfile.mkdtemp(dir=parent, prefix=".unpack-")
-    try:
-        path = fetch_file(url, aside)
+    with (
+        folder_written_aside(folder) as aside,
+        tempfile.TemporaryFile(dir=parent) as packed,
+    ):
+        _download(url, packed)
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(packed) as archive:
                 _refuse_escapes(url, archive)
                 _refuse_bombs(url, archive, parent)
-                archive.extractall(os.path.join(aside, "files"))
+                archive.extractall(aside)
         except zipfile.BadZipFile as error:
             raise UserError(f"{url}: not a complete zip file") from error
         except OSError as error:
             raise UserError(
                 f"{url}: cannot be unpacked in {parent} ({error.strerror})"
             ) from error
-        os.replace(os.path.join(aside, "files"), folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _refuse_escapes(url, archive):
