@@ -176,6 +176,12 @@ def test_the_counter_sees_what_there_is():
     assert counter.found == ["nonzero"]
 
 
+def test_the_groups_themselves_are_found_without_a_wait():
+    with Waits() as counter:
+        SpeakerGroups.of(torch.arange(8) % 3)
+    assert counter.found == []
+
+
 @pytest.mark.parametrize("options", [{}, {"memory": 5}], ids=str)
 def test_the_loss_is_one_graph_where_the_groups_are_given(options):
     loss = SupConMarginLoss(**options)

@@ -65,7 +65,10 @@ def fetch_file(source, folder):
     if os.path.isfile(destination):
         return destination
     try:
-        with written_aside(destination, binary=True) as file:
+        with (
+            _failure_told(source),
+            written_aside(destination, binary=True) as file,
+        ):
             _download(source, file)
     except BaseException:
         # Another download of this URL may be at work in the same folder.
@@ -75,9 +78,10 @@ def fetch_file(source, folder):
     return destination
 
 
-def _download(url, file):
+@contextlib.contextmanager
+def _failure_told(url):
     try:
-        _receive(url, file)
+        yield
     except OSError as error:
         raise UserError(
             f"{url}: the download failed ({error}); fetch it by hand "
@@ -85,7 +89,7 @@ def _download(url, file):
         ) from error
 
 
-def _receive(url, file):
+def _download(url, file):
     with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
         size = int(answer.headers.get("Content-Length") or 0)
         if answer.headers.get_content_type() == "text/html":
@@ -119,15 +123,22 @@ def fetch_archive(url, folder):
     Raises
     ------
     UserError
-        The download failed, or the archive is broken, writes outside the
-        folder, unpacks to far more than it holds or does not fit the disk.
+        Something has the folder's name, the download failed, or the archive
+        is broken, writes outside the folder, unpacks to far more than it holds
+        or does not fit the disk.
     """
+    if os.path.lexists(folder):
+        raise UserError(
+            f"{folder}: not a folder to unpack {url} into: something has the "
+            "name; move it away"
+        )
     parent = os.path.dirname(os.path.abspath(folder))
     with (
         folder_written_aside(folder) as aside,
         tempfile.TemporaryFile(dir=parent) as packed,
     ):
-        _download(url, packed)
+        with _failure_told(url):
+            _download(url, packed)
         try:
             with zipfile.ZipFile(packed) as archive:
                 _refuse_escapes(url, archive)

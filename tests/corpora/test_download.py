@@ -1,7 +1,9 @@
 """Downloads from a server on this machine: complete, or not there at all."""
 
+import errno
 import functools
 import http.server
+import io
 import os
 import shutil
 import threading
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechbrain_scl import files
 from speechbrain_scl.corpora import download
 from speechbrain_scl.corpora.augmentation import prepare_augmentation_folder
 from speechbrain_scl.corpora.download import fetch_archive, fetch_file
@@ -68,6 +71,35 @@ def test_a_failure_leaves_nothing(server, tmp_path, name):
     with pytest.raises(UserError, match=f"{name}: the download failed"):
         fetch_file(f"{url}/{name}", str(save))
     assert list(save.iterdir()) == []
+
+
+def test_a_full_disk_is_told_when_it_shows(server, tmp_path, monkeypatch):
+    """The last of a file reaches the disk as it is closed."""
+    folder, url = server
+    (folder / "trials.txt").write_text("1 a b")
+
+    class Full(io.BytesIO):
+        def close(self):
+            super().close()
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def opened(path, mode="r", **options):
+        return Full() if "w" in mode else open(path, mode, **options)
+
+    monkeypatch.setattr(files, "open", opened, raising=False)
+    save = tmp_path / "save"
+    with pytest.raises(UserError, match="the download failed.*No space"):
+        fetch_file(f"{url}/trials.txt", str(save))
+    assert list(save.iterdir()) == []
+
+
+def test_an_archive_takes_no_others_place(server, tmp_path):
+    _, url = server
+    place = tmp_path / "noise"
+    place.write_text("mine")
+    with pytest.raises(UserError, match="noise: .*not a folder"):
+        fetch_archive(f"{url}/noise.zip", str(place))
+    assert place.read_text() == "mine"
 
 
 def test_an_archive_becomes_an_augmentation_list(server, tmp_path):
