@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: demo test lint docs clean
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m speechbrain_scl.corpora.mini data/mini
+	$(BIN)/python -m demo.mini data/mini
 	for epochs in 12 48; do \
 	    $(BIN)/python benchmarks/ladder.py --output results/demo/$$epochs-epochs \
 	        --data-folder data/mini --only aam balancing --seeds 1986 --jobs 2 \

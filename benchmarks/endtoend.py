@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """SpeechBrain's VoxCeleb recipe and ours from the files to the error rate.
 
-    python -m speechbrain_scl.corpora.mini data/mini
+    python -m demo.mini data/mini
     python benchmarks/endtoend.py results/benchmarks --corpus data/mini \\
         --speechbrain CHECKOUT
 
@@ -31,7 +31,7 @@ from preparation import load
 from speechbrain.augment.preparation import prepare_csv
 from speechbrain.utils.metric_stats import EER, minDCF
 from speechbrain_scl.command_line.experiment import read_experiment
-from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.evaluation import scoring
 from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
 from speechbrain_scl.evaluation.encoder import load_encoder

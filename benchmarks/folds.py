@@ -5,7 +5,7 @@ import random
 import sys
 from itertools import combinations
 
-from speechbrain_scl.corpora.audio import find_audio
+from speechbrain_scl.data.audio import find_audio
 
 # More pairs of one speaker say little more about a system.
 TARGETS_PER_SPEAKER = 20

@@ -28,13 +28,13 @@ from speechbrain.dataio import audio_io
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
-from speechbrain_scl.corpora.augmentation import prepare_augmentation_folder
-from speechbrain_scl.corpora.manifest import (
+from speechbrain_scl.data.augmentation import prepare_augmentation_folder
+from speechbrain_scl.data.manifest import (
     Utterance,
     read_manifest,
     write_manifest,
 )
-from speechbrain_scl.corpora.packing import pack
+from speechbrain_scl.data.packing import pack
 from speechbrain_scl.files import written_aside
 from speechbrain_scl.samplers import SpeakerBatchSampler
 from speechbrain_scl.training.crops import read_crop

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from speechbrain_scl.command_line.experiment import read_experiment
-from speechbrain_scl.corpora.manifest import read_manifest, write_manifest
+from speechbrain_scl.data.manifest import read_manifest, write_manifest
 from speechbrain_scl.errors import user_errors_in_one_line
 
 VOXCELEB = Path(__file__).resolve().parent.parent / "recipes" / "VoxCeleb"

@@ -30,7 +30,7 @@ from sklearn.manifold import TSNE
 
 from speechbrain.inference import EncoderClassifier
 from speechbrain_scl.attention import ClassAwareAttention
-from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.evaluation.plots import IMPOSTOR, TARGET, draw_scores
 from speechbrain_scl.evaluation.tally import Tally

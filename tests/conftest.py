@@ -12,10 +12,10 @@ from commands import RECIPE, ROOT, SMALL, trial_option
 from hyperpyyaml import load_hyperpyyaml
 from hypothesis import HealthCheck, settings
 
+from demo.mini import make_mini_corpus
+from demo.mini_cnceleb import make_mini_cnceleb
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.importutils import LazyModule
-from speechbrain_scl.corpora.mini import make_mini_corpus
-from speechbrain_scl.corpora.mini_cnceleb import make_mini_cnceleb
 from speechbrain_scl.release.inference import save_inference_folder
 
 # Hub libraries must not try the network, whatever the machine allows.

@@ -19,7 +19,7 @@ _margin_terms _speaker_groups _minimum_norm
 _margin_contrast
 memory
 losses attention balancing samplers
-corpora
+data
 evaluation
 voices
 verifier
@@ -109,7 +109,7 @@ def test_imports_go_one_way():
         ("brain", "from speechbrain_scl.errors import UserError", None),
         ("evaluation.b", "from speechbrain_scl.evaluation import a", None),
         ("losses", "import speechbrain_scl.attention", "imports attention"),
-        ("corpora.b", "from speechbrain_scl import brain", "imports brain"),
+        ("data.b", "from speechbrain_scl import brain", "imports brain"),
         (
             "training.crops",
             "def f():\n    from speechbrain_scl.training.run import train",

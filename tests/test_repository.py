@@ -75,7 +75,7 @@ def test_every_key_has_a_reader(hparams, script):
     if script.endswith(TRAIN):
         modules = (
             "brain",
-            "corpora/augmentation",
+            "data/augmentation",
             "training/data",
             "training/run",
         )

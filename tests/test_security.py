@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_scl.corpora.download import fetch_file
+from speechbrain_scl.data.download import fetch_file
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.embeddings import locate
 from speechbrain_scl.evaluation.encoder import load_encoder

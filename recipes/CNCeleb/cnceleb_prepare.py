@@ -24,15 +24,11 @@ from itertools import groupby
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
-from speechbrain_scl.corpora.audio import Excluded, walk_audio
-from speechbrain_scl.corpora.joining import group_short, write_joined
-from speechbrain_scl.corpora.manifest import (
-    Utterance,
-    report_excluded,
-    write_csv,
-)
-from speechbrain_scl.corpora.scan import Scan
-from speechbrain_scl.corpora.splits import (
+from speechbrain_scl.data.audio import Excluded, walk_audio
+from speechbrain_scl.data.joining import group_short, write_joined
+from speechbrain_scl.data.manifest import Utterance, report_excluded, write_csv
+from speechbrain_scl.data.scan import Scan
+from speechbrain_scl.data.splits import (
     counts_if_up_to_date,
     digest,
     hold_out,

@@ -10,11 +10,11 @@ import dataclasses
 import itertools
 import os
 
-from speechbrain_scl.corpora.audio import Excluded, walk_audio
-from speechbrain_scl.corpora.download import fetch_file
-from speechbrain_scl.corpora.manifest import Utterance, report_excluded
-from speechbrain_scl.corpora.scan import Scan
-from speechbrain_scl.corpora.splits import (
+from speechbrain_scl.data.audio import Excluded, walk_audio
+from speechbrain_scl.data.download import fetch_file
+from speechbrain_scl.data.manifest import Utterance, report_excluded
+from speechbrain_scl.data.scan import Scan
+from speechbrain_scl.data.splits import (
     counts_if_up_to_date,
     digest,
     hold_out,

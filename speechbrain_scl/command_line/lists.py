@@ -1,6 +1,6 @@
 """Lists of recordings and of pairs, as users have them."""
 
-from speechbrain_scl.corpora.tables import beside, read_lines
+from speechbrain_scl.data.tables import beside, read_lines
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import LABELS
 

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.distributed import rank
 from speechbrain_scl.evaluation import scoring
 from speechbrain_scl.evaluation.calibration import (

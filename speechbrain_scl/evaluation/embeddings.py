@@ -12,7 +12,7 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from speechbrain_scl.corpora.audio import READABLE, check_all
+from speechbrain_scl.data.audio import READABLE, check_all
 from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.cache import GrowingCache

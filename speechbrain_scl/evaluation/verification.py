@@ -8,8 +8,8 @@ import re
 import numpy as np
 
 from speechbrain.utils.distributed import infer_device
-from speechbrain_scl.corpora.download import fetch_file
-from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.data.download import fetch_file
+from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots, report, scoring

@@ -8,8 +8,8 @@ import random
 import torchaudio
 
 from speechbrain.dataio import audio_io
-from speechbrain_scl.corpora.manifest import Utterance
-from speechbrain_scl.corpora.packing import open_audio
+from speechbrain_scl.data.manifest import Utterance
+from speechbrain_scl.data.packing import open_audio
 from speechbrain_scl.errors import UserError
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 import speechbrain as sb
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import run_on_main
-from speechbrain_scl.corpora.manifest import read_column, read_manifest
+from speechbrain_scl.data.manifest import read_column, read_manifest
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.conditions import read_metadata
 from speechbrain_scl.training.crops import (

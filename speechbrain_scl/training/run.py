@@ -8,10 +8,7 @@ import torch
 from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_scl.brain import SupConSpeakerBrain
-from speechbrain_scl.corpora.augmentation import (
-    augmenter_of,
-    prepare_augmentation,
-)
+from speechbrain_scl.data.augmentation import augmenter_of, prepare_augmentation
 from speechbrain_scl.distributed import world_size
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import only_run_in

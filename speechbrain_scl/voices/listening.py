@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from speechbrain_scl.corpora.recordings import read_recording
+from speechbrain_scl.data.recordings import read_recording
 from speechbrain_scl.errors import UserError, first_line
 from speechbrain_scl.voices.speech import speech_seconds
 

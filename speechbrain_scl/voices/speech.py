@@ -6,7 +6,7 @@ import functools
 import numpy as np
 import torch
 
-from speechbrain_scl.corpora.recordings import resample
+from speechbrain_scl.data.recordings import resample
 
 _RATE = 16000  # the detector's, Hz
 # Root mean square of the level at which it hears quiet recordings as well

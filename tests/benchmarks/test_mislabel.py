@@ -4,7 +4,7 @@ import sys
 
 from commands import RECIPE, ROOT, SMALL, trial_option
 
-from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.data.manifest import read_manifest
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from mislabel import mislabelled_training  # noqa: E402

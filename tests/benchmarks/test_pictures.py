@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechbrain_scl.corpora.manifest import Utterance
+from speechbrain_scl.data.manifest import Utterance
 from speechbrain_scl.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

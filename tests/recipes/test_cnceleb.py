@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from commands import ROOT, TINY
 
-from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.errors import UserError
 
 sys.path.insert(0, str(ROOT / "recipes" / "CNCeleb"))

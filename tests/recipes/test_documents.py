@@ -146,7 +146,7 @@ def perform(place, corpus, cnceleb, trained, monkeypatch):
                 extra.append(f"--verification_file={corpus}/{LIST}")
         elif script == "ladder.py":
             extra = [*([] if "--" in arguments else ["--"]), *TINY]
-        elif arguments[:2] == ["-m", "speechbrain_scl.corpora.mini"]:
+        elif arguments[:2] == ["-m", "demo.mini"]:
             extra = ["--n-train=10", "--n-test=8"]
             extra.append("--utterances-per-language=1")
         return arguments + extra
@@ -220,7 +220,7 @@ def test_the_commands_run(document, place, environment, perform, monkeypatch):
         at = folder
         if "../../../" in content and not content.startswith("cd recipes"):
             at = place / (CNCELEB if CNCELEB in document else VOXCELEB)
-        if "corpora.mini_cnceleb" in content:
+        if "data.mini_cnceleb" in content:
             at = place
         subprocess.run(
             ["bash", "-euc", content.replace(". .venv/bin/activate\n", "")],

@@ -52,7 +52,7 @@ LOUD = {
     "a README names files that are missing": """
         recipes/test_documents.py test_the_commands_run""",
     "a failed download leaves a folder that breaks the next run": """
-        corpora/test_download.py test_a_failure_leaves_nothing""",
+        data/test_download.py test_a_failure_leaves_nothing""",
     'an override is split at every "=" of a URL': """
         command_line/test_experiment.py test_overrides""",
     "pretrain_path is another folder than the comment says": """
@@ -124,7 +124,7 @@ OURS = {
     "the attention of an empty batch": """
         test_attention.py test_an_empty_batch_has_no_attention""",
     "an archive without end": """
-        corpora/test_download.py
+        data/test_download.py
         test_archives_that_grow_beyond_recordings_are_refused""",
     "a mean of enrolments that no text defines": """
         evaluation/test_embeddings.py
@@ -147,15 +147,15 @@ OURS = {
     "a model card that tells of another training": """
         release/test_hub.py test_the_card_of_plain_classification_says_so""",
     "a table of a spreadsheet is a traceback": """
-        corpora/test_tables.py test_any_usual_encoding_and_separator""",
+        data/test_tables.py test_any_usual_encoding_and_separator""",
     "Kaldi's tabs and segments are misread, its ids lost": """
-        corpora/test_own.py test_kaldi_segments_and_the_users_own_trials""",
+        data/test_own.py test_kaldi_segments_and_the_users_own_trials""",
     "a remedy that cannot be pasted": """
-        corpora/test_audio.py test_the_remedy_can_be_pasted""",
+        data/test_audio.py test_the_remedy_can_be_pasted""",
     "a message names a list that is deleted by then": """
-        corpora/test_own.py test_what_is_of_no_use_is_named""",
+        data/test_own.py test_what_is_of_no_use_is_named""",
     "one's own m4a recordings are refused": """
-        corpora/test_conversion.py
+        data/test_conversion.py
         test_formats_of_the_verifier_are_converted_too""",
     "half a recording is taken for a whole one": """
         test_verifier.py test_a_recording_that_is_cut_off_is_said""",

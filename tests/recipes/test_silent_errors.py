@@ -14,8 +14,8 @@ from voxceleb_prepare import prepare_voxceleb
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain_scl.command_line.experiment import read_experiment
-from speechbrain_scl.corpora.audio import find_audio
-from speechbrain_scl.corpora.manifest import Utterance, write_manifest
+from speechbrain_scl.data.audio import find_audio
+from speechbrain_scl.data.manifest import Utterance, write_manifest
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots, report, verification
 from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate

@@ -15,7 +15,7 @@ from hypothesis import (
 )
 from voxceleb_prepare import prepare_voxceleb
 
-from speechbrain_scl.corpora.manifest import read_manifest
+from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.errors import UserError
 
 
@@ -244,7 +244,7 @@ def test_an_interrupted_preparation_is_not_trusted(root, monkeypatch):
     def full_disk(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("speechbrain_scl.corpora.splits.write_json", full_disk)
+    monkeypatch.setattr("speechbrain_scl.data.splits.write_json", full_disk)
     with pytest.raises(OSError, match="no space"):
         prepare(root, valid_speakers=4)
     assert (save / "train.csv").read_text() != before

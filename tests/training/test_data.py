@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from speechbrain.dataio.dataloader import SaveableDataLoader
-from speechbrain_scl.corpora.manifest import Utterance, write_manifest
+from speechbrain_scl.data.manifest import Utterance, write_manifest
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.samplers import SpeakerBatchSampler
 from speechbrain_scl.training.data import dataio_prep, spread_values

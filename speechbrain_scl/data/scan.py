@@ -10,7 +10,7 @@ from multiprocessing import get_context
 
 from tqdm import tqdm
 
-from speechbrain_scl.corpora.audio import (
+from speechbrain_scl.data.audio import (
     AudioFile,
     Excluded,
     check_audio,

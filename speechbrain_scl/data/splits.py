@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from speechbrain.utils.logger import get_logger
-from speechbrain_scl.corpora.manifest import write_manifest
+from speechbrain_scl.data.manifest import write_manifest
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import write_json
 from speechbrain_scl.values import as_list
@@ -92,7 +92,7 @@ def per_speaker(utterances):
 
     Example
     -------
-    >>> from speechbrain_scl.corpora.manifest import Utterance
+    >>> from speechbrain_scl.data.manifest import Utterance
     >>> per_speaker([Utterance("a", 1.5, "a.wav", 0, 24000, "ann")])
     {'ann': (1, 1.5)}
     """

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from speechbrain_scl.corpora.tables import read_lines, read_table, read_text
+from speechbrain_scl.data.tables import read_lines, read_table, read_text
 from speechbrain_scl.errors import UserError
 
 WANTED = ["path", "speaker"]

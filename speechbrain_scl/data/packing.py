@@ -1,6 +1,6 @@
 """Audio packed into few large files, for network file systems.
 
-    python -m speechbrain_scl.corpora.packing SHARDS save/train.csv save/valid.csv
+    python -m speechbrain_scl.data.packing SHARDS save/train.csv save/valid.csv
 
 SHARDS then holds tar files in WebDataset's layout (``00000007.flac`` and
 ``00000007.spk`` are one sample) and manifests of the same names that point into
@@ -18,7 +18,7 @@ import tarfile
 
 from tqdm import tqdm
 
-from speechbrain_scl.corpora.manifest import read_manifest, write_csv
+from speechbrain_scl.data.manifest import read_manifest, write_csv
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.files import written_aside
 
@@ -113,7 +113,7 @@ def pack(folder, manifests, shard_bytes=2**30):
 
     Example
     -------
-    >>> from speechbrain_scl.corpora.manifest import Utterance, write_manifest
+    >>> from speechbrain_scl.data.manifest import Utterance, write_manifest
     >>> tmp = getfixture("tmp_path")
     >>> _ = (tmp / "a.wav").write_bytes(b"RIFF...")
     >>> rows = [Utterance("a", 1.0, str(tmp / "a.wav"), 0, 16000, "ann")]

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from speechbrain_scl.corpora.sources import read_source
+from speechbrain_scl.data.sources import read_source
 from speechbrain_scl.errors import UserError
 
 

@@ -4,10 +4,7 @@ import pytest
 import soundfile
 from hyperpyyaml import load_hyperpyyaml
 
-from speechbrain_scl.corpora.augmentation import (
-    augmenter_of,
-    prepare_augmentation,
-)
+from speechbrain_scl.data.augmentation import augmenter_of, prepare_augmentation
 from speechbrain_scl.errors import UserError
 
 TEXT = """
@@ -42,7 +39,7 @@ def names(folder, how="folders", noise="null", rir="null"):
             folder=folder,
             noise=noise,
             rir=rir,
-            place="speechbrain_scl.corpora.augmentation",
+            place="speechbrain_scl.data.augmentation",
         )
     )
     prepare_augmentation(hparams)

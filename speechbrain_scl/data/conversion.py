@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speechbrain_scl.corpora.audio import (
+from speechbrain_scl.data.audio import (
     CONVERTIBLE,
     READABLE,
     SILENCE_PEAK,
     Excluded,
     check_audio,
 )
-from speechbrain_scl.corpora.recordings import read_recording
+from speechbrain_scl.data.recordings import read_recording
 from speechbrain_scl.errors import UserError
 
 SAMPLE_RATE = 16000

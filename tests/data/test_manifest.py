@@ -10,7 +10,7 @@ from hypothesis import (
     strategies as st,
 )
 
-from speechbrain_scl.corpora.manifest import (
+from speechbrain_scl.data.manifest import (
     COLUMNS,
     Utterance,
     read_manifest,

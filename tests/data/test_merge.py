@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
-from speechbrain_scl.corpora.manifest import (
+from speechbrain_scl.data.manifest import (
     Utterance,
     read_manifest,
     write_manifest,
 )
-from speechbrain_scl.corpora.merge import merge_manifests
+from speechbrain_scl.data.merge import merge_manifests
 from speechbrain_scl.errors import UserError
 
 ROWS = [

@@ -13,9 +13,9 @@ import soundfile
 from commands import ROOT
 from voxceleb_prepare import prepare_voxceleb
 
-from speechbrain_scl.corpora import scan as module
-from speechbrain_scl.corpora.audio import AudioFile, check_audio, find_audio
-from speechbrain_scl.corpora.scan import Scan
+from speechbrain_scl.data import scan as module
+from speechbrain_scl.data.audio import AudioFile, check_audio, find_audio
+from speechbrain_scl.data.scan import Scan
 from speechbrain_scl.errors import UserError
 
 # Judges one file after the other, and is killed while it looks at the eighth.
@@ -25,7 +25,7 @@ import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from speechbrain_scl.corpora import audio, scan
+from speechbrain_scl.data import audio, scan
 
 calls = []
 

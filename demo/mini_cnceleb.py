@@ -1,7 +1,7 @@
 """The mini corpus's Mandarin voices in CN-Celeb's layout.
 
-    python -m speechbrain_scl.corpora.mini data/mini
-    python -m speechbrain_scl.corpora.mini_cnceleb data/mini data/mini_cnceleb
+    python -m demo.mini data/mini
+    python -m demo.mini_cnceleb data/mini data/mini_cnceleb
 
 So that the recipe of CN-Celeb runs, in miniature, on a machine without it:
 training speakers in CN-Celeb_flac and CN-Celeb2_flac, test speakers in eval/
@@ -44,8 +44,7 @@ def make_mini_cnceleb(mini_folder, folder, languages=("cmn",)):
     metadata = Path(mini_folder, "metadata.csv")
     if not metadata.is_file():
         raise UserError(
-            f"{metadata}: not there; make the corpus with python -m "
-            "speechbrain_scl.corpora.mini"
+            f"{metadata}: not there; make the corpus with python -m demo.mini"
         )
     voices = {"train": {}, "test": {}}
     with open(metadata, encoding="utf-8", newline="") as file:

@@ -1,6 +1,6 @@
 """The mini corpus: many synthetic voices in four languages.
 
-    python -m speechbrain_scl.corpora.mini data/mini
+    python -m demo.mini data/mini
 
 Speech of espeak-ng in the VoxCeleb layout, so that the recipes run on it with
 nothing downloaded: disjoint training and test speakers, each speaking two
@@ -24,9 +24,9 @@ import soundfile
 from scipy.signal import fftconvolve, lfilter, resample
 from tqdm import tqdm
 
-from speechbrain_scl.corpora.espeak import Espeak
-from speechbrain_scl.corpora.manifest import write_csv
-from speechbrain_scl.corpora.synthesis import noise, room
+from demo.espeak import Espeak
+from speechbrain_scl.data.manifest import write_csv
+from speechbrain_scl.data.synthesis import noise, room
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.files import folder_written_aside, write_json
 

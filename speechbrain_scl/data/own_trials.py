@@ -4,7 +4,7 @@ import os
 import random
 from itertools import combinations
 
-from speechbrain_scl.corpora.tables import read_lines
+from speechbrain_scl.data.tables import read_lines
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
 

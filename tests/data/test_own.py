@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_scl.corpora.own import advice, make_own_corpus
+from speechbrain_scl.data.own import advice, make_own_corpus
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.embeddings import locate
 from speechbrain_scl.evaluation.trials import read_trials

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from speechbrain_scl.corpora.mini import make_mini_corpus
+from demo.mini import make_mini_corpus
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_trials
 

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
-from speechbrain_scl.corpora.audio import check_all, find_audio
-from speechbrain_scl.corpora.download import fetch_archive
-from speechbrain_scl.corpora.manifest import write_csv
-from speechbrain_scl.corpora.synthesis import write_noises, write_rooms
+from speechbrain_scl.data.audio import check_all, find_audio
+from speechbrain_scl.data.download import fetch_archive
+from speechbrain_scl.data.manifest import write_csv
+from speechbrain_scl.data.synthesis import write_noises, write_rooms
 from speechbrain_scl.errors import UserError
 
 logger = get_logger(__name__)

@@ -14,9 +14,9 @@ import pytest
 import soundfile
 
 from speechbrain_scl import files
-from speechbrain_scl.corpora import download
-from speechbrain_scl.corpora.augmentation import prepare_augmentation_folder
-from speechbrain_scl.corpora.download import fetch_archive, fetch_file
+from speechbrain_scl.data import download
+from speechbrain_scl.data.augmentation import prepare_augmentation_folder
+from speechbrain_scl.data.download import fetch_archive, fetch_file
 from speechbrain_scl.errors import UserError
 
 

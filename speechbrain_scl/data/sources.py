@@ -6,8 +6,8 @@ import os
 import shlex
 from pathlib import Path
 
-from speechbrain_scl.corpora.audio import READABLE, TO_CONVERT, find_audio
-from speechbrain_scl.corpora.tables import beside, read_lines, read_table
+from speechbrain_scl.data.audio import READABLE, TO_CONVERT, find_audio
+from speechbrain_scl.data.tables import beside, read_lines, read_table
 from speechbrain_scl.errors import UserError
 
 # Formats that soundfile reads too

@@ -1,6 +1,6 @@
 """One's own recordings as a corpus that the recipes train and test on.
 
-    python -m speechbrain_scl.corpora.own RECORDINGS data/own
+    python -m speechbrain_scl.data.own RECORDINGS data/own
 
 RECORDINGS is a folder with one folder per speaker, a CSV file with the columns
 path and speaker, or a Kaldi folder with wav.scp, utt2spk and perhaps segments.
@@ -16,15 +16,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from speechbrain_scl.corpora.audio import Excluded
-from speechbrain_scl.corpora.conversion import place
-from speechbrain_scl.corpora.manifest import report_excluded
-from speechbrain_scl.corpora.own_trials import (
-    draw_trials,
-    read_trials,
-    speaker_of,
-)
-from speechbrain_scl.corpora.sources import read_source
+from speechbrain_scl.data.audio import Excluded
+from speechbrain_scl.data.conversion import place
+from speechbrain_scl.data.manifest import report_excluded
+from speechbrain_scl.data.own_trials import draw_trials, read_trials, speaker_of
+from speechbrain_scl.data.sources import read_source
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.files import folder_written_aside, write_json
 from speechbrain_scl.values import FEWEST_TEST_SPEAKERS

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_scl.corpora import recordings
-from speechbrain_scl.corpora.conversion import place
+from speechbrain_scl.data import recordings
+from speechbrain_scl.data.conversion import place
 
 WHOLE = (0.0, math.inf)
 

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
-from speechbrain_scl.corpora.audio import bytes_missing
+from speechbrain_scl.data.audio import bytes_missing
 from speechbrain_scl.errors import UserError
 
 FFMPEG = "pip install imageio-ffmpeg"

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_scl.corpora import recordings
-from speechbrain_scl.corpora.recordings import read_recording
+from speechbrain_scl.data import recordings
+from speechbrain_scl.data.recordings import read_recording
 from speechbrain_scl.errors import UserError
 
 

@@ -1,6 +1,6 @@
 """Several corpora's manifests as one, to train on them jointly.
 
-    python -m speechbrain_scl.corpora.merge joint.csv A/save/train.csv B/save/train.csv
+    python -m speechbrain_scl.data.merge joint.csv A/save/train.csv B/save/train.csv
 
 Train with --skip_prep=True --train_annotation=joint.csv and a
 --valid_annotation merged likewise; --out_n_neurons is printed.
@@ -8,7 +8,7 @@ Train with --skip_prep=True --train_annotation=joint.csv and a
 
 import argparse
 
-from speechbrain_scl.corpora.manifest import read_manifest, write_manifest
+from speechbrain_scl.data.manifest import read_manifest, write_manifest
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 
 
@@ -35,7 +35,7 @@ def merge_manifests(path, sources):
 
     Example
     -------
-    >>> from speechbrain_scl.corpora.manifest import Utterance
+    >>> from speechbrain_scl.data.manifest import Utterance
     >>> folder = getfixture("tmp_path")
     >>> sources = []
     >>> for name in ("ann", "bob"):

@@ -8,7 +8,7 @@ from hypothesis import (
     strategies as st,
 )
 
-from speechbrain_scl.corpora.joining import group_short, write_joined
+from speechbrain_scl.data.joining import group_short, write_joined
 from speechbrain_scl.errors import UserError
 
 SECONDS = st.floats(0.1, 12.0)

@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from speechbrain_scl.corpora.scan import in_order
+from speechbrain_scl.data.scan import in_order
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import written_aside
 

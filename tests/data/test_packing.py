@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_scl.corpora.manifest import read_manifest, write_csv
-from speechbrain_scl.corpora.packing import open_audio, pack
+from speechbrain_scl.data.manifest import read_manifest, write_csv
+from speechbrain_scl.data.packing import open_audio, pack
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.training.crops import read_crop
 

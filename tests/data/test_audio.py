@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_scl.corpora import recordings
-from speechbrain_scl.corpora.audio import check_all, check_audio, find_audio
+from speechbrain_scl.data import recordings
+from speechbrain_scl.data.audio import check_all, check_audio, find_audio
 
 
 def write(path, seconds=1.0, **options):
