@@ -11,8 +11,7 @@ measures on whatever GPU there is, and writes gpu.md, a table:
   seconds, crops per second, peak memory; fp32 (in which SpeechBrain multiplies
   in TF32), bf16, and compiled;
 - how often the host waits for the GPU in a step, by CUDA's own count;
-- the processes' gather over NCCL with all GPUs, its gradient and its speed;
-- the input pipeline (loader.py) and the augmentation.
+- the processes' gather over NCCL with all GPUs, its gradient and its speed.
 
 Each part runs in a process of its own: one that fails, hangs or takes the GPU
 with it becomes a row, and the others go on. The table is written after every
@@ -31,7 +30,6 @@ from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
-import loader
 import numpy as np
 import step
 import torch
@@ -57,8 +55,6 @@ LARGE = {
     "seconds": 3.0,
     "speakers": 7205,
     "pairs": 15,
-    "files": 256,
-    "measure_s": 4.0,
     "megabytes": 256,
 }
 SMALL = {
@@ -68,8 +64,6 @@ SMALL = {
     "seconds": 0.5,
     "speakers": 10,
     "pairs": 2,
-    "files": 8,
-    "measure_s": 0.01,
     "megabytes": 1,
 }
 
@@ -94,7 +88,6 @@ def main():
         *(("step", steps, (mode,)) for mode in modes),
         ("waits", waits, ()),
         ("processes", processes, ()),
-        ("input", inputs, ()),
     ]
     rows, end = [], time.monotonic() + args.budget
     for part, function, arguments in parts:
@@ -324,31 +317,6 @@ def one_process(rank, n, cuda, folder, megabytes):
     torch.save((right, statistics.median(times)), f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
-
-
-def inputs(sizes):
-    """Crops per second of the data loader and of the augmentation."""
-    args = SimpleNamespace(
-        device=sizes.device,
-        batch=sizes.utterances * sizes.views,
-        crop=sizes.seconds,
-        seconds=sizes.measure_s,
-    )
-    length = 8 if sizes.device == "cuda" else 1
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        yield (
-            "augmentation",
-            f"{loader.augmentation(folder, args):,.0f} crops/s",
-        )
-        for ending in ("wav", "flac"):
-            manifest = loader.write_corpus(folder, ending, sizes.files, length)
-            for workers in (0, 4) if sizes.device == "cuda" else (0,):
-                args.batch = min(args.batch, sizes.files)
-                found = loader.crops_per_second(
-                    manifest, loader.ours, workers, args
-                )
-                yield f"{ending}, {workers} workers", f"{found:,.0f} crops/s"
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ def test_every_part_gives_its_rows(tmp_path, monkeypatch):
         "step": 3,
         "waits": 1,
         "processes": 2,
-        "input": 3,
     }
     assert "failed" not in text and "DIFFERS" not in text
 

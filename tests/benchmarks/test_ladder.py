@@ -12,7 +12,6 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import folds  # noqa: E402
 import ladder  # noqa: E402
 import ladder_report  # noqa: E402
-import matrix  # noqa: E402
 
 
 def measured(rate, cost):
@@ -84,46 +83,6 @@ def test_finished_runs_are_reported_and_not_repeated(
     assert 'href="aam/1/verification/scores.txt"' in page
     assert 'href="balancing/2/train_log.txt"' in page
     assert "<span>ladder.py</span> <span>--data-folder" in page
-
-    # Training corpora against test lists, from such ladders
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        ["matrix.py", str(tmp_path / "matrix.md")]
-        + [f"{name}={tmp_path / 'out'}" for name in ("english", "german")],
-    )
-    matrix.main()
-    rows = (tmp_path / "matrix.md").read_text().splitlines()
-    assert rows[0] == "| trained on | objective | list |"
-    assert rows[2:4] == [
-        "| english | aam | 30.00 ± 7.07 |",
-        "| english | balancing | 15.00 ± 7.07<br>-15.00 (-100.00 to -100.00) |",
-    ]
-    assert rows[4].startswith("| german | aam |")
-
-
-def test_matrix_of_verifications(tmp_path, monkeypatch):
-    pairs = {"language: en - zh": {"eer": 0.25}, "gender: f": {"eer": 0.5}}
-    for name, found in {
-        "one": {"eer": 0.1, "eer_ci": [0.05, 0.2]},
-        "two": {"eer": 0.3, "eer_ci": None, "conditions": pairs},
-    }.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "metrics.json").write_text(
-            json.dumps({"trials": {f"list-{name}": found}})
-        )
-    output = tmp_path / "matrix.md"
-    command = ["matrix.py", str(output), f"voxceleb={tmp_path / 'one'}"]
-    monkeypatch.setattr(sys, "argv", [*command, f"voxceleb={tmp_path / 'two'}"])
-    matrix.main()
-    assert output.read_text().splitlines()[::2] == [
-        "| trained on | objective | list-one | list-two | list-two, en - zh |",
-        "| voxceleb |  | 10.00 (5.00 to 20.00) | 30.00 | 25.00 |",
-    ]
-    for wrong in (f"voxceleb={tmp_path / 'one'}", f"cnceleb={tmp_path}"):
-        monkeypatch.setattr(sys, "argv", [*command, wrong])
-        with pytest.raises(SystemExit, match="already|neither results.csv"):
-            matrix.main()
 
 
 @pytest.fixture

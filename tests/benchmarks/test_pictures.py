@@ -4,7 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from speechbrain_scl.data.manifest import Utterance
@@ -29,12 +28,6 @@ def run(tmp_path):
     )
     (folder / "verification" / "scores-hard.txt").write_text(
         "1 a/1/x a/2/y 0.8\n0 a/1/x b/2/y 0.1\n0 b/1/x a/2/y -0.2\n"
-    )
-    rng = np.random.default_rng(0)
-    np.savez(
-        folder / "verification" / "test_embeddings.npz",
-        ids=np.array([f"{s}/1/{i}.wav" for s in "abcd" for i in range(10)]),
-        embeddings=rng.normal(size=(40, 8)).astype(np.float32),
     )
     return folder
 
@@ -69,34 +62,10 @@ def test_the_budget_is_a_point_per_training(run, tmp_path):
         pictures.budget([run])
 
 
-def test_curves_are_those_of_the_log(run):
-    figure = pictures.training([run])
-    drawn = {
-        axis.get_title(): [line.get_ydata() for line in axis.lines]
-        for axis in figure.axes
-    }
-    assert list(drawn["loss"][0]) == [3.5, 2.5]
-    assert list(drawn["balancing weight"][1]) == [0.4, 0.5]
-    assert list(drawn["validation EER (%)"][0]) == [30.0, 10.0]
-    with pytest.raises(UserError, match="a training's output"):
-        pictures.training([run / "nowhere"])
-
-
-def test_embeddings_are_shown_by_speaker_and_by_language(run, tmp_path):
-    metadata = tmp_path / "metadata.csv"
-    metadata.write_text("speaker,language\na,de\nb,de\nc,en\nd,en\n")
-    by_speaker, by_language = pictures.embeddings(run, metadata).axes
-    assert by_speaker.get_title() == "4 speakers"
-    assert by_language.get_legend_handles_labels()[1] == ["de (20)", "en (20)"]
-    metadata.write_text("speaker,language\na,de\n")
-    with pytest.raises(UserError, match="3 test speakers .* first is b"):
-        pictures.embeddings(run, metadata)
-
-
 def test_one_command_per_picture(run, tmp_path, monkeypatch, capsys):
-    out = tmp_path / "new" / "curves.png"
+    out = tmp_path / "new" / "scores.png"
     monkeypatch.setattr(
-        sys, "argv", ["pictures.py", "training", str(out), str(run)]
+        sys, "argv", ["pictures.py", "scores", str(out), "hard", str(run)]
     )
     pictures.main()
     assert capsys.readouterr().out.strip() == str(out)

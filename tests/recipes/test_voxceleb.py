@@ -66,22 +66,6 @@ def test_verification_and_speechbrain_agree(
         assert f"{100 * found['eer']:5.2f}" in done.stdout
 
 
-def test_attention_is_shown_for_right_and_wrong_labels(
-    trained, run_warm, tmp_path
-):
-    clean, noisy = trained / "save" / "train.csv", tmp_path / "noisy.csv"
-    benchmarks = "../../../benchmarks"
-    done = run_warm(f"{benchmarks}/mislabel.py", clean, noisy, "--share=0.5")
-    assert "utterances mislabelled" in done.stdout, done.stderr[-3000:]
-    picture = [f"{benchmarks}/pictures.py", "attention", tmp_path / "a.png"]
-    done = run_warm(*picture, trained, noisy, clean)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert re.search(r"\d+ rightly labelled: mean [01].\d+", done.stdout)
-    assert re.search(r"\d+ wrongly labelled: mean [01].\d+", done.stdout)
-    done = run_warm(*picture, trained, clean, clean)
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-
-
 def test_scores_are_those_of_speechbrain(trained, corpus, run_warm, tmp_path):
     trials = tmp_path / "trials.txt"
     lines = (corpus / "trials-same-language.txt").read_text().splitlines()
