@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import re
 import statistics
 import zlib
@@ -148,12 +149,23 @@ def report(ladder, tested=True):
                 cell += " / " + spread(costs, 3)
             cells.append(cell)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    found = {}
+    found, needed = {}, {}
     if tested and len(ladder.variants) > 1:
-        found = differences(ladder, figures)
+        rates = rates_of_lists(ladder, figures)
+        found = differences(ladder, rates)
+        needed = epochs_needed(ladder, rates)
     ratios = {name: ratios_of_seeds(ladder, figures, name) for name in found}
     if found:
         lines += difference_table(ladder, found, ratios)
+    if needed:
+        lines += [
+            "",
+            "Share of the reference's epochs after which its EER is reached:",
+        ]
+    lines += [
+        f"- {name}: {share:.2f} ({low:.2f} to {high:.2f})"
+        for name, (share, low, high) in needed.items()
+    ]
     table = "\n".join(lines) + "\n"
     (ladder.results / "results.md").write_text(table, encoding="utf-8")
     plot(ladder, figures, columns)
@@ -198,34 +210,101 @@ def plot(ladder, figures, columns):
     figure.savefig(ladder.results / "results.png", dpi=150)
 
 
-def differences(ladder, figures):
+def rates_of_lists(ladder, figures):
+    """List -> EERs, [variants, 1 + resamples]: what was found (the mean over
+    folds and seeds), then that of each resample of the test speakers.
+    """
+    found = {}
+    for column, places in ladder.columns().items():
+        resampled = np.mean(
+            [resampled_rates(ladder, part, path) for part, path in places], 0
+        )
+        means = [
+            statistics.mean(seed[column][0] for seed in figures[name])
+            for name in ladder.variants
+        ]
+        found[column] = np.column_stack([means, resampled])
+    return found
+
+
+def mean_log(rates):
+    """Log of the geometric mean over the lists, [variants, 1 + resamples].
+
+    No error at all among few trials is not an error rate of zero.
+    """
+    return np.mean([np.log(np.maximum(r, 1e-3)) for r in rates.values()], 0)
+
+
+def differences(ladder, rates):
     """Variant -> list -> (difference to the first variant in EER points, low,
     high), and under ``overall`` the geometric mean over the lists of the
     ratio to it. Paired bootstrap over the test speakers.
     """
-    first, *others = ladder.variants
-    found = {name: {} for name in others}
-    log_ratios = []
-    for column, places in ladder.columns().items():
-        rates = np.mean(
-            [resampled_rates(ladder, part, path) for part, path in places], 0
-        )
-        means = np.array(
-            [
-                statistics.mean(seed[column][0] for seed in figures[name])
-                for name in ladder.variants
-            ]
-        )
-        rates = np.column_stack([means, rates])  # [variants, 1 + resamples]
-        for name, row in zip(others, rates[1:]):
-            found[name][column] = 100 * estimate(row - rates[0])
-        # No error at all among few trials is not an error rate of zero.
-        rates = np.maximum(rates, 1e-3)
-        log_ratios.append(np.log(rates[1:] / rates[0]))
-    overall = np.exp(np.mean(log_ratios, 0))
-    for name, row in zip(others, overall):
-        found[name][OVERALL] = estimate(row)
+    overall = mean_log(rates)
+    return {
+        name: {
+            **{
+                column: 100 * estimate(found[i] - found[0])
+                for column, found in rates.items()
+            },
+            OVERALL: estimate(np.exp(overall[i] - overall[0])),
+        }
+        for i, name in enumerate(ladder.variants)
+        if i
+    }
+
+
+def epochs_needed(ladder, rates):
+    """After how many epochs an objective has the reference's final EER.
+
+    The variants are <objective>_<epochs>. An objective's curve is the log of
+    its EER (the geometric mean over the lists), straight between its budgets
+    against the log of the epochs; where it crosses what the first objective
+    has at its longest budget is what it needs, as a share of that budget.
+
+    Arguments
+    ---------
+    ladder : Ladder
+        The runs.
+    rates : dict
+        Of ``rates_of_lists``.
+
+    Returns
+    -------
+    dict
+        Objective -> (share, low, high); inf where it never gets there. Empty
+        where the variants are no budgets.
+    """
+    names = [re.fullmatch(r"(.+)_(\d+)", name) for name in ladder.variants]
+    if not all(names):
+        return {}
+    curves = {}
+    for name, row in zip(names, mean_log(rates)):
+        curves.setdefault(name[1], {})[int(name[2])] = row
+    reference, *others = curves
+    budget = max(curves[reference])
+    goal = curves[reference][budget]
+    found = {}
+    for name in others:
+        curve = curves[name]
+        shares = [crossing(curve, i, x) / budget for i, x in enumerate(goal)]
+        # The nearest: between two numbers of which one is inf there is none.
+        bounds = np.percentile(shares[1:], [2.5, 97.5], method="nearest")
+        found[name] = (shares[0], *bounds)
     return found
+
+
+def crossing(curve, i, goal):
+    """Epochs at which resample ``i`` of a curve first falls to the goal."""
+    budgets = sorted(curve)
+    if curve[budgets[0]][i] <= goal:
+        return budgets[0]  # or before: what is known of it
+    for before, after in zip(budgets, budgets[1:]):
+        high, low = curve[before][i], curve[after][i]
+        if low <= goal:
+            share = (high - goal) / (high - low)
+            return before ** (1 - share) * after**share
+    return math.inf
 
 
 def estimate(row):

@@ -192,7 +192,8 @@ def test_the_overall_ratio_is_paired_over_folds_seeds_and_lists(tmp_path):
         ]
         for name in runs.variants
     }
-    found = ladder_report.differences(runs, figures)["full"]
+    rates = ladder_report.rates_of_lists(runs, figures)
+    found = ladder_report.differences(runs, rates)["full"]
     # Folds: the mean of 20 and 5 %, against 20 %; the other list is the same
     assert found["far"][0] == pytest.approx(-7.5)
     assert found["near"] == pytest.approx([0, 0, 0])
@@ -210,6 +211,21 @@ def test_the_overall_ratio_is_paired_over_folds_seeds_and_lists(tmp_path):
         assert f'<a href="full/2/fold1/verification/{link}">fold1</a>' in page
     # None to a report that is not there
     assert "aam/1/fold1/verification/report.html" not in page
+
+
+def test_the_epochs_that_an_objective_needs(tmp_path):
+    """AAM ends at 4 % after 32; the other one is there half way from 8 to 16,
+    on the log scale; in the resample with twice its error, never."""
+    names = ["aam_8", "aam_32", "full_8", "full_16"]
+    runs = ladder_report.Ladder(tmp_path, names, [1], {})
+    rates = {"list": 0.01 * np.array([[9, 9], [4, 4], [8, 16], [2, 4.5]])}
+    share, *bounds = ladder_report.epochs_needed(runs, rates)["full"]
+    assert share == pytest.approx((8 * 16) ** 0.5 / 32)
+    assert bounds == [np.inf, np.inf]
+    rates["list"][2] = 0.03  # as early as can be told
+    assert ladder_report.epochs_needed(runs, rates)["full"] == (0.25,) * 3
+    runs = ladder_report.Ladder(tmp_path, ["aam", "full_8"], [1], {})
+    assert ladder_report.epochs_needed(runs, rates) == {}
 
 
 def test_the_folds_are_tested_on_the_lists_apart(tmp_path):
