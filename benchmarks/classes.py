@@ -29,7 +29,7 @@ import torch
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from speechbrain_scl.attention import ClassAwareAttention
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 from speechbrain_scl.training.classifiers import SampledClassifier
 
 matplotlib.use("Agg")
@@ -63,7 +63,7 @@ def main():
             print(n_classes, way, *found[n_classes, way], flush=True)
     text = table(found)
     print(text)
-    with written_aside(str(args.output / "classes.md")) as file:
+    with atomic_write(str(args.output / "classes.md")) as file:
         file.write(text)
     draw(found).savefig(args.output / "classes.png", dpi=150)
 

@@ -38,7 +38,7 @@ from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import eer, min_dcf
 from speechbrain_scl.evaluation.scored import score_list
 from speechbrain_scl.evaluation.trials import read_trials
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 from speechbrain_scl.training import run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,7 +109,7 @@ def main():
     )
     text = table(stock, ours) + f"\n\n{facts}\n"
     print(text)
-    with written_aside(str(args.output / "endtoend.md")) as file:
+    with atomic_write(str(args.output / "endtoend.md")) as file:
         file.write(text)
 
 

@@ -41,7 +41,7 @@ from speechbrain_scl.balancing import MinNormBalancer
 from speechbrain_scl.distributed import gather_rows
 from speechbrain_scl.errors import first_line
 from speechbrain_scl.evaluation.scoring import cosine_scores
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 from speechbrain_scl.losses import SupConMarginLoss
 
 STARTED, STARTING = "started", 120  # seconds that a process may take for it
@@ -96,7 +96,7 @@ def main():
         for case, result in apart(function, (sizes, *arguments), name, limit):
             rows.append(f"| {part} | {case} | {result} |")
             print(rows[-1], flush=True)
-            with written_aside(str(args.output / "gpu.md")) as file:
+            with atomic_write(str(args.output / "gpu.md")) as file:
                 file.write("\n".join(HEAD + rows) + "\n")
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import torch
 
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 from speechbrain_scl.losses import SupConMarginLoss
 
 PML, PLAIN, ATTENTION, PRODUCTS = "PML", "ours", "ours + attention", "products"
@@ -315,7 +315,7 @@ def main():
         text = against(
             args.against, args.sizes, args.dim, args.threads, args.budget
         )
-        with written_aside(Path(args.output) / "objective-against.md") as file:
+        with atomic_write(Path(args.output) / "objective-against.md") as file:
             file.write(text + "\n")
         print(text)
         return

@@ -38,7 +38,7 @@ from speechbrain_scl.evaluation.metrics import eer, min_dcf
 from speechbrain_scl.evaluation.report import measure
 from speechbrain_scl.evaluation.scored import score_list
 from speechbrain_scl.evaluation.trials import read_trials
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 
 DIM, TOP_N, RATE = 192, 300, 16000
 
@@ -75,7 +75,7 @@ def main():
     ]
     text = "\n".join(table) + "\n"
     print(text)
-    with written_aside(args.output / "scoring.md") as file:
+    with atomic_write(args.output / "scoring.md") as file:
         file.write(text)
 
 

@@ -30,7 +30,7 @@ from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from speechbrain.processing.features import InputNormalization
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 from speechbrain_scl.losses import SpeakerGroups, SupConMarginLoss
 
 SAMPLE_RATE = 16000
@@ -141,7 +141,7 @@ def main():
         print(lines[-1])
     text = "\n".join(lines) + "\n"
     print(text)
-    with written_aside(str(Path(args.output) / "step.md")) as file:
+    with atomic_write(str(Path(args.output) / "step.md")) as file:
         file.write(text)
     print(f"written to {args.output}")
 

@@ -25,7 +25,7 @@ import numpy as np
 from speechbrain_scl.evaluation import report, scoring
 from speechbrain_scl.evaluation.scored import score_list
 from speechbrain_scl.evaluation.trials import read_trials
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 
 DIM, TOP_N = 192, 300
 STAGES = ("reading", "scoring", "measuring")
@@ -52,7 +52,7 @@ def main():
             write_list(Path(folder, "trials.txt"), n, args.speakers)
             rows.append(pool.apply(run, (folder, n, args)))
         text = table(rows)
-        with written_aside(args.output / "trials.md") as file:
+        with atomic_write(args.output / "trials.md") as file:
             file.write(text)
     print(text)
 

@@ -28,7 +28,7 @@ from demo.espeak import Espeak
 from speechbrain_scl.data.manifest import write_csv
 from speechbrain_scl.data.synthesis import noise, room
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
-from speechbrain_scl.files import folder_written_aside, write_json
+from speechbrain_scl.files import atomic_folder, write_json
 
 SAMPLE_RATE = 16000
 SESSIONS = 3
@@ -169,7 +169,7 @@ def make_mini_corpus(
         )
     if n_test < 4:
         raise UserError(f"n_test={n_test}: at least 4 test speakers")
-    with folder_written_aside(folder) as aside:
+    with atomic_folder(folder) as aside:
         # espeak-ng keeps a state: only a fresh process says the same again.
         fresh = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=fresh) as pool:

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
-from speechbrain_scl.files import folder_written_aside
+from speechbrain_scl.files import atomic_folder
 
 GENRES = ("interview", "singing", "vlog")
 ENROLLED = 2  # utterances of each enrolment model
@@ -57,7 +57,7 @@ def make_mini_cnceleb(mini_folder, folder, languages=("cmn",)):
             f"{mini_folder}: {len(voices['test'])} test speaker(s) of "
             f"{', '.join(languages)}; at least 2 are needed"
         )
-    with folder_written_aside(folder) as aside:
+    with atomic_folder(folder) as aside:
         first, second = (
             Path(aside, "CN-Celeb_flac"),
             Path(aside, "CN-Celeb2_flac"),

@@ -1,4 +1,4 @@
-"""Files and folders that appear under their name only when complete."""
+"""Atomic writes: files and folders that have their name only when complete."""
 
 import contextlib
 import ctypes
@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import tempfile
 
 from speechbrain_scl.errors import UserError
@@ -24,7 +25,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextlib.contextmanager
-def written_aside(path, binary=False):
+def atomic_write(path, binary=False):
     """A file, written beside its name and moved there at the end.
 
     Arguments
@@ -42,7 +43,7 @@ def written_aside(path, binary=False):
     Example
     -------
     >>> path = getfixture("tmp_path") / "sub" / "a.txt"
-    >>> with written_aside(path) as file:
+    >>> with atomic_write(path) as file:
     ...     _ = file.write("done")
     >>> path.read_text()
     'done'
@@ -57,7 +58,7 @@ def written_aside(path, binary=False):
 
 
 @contextlib.contextmanager
-def folder_written_aside(path):
+def atomic_folder(path):
     """A folder, filled beside its name; it replaces what has the name.
 
     Arguments
@@ -73,7 +74,7 @@ def folder_written_aside(path):
     Example
     -------
     >>> path = getfixture("tmp_path") / "model"
-    >>> with folder_written_aside(path) as aside:
+    >>> with atomic_folder(path) as aside:
     ...     open(os.path.join(aside, "a.txt"), "w").close()
     >>> os.listdir(path)
     ['a.txt']
@@ -82,29 +83,68 @@ def folder_written_aside(path):
     with _aside(os.path.dirname(path), tempfile.mkdtemp) as aside:
         yield aside
         os.chmod(aside, 0o777 & ~_UMASK)
-        _take_the_name(aside, path)  # what had it goes
+        if not _exchange(aside, path):
+            _replace_folder(aside, path)
+        # What had the name now lies aside, and goes.
 
 
-def _take_the_name(aside, path):
-    """Gives a folder its name, at one instant, whatever has it now."""
-    if _exchange(aside, path):
-        return
-    try:
-        os.replace(aside, path)  # nothing has it
-    except OSError:
-        if not os.path.lexists(path):
-            raise
-        # This system cannot exchange two names: there is an instant with
-        # neither, and an error within it is undone.
-        old = tempfile.mkdtemp(dir=os.path.dirname(path), prefix=".old-")
-        os.replace(path, os.path.join(old, "it"))
+def write_json(path, content):
+    """Writes a JSON file; a number that is not finite is an error.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    content : dict
+        What to write.
+    """
+    with atomic_write(path) as file:
+        json.dump(content, file, indent=2, allow_nan=False)
+        file.write("\n")
+
+
+@contextlib.contextmanager
+def only_run_in(folder):
+    """Refuses a second run that would write into the same folder.
+
+    The system takes the lock back from a process that is killed.
+
+    Arguments
+    ---------
+    folder : str
+        It is made where it does not exist.
+
+    Raises
+    ------
+    UserError
+        Another process holds it.
+
+    Example
+    -------
+    >>> folder = str(getfixture("tmp_path"))
+    >>> with only_run_in(folder):
+    ...     with only_run_in(folder):
+    ...         pass
+    Traceback (most recent call last):
+    speechbrain_scl.errors.UserError: ...is running in this folder...
+    """
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, ".running"), "a+") as file:
         try:
-            os.replace(aside, path)
-        except BaseException:
-            os.replace(os.path.join(old, "it"), path)
-            raise
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise UserError(
+                f"{folder}: {file.read().strip() or 'another process'} is "
+                "running in this folder: wait for it, or choose another "
+                "output_folder"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
 
 
 def _exchange(first, second):
@@ -113,10 +153,25 @@ def _exchange(first, second):
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError, TypeError):
         return False
-    names = (os.fsencode(name) for name in (first, second))
-    here = (ctypes.c_int(_AT_FDCWD), ctypes.c_int(_AT_FDCWD))
-    arguments = [x for pair in zip(here, names) for x in pair]
-    return rename(*arguments, ctypes.c_uint(_RENAME_EXCHANGE)) == 0
+    here = ctypes.c_int(_AT_FDCWD)
+    first, second = os.fsencode(first), os.fsencode(second)
+    flags = ctypes.c_uint(_RENAME_EXCHANGE)
+    return rename(here, first, here, second, flags) == 0
+
+
+def _replace_folder(aside, path):
+    """In two steps, of which an error undoes the first."""
+    if not os.path.lexists(path):
+        return os.replace(aside, path)
+    old = tempfile.mkdtemp(dir=os.path.dirname(path), prefix=".old-")
+    os.replace(path, os.path.join(old, "it"))
+    try:
+        os.replace(aside, path)
+    except BaseException:
+        os.replace(os.path.join(old, "it"), path)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -164,9 +219,9 @@ def _lock(path):
 def _remove_left(folder):
     """Once per process, as what is left is of earlier ones."""
     for name in os.listdir(folder):
-        if not name.startswith(_PREFIX):
-            continue
         path = os.path.join(folder, name)
+        if not name.startswith(_PREFIX) or not _is_ours(path):
+            continue
         with contextlib.suppress(OSError):  # it is another user's, or gone
             handle = os.open(path, os.O_RDONLY)
             try:
@@ -178,6 +233,14 @@ def _remove_left(folder):
                 os.close(handle)
 
 
+def _is_ours(path):
+    """A file or folder: to open a named pipe would wait for a writer."""
+    with contextlib.suppress(OSError):
+        mode = os.lstat(path).st_mode
+        return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    return False
+
+
 def _remove(path):
     if os.path.isdir(path):
         shutil.rmtree(path, ignore_errors=True)
@@ -186,64 +249,5 @@ def _remove(path):
             os.unlink(path)
 
 
-@contextlib.contextmanager
-def only_run_in(folder):
-    """Refuses a second run that would write into the same folder.
-
-    The system takes the lock back from a process that is killed.
-
-    Arguments
-    ---------
-    folder : str
-        It is made where it does not exist.
-
-    Yields
-    ------
-    None
-
-    Raises
-    ------
-    UserError
-        Another process holds it.
-
-    Example
-    -------
-    >>> folder = str(getfixture("tmp_path"))
-    >>> with only_run_in(folder):
-    ...     with only_run_in(folder):
-    ...         pass
-    Traceback (most recent call last):
-    speechbrain_scl.errors.UserError: ...is running in this folder...
-    """
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, ".running"), "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise UserError(
-                f"{folder}: {file.read().strip() or 'another process'} is "
-                "running in this folder: wait for it, or choose another "
-                "output_folder"
-            ) from error
-        except OSError:
-            pass  # a file system without locks
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
-
-
-def write_json(path, content):
-    """Writes a JSON file; a number that is not finite is an error.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    content : dict
-        What to write.
-    """
-    with written_aside(path) as file:
-        json.dump(content, file, indent=2, allow_nan=False)
-        file.write("\n")
+# Of before their names changed; the last users are about to change too.
+written_aside, folder_written_aside = atomic_write, atomic_folder

@@ -15,11 +15,11 @@ from speechbrain_scl.errors import UserError
 # Kills a process that replaces a folder again and again, 100 times
 KILLS = """
 import itertools, os, random, signal, sys, time
-from speechbrain_scl.files import folder_written_aside
+from speechbrain_scl.files import atomic_folder
 
 def replace_again_and_again(path, version, told):
     for version in itertools.count(version + 1):
-        with folder_written_aside(path) as aside:
+        with atomic_folder(path) as aside:
             for name in "abc":
                 with open(os.path.join(aside, name), "w") as file:
                     file.write(str(version))
@@ -54,7 +54,7 @@ def content(folder):
 
 
 def put(folder, text):
-    with files.folder_written_aside(folder) as aside:
+    with files.atomic_folder(folder) as aside:
         Path(aside, "a").write_text(text)
 
 
@@ -67,7 +67,7 @@ def test_a_folder_is_replaced_through_a_link(tmp_path):
     assert link.is_symlink() and content(real) == {"a": "new"}
     file = tmp_path / "link.txt"
     file.symlink_to(real / "a")
-    with files.written_aside(file) as opened:
+    with files.atomic_write(file) as opened:
         opened.write("newer")
     assert file.is_symlink() and content(real) == {"a": "newer"}
     assert sorted(os.listdir(tmp_path)) == ["disk", "link.txt", "model"]
@@ -80,7 +80,7 @@ def test_an_error_leaves_the_old_folder(tmp_path, monkeypatch, can_exchange):
     if not can_exchange:
         monkeypatch.setattr(files, "_exchange", lambda *names: False)
     with pytest.raises(ZeroDivisionError):
-        with files.folder_written_aside(path) as aside:
+        with files.atomic_folder(path) as aside:
             Path(aside, "a").write_text("half")
             raise ZeroDivisionError
     assert content(path) == {"a": "old"}
@@ -97,7 +97,7 @@ def test_an_interruption_between_two_names_is_undone(tmp_path, monkeypatch):
 
     def interrupted(source, target):
         calls.append(target)
-        if len(calls) == 3:  # the new one, after the old one went aside
+        if len(calls) == 2:  # the new one, after the old one went aside
             raise KeyboardInterrupt
         replace(source, target)
 
@@ -145,7 +145,7 @@ def test_a_kill_loses_nothing(tmp_path, linked):
 WRITES = """
 import os, sys, time
 from speechbrain_scl.files import *
-with (written_aside("file") as file, folder_written_aside("folder") as folder,
+with (atomic_write("file") as file, atomic_folder("folder") as folder,
       open(os.path.join(folder, "a"), "w") as a):
     file.write("x"); file.flush()
     a.write("x"); a.flush()
@@ -185,8 +185,8 @@ def test_permissions_are_those_of_other_files(tmp_path):
     code = (
         "import os; os.umask(0o027)\n"
         "from speechbrain_scl.files import *\n"
-        "with written_aside('f') as f: f.write('x')\n"
-        "with folder_written_aside('d'): pass\n"
+        "with atomic_write('f') as f: f.write('x')\n"
+        "with atomic_folder('d'): pass\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     for name, wanted in (("f", 0o640), ("d", 0o750)):
@@ -210,3 +210,15 @@ def test_a_second_run_is_refused_and_a_killed_one_does_not_block(tmp_path):
     first.stdout.close()
     with files.only_run_in(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_named_pipe_of_that_name_does_not_hang(tmp_path, linked):
+    pipe = tmp_path / f"{files._PREFIX}x"
+    os.mkfifo(tmp_path / "pipe")
+    if linked:
+        pipe.symlink_to(tmp_path / "pipe")
+    else:
+        os.rename(tmp_path / "pipe", pipe)
+    files.write_json(tmp_path / "a.json", {})
+    assert pipe.is_fifo()

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from speechbrain_scl.command_line.lists import read_list, read_pairs
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.store import save_embeddings
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 from speechbrain_scl.verifier import SpeakerVerifier
 
 
@@ -180,7 +180,7 @@ def score(args):
     with contextlib.ExitStack() as stack:
         file = sys.stdout
         if args.output:
-            file = stack.enter_context(written_aside(args.output))
+            file = stack.enter_context(atomic_write(args.output))
         for label, first, second in pairs:
             if first not in heard or second not in heard:
                 skipped += 1

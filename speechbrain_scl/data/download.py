@@ -12,7 +12,7 @@ import zipfile
 from tqdm import tqdm
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.files import folder_written_aside, written_aside
+from speechbrain_scl.files import atomic_folder, atomic_write
 
 _TIMEOUT = 30  # seconds without an answer
 # Of an archive of noise and rooms: the largest known has 5 GB. Audio shrinks
@@ -67,7 +67,7 @@ def fetch_file(source, folder):
     try:
         with (
             _failure_told(source),
-            written_aside(destination, binary=True) as file,
+            atomic_write(destination, binary=True) as file,
         ):
             _download(source, file)
     except BaseException:
@@ -134,7 +134,7 @@ def fetch_archive(url, folder):
         )
     parent = os.path.dirname(os.path.abspath(folder))
     with (
-        folder_written_aside(folder) as aside,
+        atomic_folder(folder) as aside,
         tempfile.TemporaryFile(dir=parent) as packed,
     ):
         with _failure_told(url):

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from speechbrain_scl.data.scan import in_order
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 
 _AHEAD = 64  # groups that wait
 
@@ -90,5 +90,5 @@ def _write(target, sources, samples):
             f"{samples} of their headers; check_audio=full leaves such files "
             "out"
         )
-    with written_aside(target, binary=True) as file:
+    with atomic_write(target, binary=True) as file:
         soundfile.write(file, signal, read[0][1], format="FLAC")

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def write_csv(path, columns, rows):
     rows : iterable of sequence
         The rows.
     """
-    with written_aside(path) as file:
+    with atomic_write(path) as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)

@@ -22,7 +22,7 @@ from speechbrain_scl.data.manifest import report_excluded
 from speechbrain_scl.data.own_trials import draw_trials, read_trials, speaker_of
 from speechbrain_scl.data.sources import read_source
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
-from speechbrain_scl.files import folder_written_aside, write_json
+from speechbrain_scl.files import atomic_folder, write_json
 from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
 
 
@@ -89,7 +89,7 @@ def make_own_corpus(
     listed = read_trials(trials, names) if trials else None
     # Beside the corpus, so that it stays where the corpus is refused
     excluded_list = f"{os.path.normpath(folder)}.excluded.csv"
-    with folder_written_aside(folder) as aside:
+    with atomic_folder(folder) as aside:
         placed = _place_all(names, aside)
         left_out = report_excluded(
             excluded_list,

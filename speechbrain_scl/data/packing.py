@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from speechbrain_scl.data.manifest import read_manifest, write_csv
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 
 _INSIDE = re.compile(r"(.+\.tar)#(\d+)\+(\d+)", re.DOTALL)
 
@@ -181,7 +181,7 @@ def _write(shard, samples):
     wav = shard
     try:
         with (
-            written_aside(shard, binary=True) as file,
+            atomic_write(shard, binary=True) as file,
             tarfile.open(
                 fileobj=file, mode="w", format=tarfile.GNU_FORMAT
             ) as tar,

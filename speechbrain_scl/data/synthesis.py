@@ -6,7 +6,7 @@ import numpy as np
 import soundfile
 from scipy.signal import lfilter
 
-from speechbrain_scl.files import folder_written_aside
+from speechbrain_scl.files import atomic_folder
 
 
 def room(rng, sample_rate=16000):
@@ -108,7 +108,7 @@ def write_rooms(folder, seed, sample_rate=16000, count=50):
 def _fill(folder, signals, sample_rate):
     if os.path.isdir(folder):
         return
-    with folder_written_aside(folder) as aside:
+    with atomic_folder(folder) as aside:
         for i, signal in enumerate(signals):
             path = os.path.join(aside, f"{i:03d}.wav")
             soundfile.write(path, signal, sample_rate, subtype="PCM_16")

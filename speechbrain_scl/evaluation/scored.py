@@ -11,7 +11,7 @@ from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.spool import Spool
 from speechbrain_scl.evaluation.tally import Tally, add_to
 from speechbrain_scl.evaluation.trials import Trials
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 
 # Of the scores that are written. Figures are those of the written scores, so
 # that anybody's reading of scores.txt gives them again; and cosines have no
@@ -90,7 +90,7 @@ def score_list(trials, score, path=None, conditions=None, folder=None):
     array([0., 1.])
     """
     spool, tallies = Spool("<f8", folder), {}
-    with written_aside(path) if path else contextlib.nullcontext() as file:
+    with atomic_write(path) if path else contextlib.nullcontext() as file:
         for rows in trials.rows.blocks():
             index = rows["enrol"], rows["test"]
             scores = _rounded(trials, rows, score(*index))

@@ -8,7 +8,7 @@ import numpy as np
 
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.errors import UserError, first_line
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 
 logger = get_logger(__name__)
 
@@ -233,5 +233,5 @@ def file_digest(path):
 
 
 def _write_npz(path, **arrays):
-    with written_aside(path, binary=True) as file:
+    with atomic_write(path, binary=True) as file:
         np.savez(file, **arrays)

@@ -33,7 +33,7 @@ from speechbrain_scl.evaluation.provenance import describe_run
 from speechbrain_scl.evaluation.scored import score_list
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
 from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials
-from speechbrain_scl.files import only_run_in, write_json, written_aside
+from speechbrain_scl.files import atomic_write, only_run_in, write_json
 from speechbrain_scl.values import Range, as_list
 
 _CHOICES = {
@@ -303,7 +303,7 @@ def _report(params, metrics, tallies, score_files, model_file):
         os.path.join(output, "metrics.json"), {"trials": metrics, **facts}
     )
     det = plots.det(tallies, params["p_target"])
-    with written_aside(os.path.join(output, "det.png"), binary=True) as file:
+    with atomic_write(os.path.join(output, "det.png"), binary=True) as file:
         file.write(plots.png(det))
     write_report(
         os.path.join(output, "report.html"),

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from speechbrain_scl.errors import UserError, first_line
 from speechbrain_scl.evaluation.report import table
 from speechbrain_scl.evaluation.store import file_digest
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 from speechbrain_scl.release.description import training_in_words
 
 # What an inference folder may hold; nothing else leaves the machine.
@@ -165,7 +165,7 @@ def write_card(
     )
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
     path = os.path.join(folder, "README.md")
-    with written_aside(path) as file:
+    with atomic_write(path) as file:
         file.write(str(card))
     return path
 

@@ -7,7 +7,7 @@ import torch
 from hyperpyyaml.core import resolve_references
 
 from speechbrain_scl.evaluation.provenance import DESCRIPTION
-from speechbrain_scl.files import folder_written_aside, write_json
+from speechbrain_scl.files import atomic_folder, write_json
 
 # What EncoderClassifier and SpeakerRecognition need, in the training file's
 # own words.
@@ -71,7 +71,7 @@ def save_inference_folder(
     kept = {"sample_rate": tree.get("sample_rate", 16000)}
     kept.update((key, tree[key]) for key in _KEPT)
 
-    with folder_written_aside(folder) as aside:
+    with atomic_folder(folder) as aside:
         with open(
             os.path.join(aside, "hyperparams.yaml"), "w", encoding="utf-8"
         ) as file:

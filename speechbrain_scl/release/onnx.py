@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from speechbrain_scl.errors import UserError, first_line
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 
 # Of unit-length embeddings, in any dimension. A cosine then differs by less
 # than what the third digit shows.
@@ -162,7 +162,7 @@ def export_onnx(encoder, path):
             f"{path}: not written; its embeddings would differ from PyTorch's "
             f"by {difference:.1e}, more than {TOLERANCE:.0e}"
         )
-    with written_aside(path, binary=True) as file:
+    with atomic_write(path, binary=True) as file:
         file.write(content)
     return difference
 

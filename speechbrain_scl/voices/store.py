@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from speechbrain_scl.errors import UserError, first_line
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 
 
 class Voice(NamedTuple):
@@ -45,7 +45,7 @@ def save_voices(path, model, voices):
     ('key', {'ann': Voice(embedding=array([1.]), recordings=2)})
     """
     vectors = [voice.embedding for voice in voices.values()]
-    with written_aside(path, binary=True) as file:
+    with atomic_write(path, binary=True) as file:
         np.savez(
             file,
             model=np.array(model),

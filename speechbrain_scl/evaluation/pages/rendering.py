@@ -6,7 +6,7 @@ import jinja2
 from markupsafe import Markup
 
 from speechbrain_scl.evaluation import plots
-from speechbrain_scl.files import written_aside
+from speechbrain_scl.files import atomic_write
 
 MISSING = "–"
 
@@ -32,7 +32,7 @@ def write_page(path, template, **content):
     )
     environment.filters.update(rate=rate, cost=cost, interval=interval)
     environment.globals.update(cost=cost)
-    with written_aside(path) as file:
+    with atomic_write(path) as file:
         file.write(environment.get_template(template).render(content))
 
 
