@@ -22,9 +22,12 @@ checkpoint, so the same command resumes. The output folder then holds a table
 
 import argparse
 import concurrent.futures
+import json
 import os
+import signal
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import yaml
@@ -33,9 +36,11 @@ from ladder_report import Ladder, report
 from mislabel import mislabelled_training
 
 from speechbrain_scl.evaluation.trials import read_trials
+from speechbrain_scl.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "SpeakerRec"
+STARTED = set()  # processes of the recipe's scripts
 
 
 def main():
@@ -49,14 +54,30 @@ def main():
         for part in parts
         for name in variants
     ]
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        list(pool.map(lambda run: run_one(args, variants, parts, *run), runs))
+    run_all(args.jobs, lambda run: run_one(args, variants, parts, *run), runs)
     if not args.train_only:
         tested = dict.fromkeys(parts, args.trials) if args.test_folds else parts
         ladder = Ladder(
             args.output, list(variants), args.seeds, tested, args.verification
         )
         report(ladder, not args.validation_only)
+
+
+def run_all(jobs, function, runs):
+    """Several at a time; who stops the ladder stops what it has started."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        try:
+            list(pool.map(function, runs))
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(STARTED):
+                process.terminate()  # a training writes its checkpoint
+            sys.exit("error: stopped; the same command goes on from here")
 
 
 def parse_arguments():
@@ -124,16 +145,11 @@ def read_parts(args):
     """Part -> its trial lists: the folds, or one part without a name."""
     if not args.folds:
         return {"": args.trials}
-    kept_out = set()
-    for path in args.trials:
-        trials = read_trials(str(path))
-        for name in [*trials.enrol_ids, *trials.test_ids]:
-            kept_out.add(name.split("/")[0])
     folds = write_folds(
         args.data_folder,
         args.output / "folds",
         args.folds,
-        kept_out,
+        speakers_of(args.trials),
         args.metadata,
         args.within,
     )
@@ -143,6 +159,16 @@ def read_parts(args):
     return {name: folds[name] for name in args.only_folds or folds}
 
 
+def speakers_of(lists):
+    """All that are on either side of these trial lists."""
+    found = set()
+    for path in lists:
+        trials = read_trials(str(path))
+        for name in [*trials.enrol_ids, *trials.test_ids]:
+            found.add(name.split("/")[0])
+    return found
+
+
 def run_one(args, variants, parts, name, seed, part):
     """Trains and tests one variant with one seed, unless that is done."""
     folder = args.output / name / str(seed) / part
@@ -150,15 +176,23 @@ def run_one(args, variants, parts, name, seed, part):
     tested = "[" + ", ".join(map(str, lists)) + "]"
     # Of a fold, the test lists' speakers stay out of the training as well.
     listed = dict.fromkeys([*parts[part], *args.trials])
+    overrides = [
+        f"--seed={seed}",
+        f"--data_folder={args.data_folder}",
+        *args.overrides,
+        *variants[name],
+    ]
+    asked = [str(args.train.resolve()), *overrides]
+    asked.append(f"--mislabelled={args.mislabelled}")
+    asked.append(f"without speakers {digest(sorted(speakers_of(listed)))}")
+    if changed := differs(folder / "ladder.json", asked):
+        sys.exit(
+            f"error: {folder} was trained with other options "
+            f"({', '.join(changed)}): choose another --output, or remove it"
+        )
     if not (folder / "inference").is_dir():
-        overrides = [
-            f"--seed={seed}",
-            f"--output_folder={folder}",
-            f"--data_folder={args.data_folder}",
-            f"--verification_file=[{', '.join(map(str, listed))}]",
-            *args.overrides,
-            *variants[name],
-        ]
+        overrides.append(f"--output_folder={folder}")
+        overrides.append(f"--verification_file=[{', '.join(map(str, listed))}]")
         if args.mislabelled:
             overrides += mislabelled_training(
                 [str(args.train.resolve()), *overrides], args.mislabelled, seed
@@ -167,7 +201,15 @@ def run_one(args, variants, parts, name, seed, part):
             args, folder, "train_speaker_embeddings.py", args.train, *overrides
         )
     metrics = folder / args.verification / "metrics.json"
-    if not args.validation_only and not metrics.is_file():
+    asked = [str(args.verify.resolve()), str(args.test_folder)]
+    asked += [
+        f"{x.name} {digest(x.read_text(encoding='utf-8'))}" for x in lists
+    ]
+    record = metrics.with_name("ladder.json")
+    if args.validation_only:
+        return
+    if not metrics.is_file() or differs(record, asked):
+        record.unlink(missing_ok=True)
         script(
             args,
             folder,
@@ -178,6 +220,34 @@ def run_one(args, variants, parts, name, seed, part):
             f"--pretrain_path={folder / 'inference'}",
             f"--verification_file={tested}",
         )
+        differs(record, asked)
+
+
+def digest(content):
+    """Short, of what JSON can say."""
+    return sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def differs(path, asked):
+    """What a finished run was not asked for; written down the first time.
+
+    Arguments
+    ---------
+    path : pathlib.Path
+        A JSON file beside the run's results.
+    asked : list of str
+        What is asked for now.
+
+    Returns
+    -------
+    list of str
+        What is in one of the two alone.
+    """
+    if not path.is_file():
+        write_json(path, {"asked": asked})
+        return []
+    before = json.loads(path.read_text(encoding="utf-8"))["asked"]
+    return sorted(set(asked) ^ set(before))
 
 
 def script(args, folder, name, hparams, *overrides):
@@ -191,14 +261,17 @@ def script(args, folder, name, hparams, *overrides):
         environment["OMP_NUM_THREADS"] = "1"
         folder.mkdir(parents=True, exist_ok=True)
         output = open(folder / f"{Path(name).stem}.out", "a")
-    result = subprocess.run(
+    with subprocess.Popen(
         command,
         cwd=RECIPE,
         env=environment,
         stdout=output,
         stderr=subprocess.STDOUT if output else None,
-    )
-    if result.returncode:
+    ) as process:
+        STARTED.add(process)
+        failed = process.wait()
+        STARTED.discard(process)
+    if failed:
         hint = f"; see {output.name}" if output else ""
         raise SystemExit(f"error: {name} failed for {folder}{hint}")
 

@@ -1,7 +1,9 @@
 """The ladder's table, from runs that are already there."""
 
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +213,93 @@ def test_the_overall_ratio_is_paired_over_folds_seeds_and_lists(tmp_path):
         assert f'<a href="full/2/fold1/verification/{link}">fold1</a>' in page
     # None to a report that is not there
     assert "aam/1/fold1/verification/report.html" not in page
+
+
+@pytest.fixture
+def climb(tmp_path, monkeypatch):
+    """Runs a ladder of one variant, its scripts replaced; returns which ran."""
+    trials = tmp_path / "list.txt"
+    trials.write_text("1 a/1/x a/2/y\n0 a/1/x b/1/y\n")
+
+    def script(args, folder, name, hparams, *overrides):
+        ran.append(name)
+        (folder / "inference").mkdir(parents=True, exist_ok=True)
+        if "verification" in name:
+            (folder / "verification").mkdir(exist_ok=True)
+            (folder / "verification" / "metrics.json").touch()
+
+    def run(*overrides):
+        command = ["ladder.py", "--data-folder", str(tmp_path), "--trials"]
+        command += [str(trials), "--output", str(tmp_path / "out")]
+        command += ["--seeds", "7", "--only", "aam"]
+        monkeypatch.setattr(sys, "argv", [*command, "--", *overrides])
+        ran.clear()
+        ladder.main()
+        return list(ran)
+
+    ran = []
+    monkeypatch.setattr(ladder, "script", script)
+    monkeypatch.setattr(ladder, "report", lambda *_: None)
+    return run
+
+
+def test_a_run_is_not_taken_for_another_one(climb, tmp_path):
+    train, verify = (
+        "train_speaker_embeddings.py",
+        "speaker_verification_cosine.py",
+    )
+    assert climb("--lr=0.1") == [train, verify]
+    assert climb("--lr=0.1") == []
+    with pytest.raises(SystemExit, match="trained with other .*--lr=0.2"):
+        climb("--lr=0.2")
+    # The list of the same name has other trials: tested anew
+    (tmp_path / "list.txt").write_text("1 a/1/x a/3/y\n0 a/1/x b/1/y\n")
+    assert climb("--lr=0.1") == [verify]
+    assert climb("--lr=0.1") == []
+    # ... and of other speakers, who may have been trained on
+    (tmp_path / "list.txt").write_text("1 a/1/x a/3/y\n0 a/1/x c/1/y\n")
+    with pytest.raises(SystemExit, match="without speakers"):
+        climb("--lr=0.1")
+
+
+def test_a_stopped_ladder_stops_its_runs(tmp_path):
+    """SIGTERM, as a queue sends it: the script is told, and has ended."""
+    program = """
+import sys, types
+sys.path.insert(0, sys.argv[1])
+import ladder
+from pathlib import Path
+ladder.RECIPE = Path(sys.argv[2])
+args = types.SimpleNamespace(output=Path(sys.argv[2]), jobs=1)
+ladder.run_all(2, lambda run: ladder.script(args, args.output / "x", "wait.py",
+    Path("x.yaml")), range(3))
+"""
+    (tmp_path / "wait.py").write_text(
+        "import pathlib, signal, sys, time\n"
+        "def end(*_):\n"
+        "    pathlib.Path('told').touch(); sys.exit(1)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "pathlib.Path('started').touch(); time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            program,
+            str(ROOT / "benchmarks"),
+            str(tmp_path),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(600):
+        if (tmp_path / "started").exists():
+            break
+        time.sleep(0.1)
+    process.terminate()
+    _, said = process.communicate(timeout=30)
+    assert (tmp_path / "told").exists() and process.returncode == 1
+    assert said.splitlines()[-1].startswith("error: stopped")
 
 
 def test_the_epochs_that_an_objective_needs(tmp_path):
