@@ -36,8 +36,7 @@ from speechbrain_scl.evaluation import scoring
 from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import eer, min_dcf
-from speechbrain_scl.evaluation.scored import score_list
-from speechbrain_scl.evaluation.trials import read_trials
+from speechbrain_scl.evaluation.trials import read_trials, write_scores
 from speechbrain_scl.files import atomic_write
 from speechbrain_scl.training import run
 
@@ -215,21 +214,18 @@ def ours_end_to_end(corpus, trials, folder, args):
             )
         )
         top = min(TOP_N, len(others))
-        statistics = [
-            scoring.cohort_statistics(side, others, top)
-            for side in (enrol, test)
-        ]
+        index = listed.enrol_index, listed.test_index
+        scored = listed.with_scores(
+            scoring.normalized_scores(
+                others, "as-norm", top, enrol, test, *index
+            )
+        )
+        write_scores(str(output / "scores.txt"), scored)
+        return scored.scores, scored.labels
 
-        def as_norm(*index):
-            scores = scoring.inner_products(enrol, test, *index, len(listed))
-            sides = ([x[i] for x in s] for s, i in zip(statistics, index))
-            return scoring.normalize_scores(scores, *sides, "as-norm")
-
-        return score_list(listed, as_norm, str(output / "scores.txt")).tally
-
-    tally = clock("scoring", score)
-    rate, _ = clock("metrics", eer, tally)
-    clock("metrics", min_dcf, tally)
+    scored = clock("scoring", score)
+    rate, _ = clock("metrics", eer, *scored)
+    clock("metrics", min_dcf, *scored)
     words = (
         f"{len(listed):,} trials of {len(found)} utterances, cohort of "
         f"{len(cohort)}, which are the training utterances. Ours has an EER "

@@ -21,7 +21,6 @@ import numpy as np
 
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.evaluation.plots import draw_scores
-from speechbrain_scl.evaluation.tally import Tally
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -60,7 +59,7 @@ def scores(list, runs):
     )
     for axis, run in zip(axes[0], runs):
         found, labels = read_scores(run, list)
-        draw_scores(axis, Tally.of(found, labels))
+        draw_scores(axis, found, labels)
         axis.set_title(title(run), fontsize=10)
     figure.suptitle(list, fontsize=10)
     return figure

@@ -14,7 +14,6 @@ calls, as its recipe is no module. One thread, or --threads.
 """
 
 import argparse
-import functools
 import re
 import statistics
 import tempfile
@@ -36,8 +35,7 @@ from speechbrain_scl.evaluation import scoring
 from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.metrics import eer, min_dcf
 from speechbrain_scl.evaluation.report import measure
-from speechbrain_scl.evaluation.scored import score_list
-from speechbrain_scl.evaluation.trials import read_trials
+from speechbrain_scl.evaluation.trials import read_trials, write_scores
 from speechbrain_scl.files import atomic_write
 
 DIM, TOP_N, RATE = 192, 300, 16000
@@ -275,14 +273,15 @@ def cnceleb_run(n_models, n_tests):
         seconds["reading"] = time.perf_counter() - start
     start = time.perf_counter()
     sides = centres, centres[speakers] + 4 * noise
-    score = functools.partial(
-        scoring.inner_products, *map(scoring.unit, sides), n_trials=len(trials)
+    scores = scoring.inner_products(
+        *map(scoring.unit, sides), trials.enrol_index, trials.test_index
     )
+    trials = trials.with_scores(scores)
     with tempfile.TemporaryDirectory() as folder:
-        scored = score_list(trials, score, f"{folder}/scores.txt")
+        write_scores(f"{folder}/scores.txt", trials)
     seconds["scoring and writing"] = time.perf_counter() - start
     start = time.perf_counter()
-    measure(scored, lambda name: name.split("/")[-1][:7])
+    measure(trials, lambda name: name.split("/")[-1][:7])
     seconds["measuring with 200 resamples"] = time.perf_counter() - start
     return len(trials), seconds, peak_mib(), before
 

@@ -13,7 +13,6 @@ each list. The temporary folder needs some 120 bytes a trial.
 """
 
 import argparse
-import functools
 import re
 import tempfile
 import time
@@ -23,8 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from speechbrain_scl.evaluation import report, scoring
-from speechbrain_scl.evaluation.scored import score_list
-from speechbrain_scl.evaluation.trials import read_trials
+from speechbrain_scl.evaluation.trials import read_trials, write_scores
 from speechbrain_scl.files import atomic_write
 
 DIM, TOP_N = 192, 300
@@ -110,13 +108,21 @@ def run(folder, n, args):
     def lap():
         times.append((time.perf_counter(), time.process_time()))
 
-    trials = read_trials(f"{folder}/trials.txt", folder=folder)
+    trials = read_trials(f"{folder}/trials.txt")
     lap()
-    score = scorer(*sides, scoring.unit(cohort), len(trials))
-    scored = score_list(trials, score, f"{folder}/scores.txt", folder=folder)
+    index = trials.enrol_index, trials.test_index
+    if args.cohort:
+        scores = scoring.normalized_scores(
+            scoring.unit(cohort), "as-norm", TOP_N, *sides, *index
+        )
+    else:
+        scores = scoring.inner_products(*sides, *index)
+    trials = trials.with_scores(scores)
+    del scores
+    write_scores(f"{folder}/scores.txt", trials)
     lap()
     found = report.measure(
-        scored,
+        trials,
         lambda name: name[:5],
         n_resamples=args.resamples,
         calibrated=True,
@@ -125,30 +131,11 @@ def run(folder, n, args):
     return {
         "trials": len(trials),
         "seconds": np.diff(times, axis=0),  # [stages, clock and CPU]
-        "values": len(scored.tally.scores),
+        "values": len(np.unique(trials.scores)),
         "before": before,
         "peak": peak_mib(),
         "eer": found["eer"],
     }
-
-
-def scorer(enrol, test, cohort, n_trials):
-    """Cosines, or with as-norm where there is a cohort."""
-    products = functools.partial(
-        scoring.inner_products, enrol, test, n_trials=n_trials
-    )
-    if not len(cohort):
-        return products
-    statistics = [
-        scoring.cohort_statistics(side, cohort, min(TOP_N, len(cohort)))
-        for side in (enrol, test)
-    ]
-
-    def as_norm(*index):
-        sides = ([x[i] for x in side] for side, i in zip(statistics, index))
-        return scoring.normalize_scores(products(*index), *sides, "as-norm")
-
-    return as_norm
 
 
 def peak_mib():

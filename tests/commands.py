@@ -27,9 +27,3 @@ def trial_option(corpus, key, lists=LISTS):
     """The corpus's own lists as an option of the command line."""
     paths = ", ".join(str(corpus / f"{name}.txt") for name in lists)
     return f"--{key}=[{paths}]"
-
-
-def in_order(scores):
-    """A way to score a trial list: these, in its order."""
-    rest = iter(scores)
-    return lambda enrol, test: [next(rest) for _ in enrol]

@@ -29,21 +29,18 @@ def list_scorer(params, embed):
     Returns
     -------
     callable
-        The distinct embeddings of each side, [E, D] and [T, D], and the length
-        of the list, to a function of a block's indices (enrol_index,
-        test_index, [B] each) to its scores [B].
+        As ``scoring.inner_products``: the distinct embeddings of each side,
+        [E, D] and [T, D], and the rows of each trial to its score [N].
     """
     if params["backend"] == "cosine" and params["score_norm"] == "none":
-        return _products
+        return scoring.inner_products
     manifest = read_manifest(params["cohort"])
     found = embed({u.ID: u.wav for u in manifest})
     speakers = [u.spk_id for u in manifest]
     cohort = np.stack([found[u.ID] for u in manifest])
     if params["backend"] == "plda":
         model = fit_plda(cohort, speakers, params["plda_rank"])
-        return lambda enrol, test, _: functools.partial(
-            plda_scores, model, enrol, test
-        )
+        return functools.partial(plda_scores, model)
     if params["cohort_of"] == "speakers":
         of_speaker = {}
         for speaker, vector in zip(speakers, cohort):
@@ -51,24 +48,12 @@ def list_scorer(params, embed):
         cohort = np.stack(
             [mean_embedding(v, params["crops"]) for v in of_speaker.values()]
         )
-    top_n = params["top_n"] if params["score_norm"] == "as-norm" else None
-
-    def normalised(enrol, test, n_trials):
-        products = _products(enrol, test, n_trials)
-        statistics = [
-            scoring.cohort_statistics(side, cohort, top_n)
-            for side in (enrol, test)
-        ]
-
-        def score(*index):
-            sides = ([x[i] for x in side] for side, i in zip(statistics, index))
-            return scoring.normalize_scores(
-                products(*index), *sides, params["score_norm"]
-            )
-
-        return score
-
-    return normalised
+    return functools.partial(
+        scoring.normalized_scores,
+        cohort,
+        params["score_norm"],
+        params["top_n"] if params["score_norm"] == "as-norm" else None,
+    )
 
 
 def score_calibration(params, embed, scorer, model_key):
@@ -99,7 +84,7 @@ def score_calibration(params, embed, scorer, model_key):
     if params["score_norm"] != "none":
         kind = params["score_norm"]
     calibration = fit_calibration(
-        scorer(vectors, vectors, len(labels))(first, second),
+        scorer(vectors, vectors, first, second),
         labels,
         params["p_target"],
         model_key,
@@ -110,9 +95,3 @@ def score_calibration(params, embed, scorer, model_key):
             os.path.join(params["output_folder"], "calibration.json")
         )
     return calibration
-
-
-def _products(enrol, test, n_trials):
-    return functools.partial(
-        scoring.inner_products, enrol, test, n_trials=n_trials
-    )

@@ -2,8 +2,14 @@
 
 import numpy as np
 
-from speechbrain_scl.evaluation.metrics import counted, crossing, detection_cost
+from speechbrain_scl.evaluation.metrics import (
+    as_arrays,
+    counted,
+    crossing,
+    detection_cost,
+)
 
+_BLOCK = 2**17  # trials at a time
 _WEIGHTS = 2**24  # of resamples that share a pass over the trials
 
 
@@ -62,32 +68,40 @@ def bootstrap(
     """
     several = np.ndim(scores) == 2
     systems = scores if several else [scores]
-    tallies = [counted(s, labels) for s in systems]
-    n_speakers, enrol, test = _number(enrol_speakers, test_speakers)
-    trials = (
-        np.asarray(systems, dtype=float),
-        np.asarray(labels, dtype=bool),
-        enrol,
-        test,
-    )
+    systems, labels = zip(*(as_arrays(s, labels) for s in systems))
+    n_speakers, *speakers = _number(enrol_speakers, test_speakers)
     found = resample(
-        tallies, lambda: [trials], n_speakers, n_resamples, p_target, seed
+        systems,
+        labels[0],
+        *speakers,
+        n_speakers,
+        n_resamples,
+        p_target,
+        seed,
     )
     return tuple(found if several else found[:, 0])
 
 
 def resample(
-    tallies, blocks, n_speakers, n_resamples=200, p_target=0.01, seed=0
+    systems,
+    labels,
+    enrol,
+    test,
+    n_speakers,
+    n_resamples=200,
+    p_target=0.01,
+    seed=0,
 ):
-    """As ``bootstrap``, of trials that come in blocks.
+    """As ``bootstrap``, of speakers that are numbered.
 
     Arguments
     ---------
-    tallies : list of Tally
-        All trials of each system.
-    blocks : callable
-        To an iterable over the trials: scores [systems, B], labels bool [B],
-        and the numbers of the enrolment's and the test's speaker, [B] each.
+    systems : list of numpy.ndarray
+        float64 [T], the scores of each system.
+    labels : numpy.ndarray
+        bool [T].
+    enrol, test : numpy.ndarray
+        int32 [T], the speakers' numbers.
     n_speakers : int
         How many speakers there are.
     n_resamples, p_target, seed
@@ -98,7 +112,7 @@ def resample(
     numpy.ndarray
         [2, systems, n_resamples], EER and minDCF.
     """
-    grids = [_Grid(tally) for tally in tallies]
+    grids = [_Grid(counted(scores, labels)) for scores in systems]
     rng = np.random.default_rng(seed)
     found = np.full((2, len(grids), n_resamples), np.nan)
     at_once = max(1, _WEIGHTS // sum(3 * grid.n + 1 for grid in grids))
@@ -110,7 +124,8 @@ def resample(
             )
             for _ in numbers
         ]
-        for s, sums in enumerate(_weigh(grids, blocks, drawn)):
+        weighed = _weigh(grids, systems, labels, enrol, test, drawn)
+        for s, sums in enumerate(weighed):
             for r, (targets, impostors) in zip(numbers, sums):
                 if targets.any() and impostors.any():
                     miss, false_alarm = _error_rates(targets, impostors)
@@ -119,35 +134,39 @@ def resample(
     return found
 
 
-def _weigh(grids, blocks, drawn):
+def _weigh(grids, systems, labels, enrol, test, drawn):
     """Of each system and draw of speakers: the weight of the targets at each
     of their scores, and of the impostors between them."""
     sums = [
         [(np.zeros(grid.n), np.zeros(2 * grid.n + 1)) for _ in drawn]
         for grid in grids
     ]
-    for scores, labels, enrol, test in blocks():
+    for start in range(0, len(labels), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        targets = labels[block]
         # A trial's weight depends on its pair of speakers alone.
         pairs, pair = np.unique(
-            enrol.astype(np.int64) * len(drawn[0]) + test, return_inverse=True
+            enrol[block].astype(np.int64) * len(drawn[0]) + test[block],
+            return_inverse=True,
         )
         first, second = np.divmod(pairs, len(drawn[0]))
         pair = pair.astype(np.int32)
-        of_targets, of_impostors = pair[labels], pair[~labels]
+        of_targets, of_impostors = pair[targets], pair[~targets]
         places = [
-            (grid.of_targets(x[labels]), grid.of_impostors(x[~labels]))
-            for grid, x in zip(grids, scores)
+            (
+                grid.of_targets(scores[block][targets]),
+                grid.of_impostors(scores[block][~targets]),
+            )
+            for grid, scores in zip(grids, systems)
         ]
         for r, times in enumerate(drawn):
             weights = times[first] * np.where(first == second, 1, times[second])
             weights = weights.astype(np.float64)
-            targets, impostors = weights[of_targets], weights[of_impostors]
-            for (at, between), system in zip(places, sums):
+            of_kind = weights[of_targets], weights[of_impostors]
+            for found, system in zip(places, sums):
                 # Whole numbers: their sums are exact in any order.
-                system[r][0][:] += np.bincount(at, targets, len(system[r][0]))
-                system[r][1][:] += np.bincount(
-                    between, impostors, len(system[r][1])
-                )
+                for at, weight, total in zip(found, of_kind, system[r]):
+                    total += np.bincount(at, weight, len(total))
     return sums
 
 
@@ -158,8 +177,8 @@ class _Grid:
     at each one and right above it draw the whole ROC.
     """
 
-    def __init__(self, tally):
-        self.scores = tally.scores[tally.targets > 0]
+    def __init__(self, counts):
+        self.scores = counts.scores[counts.targets > 0]
         self.n = len(self.scores)
 
     def of_targets(self, scores):

@@ -10,8 +10,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.metrics import counted, error_rates
-from speechbrain_scl.evaluation.tally import as_arrays
+from speechbrain_scl.evaluation.metrics import as_arrays, counted, error_rates
 from speechbrain_scl.files import write_json
 
 # Logistic regression has no finite answer where a threshold separates the
@@ -95,21 +94,6 @@ class Calibration:
             log((1 - p_target) / p_target), at unit costs.
         """
         return self.scale * np.asarray(scores) + self.offset
-
-    def after(self, score):
-        """A way to score, and to calibrate what it returns.
-
-        Arguments
-        ---------
-        score : callable
-            To scores.
-
-        Returns
-        -------
-        callable
-            To log-likelihood ratios.
-        """
-        return lambda *trials: self(score(*trials))
 
     def decide(self, score, p_target=0.5):
         """Same speaker or not, at unit costs of both errors.

@@ -117,53 +117,35 @@ class Conditions:
             )
         )
 
-    def __call__(self, enrol_index, test_index):
-        """The conditions of some trials.
+    def parts(self, trials):
+        """The parts of the list, one at a time: each is as long as the list.
 
         Arguments
         ---------
-        enrol_index, test_index : numpy.ndarray
-            [B] each, into the names of the list.
+        trials : Trials
+            The list.
 
-        Returns
-        -------
-        dict
-            Key of a condition -> bool [B]. Keys sort as results are shown.
+        Yields
+        ------
+        name : str
+            What the condition is called.
+        chosen : numpy.ndarray
+            bool [T].
         """
-        found = {}
-        for i, (column, codes, values) in enumerate(
-            zip(self.columns, self._codes, self._values)
+        for column, codes, values in zip(
+            self.columns, self._codes, self._values
         ):
-            pair = codes[0][enrol_index], codes[1][test_index]
+            pair = codes[0][trials.enrol_index], codes[1][trials.test_index]
             low, high = np.minimum(*pair), np.maximum(*pair)
             if column == "duration":
                 high = low
             if column.startswith(_TEST_SIDE):
                 low = high = pair[1]
-            numbers, which = np.unique(
-                low * len(values) + high, return_inverse=True
-            )
-            for j, number in enumerate(numbers.tolist()):
-                found[i, number] = which == j
-        return found
-
-    def name(self, key):
-        """What a condition is called.
-
-        Arguments
-        ---------
-        key : tuple
-            A key of what a call returned.
-
-        Returns
-        -------
-        str
-        """
-        column, number = key
-        values = self._values[column]
-        first, second = (values[n] for n in divmod(number, len(values)))
-        both = first if first == second else f"{first} - {second}"
-        return f"{self.columns[column]}: {both}"
+            numbers = low * len(values) + high
+            for number in np.unique(numbers).tolist():
+                first, second = (values[n] for n in divmod(number, len(values)))
+                both = first if first == second else f"{first} - {second}"
+                yield f"{column}: {both}", numbers == number
 
 
 def _codes(sides, column):

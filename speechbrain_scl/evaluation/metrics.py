@@ -1,20 +1,21 @@
 """Error rates of scored trials, from the counts of their scores."""
 
+from typing import NamedTuple
+
 import numpy as np
+import torch
 from scipy.optimize import isotonic_regression
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.tally import Tally
 
 
-def error_rates(scores, labels=None):
+def error_rates(scores, labels):
     """Miss and false-alarm rates at every threshold.
 
     Arguments
     ---------
-    scores : array or Tally
-        [T], higher for the same speaker; numpy or torch. Or trials that are
-        counted already, and no labels.
+    scores : array
+        [T], higher for the same speaker; numpy or torch.
     labels : array
         [T], true for target trials.
 
@@ -46,8 +47,24 @@ def error_rates(scores, labels=None):
     return miss, false_alarm, np.append(found.scores, above)
 
 
-def counted(scores, labels=None):
-    """Trials that an error rate can be taken of, counted.
+class Counts(NamedTuple):
+    """How many trials of either kind have which score.
+
+    Arguments
+    ---------
+    scores : numpy.ndarray
+        float64 [K], the distinct scores, ascending.
+    targets, impostors : numpy.ndarray
+        int64 [K], the trials of either kind that have them.
+    """
+
+    scores: np.ndarray
+    targets: np.ndarray
+    impostors: np.ndarray
+
+
+def counted(scores, labels):
+    """Counts trials that an error rate can be taken of.
 
     Arguments
     ---------
@@ -56,23 +73,66 @@ def counted(scores, labels=None):
 
     Returns
     -------
-    Tally
+    Counts
 
     Raises
     ------
     UserError
         Scores that are not finite, unequal lengths, or one class only.
     """
-    found = scores if isinstance(scores, Tally) else Tally.of(scores, labels)
-    if 0 in (found.n_targets, found.n_impostors):
+    scores, labels = as_arrays(scores, labels)
+    n_targets = int(labels.sum())
+    if n_targets in (0, len(labels)):
         raise UserError(
-            f"{found.n_targets} target and {found.n_impostors} impostor "
+            f"{n_targets} target and {len(labels) - n_targets} impostor "
             "trials: at least one of each is needed"
         )
-    return found
+    distinct, counts = np.unique(scores, return_counts=True)
+    targets = np.zeros_like(counts)
+    some, of_them = np.unique(scores[labels], return_counts=True)
+    targets[np.searchsorted(distinct, some)] = of_them
+    return Counts(distinct, targets, counts - targets)
 
 
-def eer(scores, labels=None):
+def as_arrays(scores, labels):
+    """Scores and labels as arrays.
+
+    Arguments
+    ---------
+    scores, labels : array
+        As for ``error_rates``.
+
+    Returns
+    -------
+    scores, labels : numpy.ndarray
+        float64 and bool, [T].
+
+    Raises
+    ------
+    UserError
+        Scores that are not finite, or unequal lengths.
+    """
+    scores, labels = _as_array(scores, float), _as_array(labels, bool)
+    if scores.shape != labels.shape or scores.ndim != 1:
+        raise UserError(
+            f"{scores.shape} scores for {labels.shape} labels: both must be "
+            "flat and equally long"
+        )
+    if not np.isfinite(scores).all():
+        raise UserError(
+            f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are NaN "
+            f"or inf, the first is number {np.argmin(np.isfinite(scores))}"
+        )
+    return scores, labels
+
+
+def _as_array(values, dtype):
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values, dtype=dtype)
+
+
+def eer(scores, labels):
     """Equal error rate: where miss and false-alarm rate cross.
 
     Between two neighbouring thresholds both rates are taken to change in a
@@ -139,7 +199,7 @@ def crossing(miss, false_alarm):
     return float(miss[before] + share * (miss[after] - miss[before]))
 
 
-def eer_rocch(scores, labels=None):
+def eer_rocch(scores, labels):
     """Equal error rate on the convex hull of the ROC.
 
     The hull is what a calibrated decision can reach (Brummer and de Villiers,
@@ -203,7 +263,7 @@ def hull_eer(miss, false_alarm):
             below = lowest
 
 
-def min_dcf(scores, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
+def min_dcf(scores, labels, p_target=0.01, c_miss=1.0, c_fa=1.0):
     """Minimum of the normalised detection cost over all thresholds.
 
         DCF(t) = (c_miss p_target miss(t) + c_fa (1 - p_target) fa(t))
@@ -273,7 +333,7 @@ def detection_cost(miss, false_alarm, p_target, c_miss=1.0, c_fa=1.0):
     return cost / min(weight_miss, weight_fa)
 
 
-def act_dcf(llrs, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
+def act_dcf(llrs, labels, p_target=0.01, c_miss=1.0, c_fa=1.0):
     """Detection cost of the decisions that calibrated scores lead to.
 
     A trial is accepted where its log-likelihood ratio exceeds the Bayes
@@ -282,10 +342,10 @@ def act_dcf(llrs, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
 
     Arguments
     ---------
-    llrs : array or Tally
+    llrs : array
         [T], natural log-likelihood ratios.
     labels : array
-        [T], true for target trials; none with a Tally.
+        [T], true for target trials.
     p_target, c_miss, c_fa : float
         As for ``min_dcf``.
 
@@ -306,13 +366,13 @@ def act_dcf(llrs, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
     """
     found = counted(llrs, labels)
     threshold = np.log(c_fa * (1 - p_target)) - np.log(c_miss * p_target)
-    targets, impostors = found.at_least(threshold)
-    miss = 1 - targets / found.n_targets
-    false_alarm = impostors / found.n_impostors
+    reached = found.scores >= threshold
+    miss = 1 - found.targets[reached].sum() / found.targets.sum()
+    false_alarm = found.impostors[reached].sum() / found.impostors.sum()
     return float(detection_cost(miss, false_alarm, p_target, c_miss, c_fa))
 
 
-def cllr(llrs, labels=None):
+def cllr(llrs, labels):
     """Cost of the log-likelihood ratios, over all operating points.
 
         Cllr = 1/2 (mean over targets of log2(1 + exp(-llr))
@@ -323,10 +383,10 @@ def cllr(llrs, labels=None):
 
     Arguments
     ---------
-    llrs : array or Tally
+    llrs : array
         [T], natural log-likelihood ratios.
     labels : array
-        [T], true for target trials; none with a Tally.
+        [T], true for target trials.
 
     Returns
     -------
@@ -347,7 +407,7 @@ def cllr(llrs, labels=None):
     return _cllr(found.scores, found)
 
 
-def min_cllr(scores, labels=None):
+def min_cllr(scores, labels):
     """Cllr after the best monotone calibration, found on the trials themselves.
 
     Isotonic regression (pool adjacent violators) makes log-likelihood ratios
@@ -377,7 +437,7 @@ def min_cllr(scores, labels=None):
     counts = found.targets + found.impostors
     posterior = isotonic_regression(found.targets / counts, weights=counts).x
     posterior = posterior.clip(0.0, 1.0)
-    prior = np.log(found.n_targets) - np.log(found.n_impostors)
+    prior = np.log(found.targets.sum()) - np.log(found.impostors.sum())
     with np.errstate(divide="ignore"):
         llrs = np.log(posterior) - np.log1p(-posterior) - prior
     return _cllr(llrs, found)

@@ -19,13 +19,13 @@ _DET_RANGE = (0.0005, 0.8)  # rates on the axes of the DET plot
 _POINTS = 5000  # of a curve
 
 
-def det(tallies, p_target=0.01):
+def det(lists, p_target=0.01):
     """Detection error trade-off of every list, on normal-deviate axes.
 
     Arguments
     ---------
-    tallies : dict
-        List name -> Tally.
+    lists : dict
+        List name -> Trials with scores.
     p_target : float
         The prior of the minDCF points (squares; circles are the EERs).
 
@@ -36,8 +36,9 @@ def det(tallies, p_target=0.01):
     figure = Figure(figsize=(5.5, 5.5), layout="constrained")
     axis = figure.subplots()
     ticks = np.array([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8])
-    for name, tally in tallies.items():
-        miss, false_alarm, thresholds = error_rates(tally)
+    for name, trials in lists.items():
+        scored = trials.scores, trials.labels
+        miss, false_alarm, thresholds = error_rates(*scored)
         shown = slice(None, None, max(1, len(miss) // _POINTS))
         (line,) = axis.plot(
             _deviate(false_alarm[shown]),
@@ -45,8 +46,8 @@ def det(tallies, p_target=0.01):
             label=plain(name),
             lw=1.5,
         )
-        rate, _ = eer(tally)
-        _, threshold = min_dcf(tally, p_target=p_target)
+        rate, _ = eer(*scored)
+        _, threshold = min_dcf(*scored, p_target)
         best = np.searchsorted(thresholds, threshold)
         color = line.get_color()
         axis.plot(_deviate(rate), _deviate(rate), "o", color=color)
@@ -86,13 +87,13 @@ def plain(name):
     return f"\u200b{name}" if name.startswith("_") else name
 
 
-def score_histogram(tally, p_target=0.01):
+def score_histogram(scores, labels, p_target=0.01):
     """Densities of target and impostor scores, and the thresholds between.
 
     Arguments
     ---------
-    tally : Tally
-        The scored trials.
+    scores, labels : numpy.ndarray
+        [T], float and bool.
     p_target : float
         The prior of the minDCF threshold.
 
@@ -101,38 +102,37 @@ def score_histogram(tally, p_target=0.01):
     matplotlib.figure.Figure
     """
     figure = Figure(figsize=(5.5, 3.4), layout="constrained")
-    draw_scores(figure.subplots(), tally, p_target)
+    draw_scores(figure.subplots(), scores, labels, p_target)
     return figure
 
 
-def draw_scores(axis, tally, p_target=0.01):
+def draw_scores(axis, scores, labels, p_target=0.01):
     """Draws what ``score_histogram`` shows.
 
     Arguments
     ---------
     axis : matplotlib.axes.Axes
         Where.
-    tally : Tally
-        The scored trials.
+    scores, labels : numpy.ndarray
+        [T], float and bool.
     p_target : float
         The prior of the minDCF threshold.
     """
-    bins = np.linspace(*tally.scores[[0, -1]], 61)
-    for kind, color, counts in (
-        ("target", TARGET, tally.targets),
-        ("impostor", IMPOSTOR, tally.impostors),
+    bins = np.linspace(scores.min(), scores.max(), 61)
+    for kind, color, chosen in (
+        ("target", TARGET, labels),
+        ("impostor", IMPOSTOR, ~labels),
     ):
         axis.hist(
-            tally.scores,
+            scores[chosen],
             bins,
-            weights=counts,
             density=True,
             alpha=0.6,
             color=color,
-            label=f"{counts.sum():,} {kind} trials",
+            label=f"{chosen.sum():,} {kind} trials",
         )
-    rate, at_eer = eer(tally)
-    _, at_dcf = min_dcf(tally, p_target=p_target)
+    rate, at_eer = eer(scores, labels)
+    _, at_dcf = min_dcf(scores, labels, p_target)
     axis.axvline(at_eer, color="black", lw=1, label=f"EER {100 * rate:.2f} %")
     axis.axvline(
         at_dcf, color="black", lw=1, ls="--", label=f"minDCF (p {p_target})"

@@ -15,14 +15,19 @@ from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
 
 
 def measure(
-    scored, speaker_of, p_target=0.01, n_resamples=200, calibrated=False
+    trials,
+    speaker_of,
+    p_target=0.01,
+    n_resamples=200,
+    calibrated=False,
+    conditions=None,
 ):
     """The figures of one scored trial list.
 
     Arguments
     ---------
-    scored : Scored
-        The list.
+    trials : Trials
+        The list, with its scores.
     speaker_of : callable
         An utterance's or enrolment model's name to its speaker's.
     p_target : float
@@ -31,14 +36,17 @@ def measure(
         Of the speaker-level bootstrap; 0 for no interval.
     calibrated : bool
         Whether the scores are log-likelihood ratios.
+    conditions : Conditions or None
+        Parts of the list to measure by themselves.
 
     Returns
     -------
     dict
         What metrics.json holds for the list.
     """
-    enrol, test, n_speakers = speakers_of_names(scored.trials, speaker_of)
-    found = _rates(scored.tally, p_target)
+    *speakers, n_speakers = trial_speakers(trials, speaker_of)
+    scores, labels = trials.scores, trials.labels
+    found = _rates(scores, labels, p_target)
     found.update(
         eer_ci=None,
         min_dcf_ci=None,
@@ -52,14 +60,8 @@ def measure(
             f"{FEWEST_TEST_SPEAKERS} say nothing about others"
         )
     elif n_resamples:
-
-        def blocks():
-            for rows, scores in scored.blocks():
-                speakers = enrol[rows["enrol"]], test[rows["test"]]
-                yield scores[None], rows["target"], *speakers
-
         resampled = resample(
-            [scored.tally], blocks, n_speakers, n_resamples, p_target
+            [scores], labels, *speakers, n_speakers, n_resamples, p_target
         )
         for name, values in zip(("eer_ci", "min_dcf_ci"), resampled[:, 0]):
             found[name] = np.nanpercentile(values, [2.5, 97.5]).tolist()
@@ -70,20 +72,21 @@ def measure(
         )
     found["remarks"] = remarks
     if calibrated:
-        found["act_dcf"] = act_dcf(scored.tally, p_target=p_target)
-        found["cllr"] = cllr(scored.tally)
-        found["min_cllr"] = min_cllr(scored.tally)
-    if scored.conditions:
+        found["act_dcf"] = act_dcf(scores, labels, p_target)
+        found["cllr"] = cllr(scores, labels)
+        found["min_cllr"] = min_cllr(scores, labels)
+    if conditions:
         found["conditions"] = {
-            name: _rates(tally, p_target)
-            for name, tally in scored.conditions.items()
+            name: _rates(scores[chosen], labels[chosen], p_target)
+            for name, chosen in conditions.parts(trials)
         }
     return found
 
 
-def _rates(tally, p_target):
+def _rates(scores, labels, p_target):
     """EER and minDCF with their thresholds; None without both classes."""
-    found = {"n_trials": len(tally), "n_targets": tally.n_targets}
+    n_targets = int(labels.sum())
+    found = {"n_trials": len(labels), "n_targets": n_targets}
     names = (
         "eer",
         "eer_threshold",
@@ -91,11 +94,11 @@ def _rates(tally, p_target):
         "min_dcf",
         "min_dcf_threshold",
     )
-    if 0 < tally.n_targets < len(tally):
+    if 0 < n_targets < len(labels):
         values = (
-            *eer(tally),
-            eer_rocch(tally),
-            *min_dcf(tally, p_target=p_target),
+            *eer(scores, labels),
+            eer_rocch(scores, labels),
+            *min_dcf(scores, labels, p_target),
         )
     else:
         values = (None,) * len(names)

@@ -6,9 +6,7 @@ from speechbrain_scl.errors import UserError
 
 METHODS = ("none", "z-norm", "t-norm", "s-norm", "as-norm")
 _BLOCK = 2**22  # elements of a block of products
-# Of a tile that is computed for the trials of a block of the list: of about as
-# many cells as such a block has trials, so that few are computed twice.
-_TILE = 2**18
+_TILE = 2**18  # cells of a matrix product at a time
 # A cell of a matrix product takes a fraction of a trial's own inner product.
 _MOST_UNUSED_PER_TRIAL = 16
 
@@ -60,7 +58,7 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def inner_products(enrol, test, enrol_index, test_index, n_trials=None):
+def inner_products(enrol, test, enrol_index, test_index):
     """Inner product of each trial's two embeddings; their cosine where they
     have unit length.
 
@@ -70,9 +68,6 @@ def inner_products(enrol, test, enrol_index, test_index, n_trials=None):
         The distinct embeddings of each side, [E, D] and [T, D].
     enrol_index, test_index : numpy.ndarray
         [N], the rows of each trial.
-    n_trials : int or None
-        The length of the list, where these are a block of it: how a product is
-        computed, and so its last bit, must not depend on the blocks.
 
     Returns
     -------
@@ -88,8 +83,7 @@ def inner_products(enrol, test, enrol_index, test_index, n_trials=None):
     enrol, test = np.asarray(enrol), np.asarray(test)
     enrol_index, test_index = np.asarray(enrol_index), np.asarray(test_index)
     scores = np.empty(len(enrol_index))
-    n_trials = n_trials or len(scores)
-    if len(enrol) * len(test) <= _MOST_UNUSED_PER_TRIAL * n_trials:
+    if len(enrol) * len(test) <= _MOST_UNUSED_PER_TRIAL * len(scores):
         step = max(1, _TILE // len(test))
         for rows, trials in trials_by_enrolment(enrol_index, len(enrol), step):
             products = enrol[rows] @ test.T
@@ -209,6 +203,39 @@ def _top_statistics(embeddings, cohort, top_n):
         mean[block] = top.mean(1)
         std[block] = top.std(1, ddof=1)
     return mean, std
+
+
+def normalized_scores(
+    cohort, method, top_n, enrol, test, enrol_index, test_index
+):
+    """Scores of a whole list, normalised by a cohort.
+
+    Arguments
+    ---------
+    cohort : numpy.ndarray
+        [C, D].
+    method : str
+        One of ``METHODS``.
+    top_n : int or None
+        As for ``cohort_statistics``.
+    enrol, test, enrol_index, test_index : numpy.ndarray
+        As for ``inner_products``.
+
+    Returns
+    -------
+    numpy.ndarray
+        [N], float64.
+    """
+    scores = inner_products(enrol, test, enrol_index, test_index)
+    statistics = [cohort_statistics(x, cohort, top_n) for x in (enrol, test)]
+    for start in range(0, len(scores), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        sides = [
+            [values[index[block]] for values in side]
+            for side, index in zip(statistics, (enrol_index, test_index))
+        ]
+        scores[block] = normalize_scores(scores[block], *sides, method)
+    return scores
 
 
 def normalize_scores(scores, enrol, test, method):

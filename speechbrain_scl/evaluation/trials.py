@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.spool import Spool
+from speechbrain_scl.files import atomic_write
 
 LAYOUTS = ("auto", "label_first", "label_last")
 LABELS = {
@@ -19,16 +19,15 @@ LABELS = {
     "imposter": 0,
     "impostor": 0,
 }
-# Of a trial: the places of its two names, and whether the speaker is the same.
-ROW = np.dtype([("enrol", "<i4"), ("test", "<i4"), ("target", "?")])
-# Held at once to find one that is listed twice
-_PAIRS = 2**22
+# Of the scores that are written. Figures are those of the written scores, so
+# that anybody's reading of scores.txt gives them again.
+DECIMALS = 6
+_BLOCK = 2**17  # lines at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Trials:
-    """Pairs to score. Names are held once, trials are pairs of indices, in
-    blocks: a list may be longer than the memory.
+    """Pairs to score, as arrays. Names are held once, trials by their indices.
 
     Arguments
     ---------
@@ -36,37 +35,29 @@ class Trials:
         The list.
     enrol_ids, test_ids : list of str
         The distinct names of each side, in order of appearance.
-    rows : Spool
-        Of ``ROW``.
+    enrol_index, test_index : numpy.ndarray
+        int32 [T], into the names.
+    labels : numpy.ndarray
+        bool [T], True where the speaker is the same.
+    scores : numpy.ndarray or None
+        float64 [T], of ``DECIMALS`` decimals, once they are known.
     """
 
     path: str
     enrol_ids: list
     test_ids: list
-    rows: Spool
+    enrol_index: np.ndarray
+    test_index: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray | None = None
 
     @property
     def name(self):
         """The list's file name without its ending."""
         return os.path.splitext(os.path.basename(self.path))[0]
 
-    @property
-    def enrol_index(self):
-        """int32 [T], into the names; all in memory, as the next two."""
-        return self.rows.whole()["enrol"]
-
-    @property
-    def test_index(self):
-        """int32 [T], into the names."""
-        return self.rows.whole()["test"]
-
-    @property
-    def labels(self):
-        """bool [T], True where the speaker is the same."""
-        return self.rows.whole()["target"]
-
     def __len__(self):
-        return len(self.rows)
+        return len(self.labels)
 
     def line_of(self, name):
         """Where an utterance or model comes first; None where it does not.
@@ -84,8 +75,76 @@ class Trials:
             lines = enumerate(file, 1)
             return next((n for n, line in lines if name in line.split()), None)
 
+    def with_scores(self, scores):
+        """The same list, scored.
 
-def read_trials(path, layout="auto", folder=None):
+        Arguments
+        ---------
+        scores : array
+            [T]; they are rounded as they are written.
+
+        Returns
+        -------
+        Trials
+
+        Raises
+        ------
+        UserError
+            A score that is not finite; with the trial.
+        """
+        scores = np.asarray(scores, dtype=np.float64)
+        finite = np.isfinite(scores)
+        if not finite.all():
+            trial = int(np.argmin(finite))
+            raise UserError(
+                f"{self.path}: the score of "
+                f"{self.enrol_ids[self.enrol_index[trial]]} and "
+                f"{self.test_ids[self.test_index[trial]]} is {scores[trial]}: "
+                "look at the model and its embeddings"
+            )
+        scores = scores.round(DECIMALS)
+        scores += 0.0  # no negative zero
+        return dataclasses.replace(self, scores=scores)
+
+
+def write_scores(path, trials):
+    """Writes ``<label> <enrolment> <test> <score>`` lines.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    trials : Trials
+        A list with scores.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "trials.txt").write_text("1 ann ann2\\n0 ann bob\\n")
+    >>> trials = read_trials(str(folder / "trials.txt"))
+    >>> write_scores(str(folder / "s.txt"), trials.with_scores([0.5, -0.25]))
+    >>> print((folder / "s.txt").read_text(), end="")
+    1 ann ann2 0.500000
+    0 ann bob -0.250000
+    """
+    columns = (
+        trials.labels,
+        trials.enrol_index,
+        trials.test_index,
+        trials.scores,
+    )
+    with atomic_write(path) as file:
+        for start in range(0, len(trials), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            rows = zip(*(column[block].tolist() for column in columns))
+            file.writelines(
+                f"{label:d} {trials.enrol_ids[enrol]} {trials.test_ids[test]} "
+                f"{score:.{DECIMALS}f}\n"
+                for label, enrol, test, score in rows
+            )
+
+
+def read_trials(path, layout="auto"):
     """Reads a trial list.
 
     ``1 enrol test`` (VoxCeleb), ``enrol test target`` (Kaldi, wespeaker) and
@@ -99,8 +158,6 @@ def read_trials(path, layout="auto", folder=None):
         The list.
     layout : str
         ``label_first``, ``label_last``, or ``auto``: the first line shows it.
-    folder : str or None
-        Where what is too much for the memory may lie (see ``Spool``).
 
     Returns
     -------
@@ -128,7 +185,7 @@ def read_trials(path, layout="auto", folder=None):
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such trial list")
     enrol, test = _Numbers(), _Numbers()
-    rows = Spool(ROW, folder)
+    blocks = [], [], []
     first_line = 1
     with open(path, encoding="utf-8-sig") as file:
         while lines := _lines(path, file):
@@ -139,14 +196,22 @@ def read_trials(path, layout="auto", folder=None):
                 columns = [*columns[1:], columns[0]]
             if not LABELS.keys() >= set(columns[2]):
                 _refuse(path, first_line, lines, layout)
-            block = np.empty(len(columns[2]), dtype=ROW)
-            for name, numbers, column in zip(
-                ROW.names, (enrol, test, LABELS), columns
+            for found, numbers, column, dtype in zip(
+                blocks, (enrol, test, LABELS), columns, ("i4", "i4", "?")
             ):
-                block[name] = [numbers[x] for x in column]
-            rows.append(block)
+                found.append(np.array([numbers[x] for x in column], dtype))
             first_line += len(lines)
-    trials = Trials(str(path), list(enrol), list(test), rows)
+    if not blocks[0]:
+        raise UserError(f"{path}: it holds no trial")
+    enrol_index, test_index, labels = map(np.concatenate, blocks)
+    trials = Trials(
+        str(path),
+        list(enrol),
+        list(test),
+        enrol_index,
+        test_index,
+        labels,
+    )
     _check(trials)
     return trials
 
@@ -162,7 +227,7 @@ class _Numbers(dict):
 def _lines(path, file):
     """The next lines; what is no text is an error of one line."""
     try:
-        return list(itertools.islice(file, Spool.BLOCK))
+        return list(itertools.islice(file, _BLOCK))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file in UTF-8: {error}") from error
 
@@ -228,46 +293,31 @@ def _layout(path, first_line, lines):
 def _check(trials):
     if len(trials) == 0:
         raise UserError(f"{trials.path}: it holds no trial")
-    n_targets = sum(
-        np.count_nonzero(rows["target"]) for rows in trials.rows.blocks()
-    )
+    n_targets = np.count_nonzero(trials.labels)
     if n_targets in (0, len(trials)):
         missing = "a target" if n_targets == 0 else "an impostor"
         raise UserError(
             f"{trials.path}: none of its {len(trials)} trials is {missing}; "
             "no error rate can be measured"
         )
-    parts = -(-len(trials) // _PAIRS)
-    repeated = [_first_repeated(trials, parts, part) for part in range(parts)]
-    twice = min(filter(None, repeated), default=None)
-    if twice:
-        number, pair = twice
-        enrol, test = divmod(pair, len(trials.test_ids))
+    pairs = _pairs(trials)
+    pairs.sort()
+    if (pairs[1:] == pairs[:-1]).any():
+        _, first = np.unique(_pairs(trials), return_index=True)
+        again = np.setdiff1d(np.arange(len(trials)), first)[0]
         raise UserError(
-            f"{trials.path}, line {_line(trials.path, number)}: the trial "
-            f"{trials.enrol_ids[enrol]} {trials.test_ids[test]} is listed "
-            "before"
+            f"{trials.path}, line {_line(trials.path, again)}: the trial "
+            f"{trials.enrol_ids[trials.enrol_index[again]]} "
+            f"{trials.test_ids[trials.test_index[again]]} is listed before"
         )
 
 
-def _first_repeated(trials, parts, part):
-    """The first trial that was listed before, and its pair of names as a
-    number; of one part of all pairs."""
-    places, pairs, start = [], [], 0
-    for rows in trials.rows.blocks():
-        pair = rows["enrol"].astype(np.int64) * len(trials.test_ids)
-        pair += rows["test"]
-        chosen = np.flatnonzero(pair % parts == part)
-        places.append(chosen + start)
-        pairs.append(pair[chosen])
-        start += len(rows)
-    pairs = np.concatenate(pairs)
-    _, first = np.unique(pairs, return_index=True)
-    if len(first) == len(pairs):
-        return None
-    again = np.ones(len(pairs), dtype=bool)
-    again[first] = False
-    return int(np.concatenate(places)[again][0]), int(pairs[again][0])
+def _pairs(trials):
+    """The two names of each trial as one number."""
+    pairs = trials.enrol_index.astype(np.int64)
+    pairs *= len(trials.test_ids)
+    pairs += trials.test_index
+    return pairs
 
 
 def _line(path, trial):

@@ -30,9 +30,8 @@ from speechbrain_scl.evaluation.pages.report import write_report
 from speechbrain_scl.evaluation.pages.training_log import find_training_log
 from speechbrain_scl.evaluation.processes import main_first
 from speechbrain_scl.evaluation.provenance import describe_run
-from speechbrain_scl.evaluation.scored import score_list
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
-from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials
+from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials, write_scores
 from speechbrain_scl.files import atomic_write, only_run_in, write_json
 from speechbrain_scl.values import Range, as_list
 
@@ -85,9 +84,7 @@ def _verify(params, run_opts):
     sources = as_list(params["verification_file"], "verification_file")
     with main_first():
         files = [fetch_file(source, output) for source in sources]
-    lists = [
-        read_trials(file, params["trial_layout"], output) for file in files
-    ]
+    lists = [read_trials(file, params["trial_layout"]) for file in files]
     names = [trials.name for trials in lists]
     if len(set(names)) < len(names):
         raise UserError(
@@ -134,40 +131,37 @@ def _verify(params, run_opts):
     if rank() > 0:
         return {}
 
-    metrics, tallies, score_files = {}, {}, {}
+    metrics, scored, score_files = {}, {}, {}
     for trials, conditions in zip(lists, splits):
         suffix = f"-{trials.name}" if len(lists) > 1 else ""
         score_files[trials.name] = f"scores{suffix}.txt"
-        score = scorer(
+        scores = scorer(
             np.stack([vectors[name] for name in trials.enrol_ids]),
             np.stack([vectors[name] for name in trials.test_ids]),
-            len(trials),
+            trials.enrol_index,
+            trials.test_index,
         )
         if calibrate:
-            score = calibrate.after(score)
-        scored = score_list(
-            trials,
-            score,
-            os.path.join(output, score_files[trials.name]),
-            conditions,
-            output,
-        )
+            scores = calibrate(scores)
+        trials = trials.with_scores(scores)
+        write_scores(os.path.join(output, score_files[trials.name]), trials)
         found = report.measure(
-            scored,
+            trials,
             speaker_of,
             params["p_target"],
             params["bootstrap"],
-            calibrated=bool(calibrate),
+            bool(calibrate),
+            conditions,
         )
-        best = scored.tally.scores[-1]
-        if calibrate and best < calibrate.threshold(found["p_target"]):
+        threshold = calibrate and calibrate.threshold(found["p_target"])
+        if calibrate and trials.scores.max() < threshold:
             found["remarks"].append(
                 f"at p_target = {found['p_target']} no score reaches the "
                 "calibrated threshold, so that every trial is rejected"
             )
         metrics[trials.name] = found
-        tallies[trials.name] = scored.tally
-    _report(params, metrics, tallies, score_files, encoder.model_file)
+        scored[trials.name] = trials
+    _report(params, metrics, scored, score_files, encoder.model_file)
     return metrics
 
 
@@ -286,7 +280,7 @@ def _conditions(params, lists, speaker_of):
     ]
 
 
-def _report(params, metrics, tallies, score_files, model_file):
+def _report(params, metrics, scored, score_files, model_file):
     output = params["output_folder"]
     facts = {
         "run": describe_run(params),
@@ -302,13 +296,13 @@ def _report(params, metrics, tallies, score_files, model_file):
     write_json(
         os.path.join(output, "metrics.json"), {"trials": metrics, **facts}
     )
-    det = plots.det(tallies, params["p_target"])
+    det = plots.det(scored, params["p_target"])
     with atomic_write(os.path.join(output, "det.png"), binary=True) as file:
         file.write(plots.png(det))
     write_report(
         os.path.join(output, "report.html"),
         metrics,
-        tallies,
+        scored,
         facts,
         score_files,
         find_training_log(params["pretrain_path"]),

@@ -29,9 +29,7 @@ def speaker_of(name):
 
 def split_by_conditions(trials, *args):
     """Name -> bool [T]."""
-    conditions = Conditions(trials, *args)
-    found = conditions(trials.enrol_index, trials.test_index)
-    return {conditions.name(key): found[key] for key in sorted(found)}
+    return dict(Conditions(trials, *args).parts(trials))
 
 
 def write(tmp_path, text):

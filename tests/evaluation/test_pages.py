@@ -1,6 +1,5 @@
 """The HTML pages: what they say, to whom, and how they look in a browser."""
 
-import dataclasses
 import html
 import re
 import shutil
@@ -8,15 +7,12 @@ import subprocess
 
 import numpy as np
 import pytest
-from commands import in_order
 
 from speechbrain_scl.evaluation.pages import training_log, wording
 from speechbrain_scl.evaluation.pages.comparison import write_comparison
 from speechbrain_scl.evaluation.pages.report import write_report
 from speechbrain_scl.evaluation.report import measure
-from speechbrain_scl.evaluation.scored import score_list
-from speechbrain_scl.evaluation.tally import Tally
-from speechbrain_scl.evaluation.trials import read_trials
+from speechbrain_scl.evaluation.trials import Trials, read_trials
 
 NAME = "<script>alert(1)</script>"
 LONG = "a-list-with-a-name-as-long-as-the-corpora-of-some-people-have-them"
@@ -61,15 +57,18 @@ def trials(folder):
 @pytest.fixture(scope="module")
 def written(trials, folder):
     """The report of two lists, one with a hostile name, and its training."""
-    scores = np.array([2.0, -1.0, 0.5, 1.0])
-    scored = score_list(trials, in_order(scores))
-    targets = Tally.of(scores[trials.labels], trials.labels[trials.labels])
+    scored = trials.with_scores([2.0, -1.0, 0.5, 1.0])
+
+    class Conditions:
+        def parts(self, trials):
+            yield NAME, trials.labels  # targets only: no rate
+
     found = measure(
-        # Targets only: no rate
-        dataclasses.replace(scored, conditions={NAME: targets}),
+        scored,
         lambda name: name.split("/")[0],
         n_resamples=0,
         calibrated=True,
+        conditions=Conditions(),
     )
     log = folder / "train_log.txt"
     log.write_text(LOG)
@@ -78,7 +77,7 @@ def written(trials, folder):
     write_report(
         str(target),
         dict.fromkeys(names, found),
-        dict.fromkeys(names, scored.tally),
+        dict.fromkeys(names, scored),
         FACTS,
         dict.fromkeys(names, "scores & more.txt"),
         str(log),
@@ -167,19 +166,21 @@ def test_the_calibration_is_judged(cllr, least, said):
 
 def test_a_decision_that_is_never_taken_is_told():
     found = {"cllr": 0.5, "p_target": 0.01, "act_dcf": 0.9}
-    labels = np.array([True, True, False])
-    never = wording.decision(found, Tally.of([4.0, 1.0, -3.0], labels))
+
+    def scored(*scores):
+        labels = np.array([True, True, False])
+        return Trials("", [], [], None, None, labels, np.array(scores))
+
+    never = wording.decision(found, scored(4.0, 1.0, -3.0))
     assert "4.60" in never and "none of the 2 target trials" in never
-    once = wording.decision(found, Tally.of([5.0, 1.0, -3.0], labels))
+    once = wording.decision(found, scored(5.0, 1.0, -3.0))
     assert "1 of 2 target trials and 0 of 1 impostor" in once
     assert "Rejecting everyone" not in once
-    worse = wording.decision(
-        found | {"act_dcf": 1.1}, Tally.of([5.0, 5.0, 5.0], labels)
-    )
+    worse = wording.decision(found | {"act_dcf": 1.1}, scored(5.0, 5.0, 5.0))
     assert worse.endswith(
         "Rejecting everyone would cost less (actDCF above 1)."
     )
-    assert wording.decision({}, Tally.of(labels, labels)) == ""
+    assert wording.decision({}, scored(1.0, 1.0, 0.0)) == ""
 
 
 @pytest.mark.skipif(

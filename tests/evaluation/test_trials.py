@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import numpy as np
 import pytest
 from hypothesis import (
     HealthCheck,
@@ -12,7 +13,6 @@ from hypothesis import (
 
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import trials as lists
-from speechbrain_scl.evaluation.spool import Spool
 from speechbrain_scl.evaluation.trials import read_trials
 
 
@@ -135,24 +135,36 @@ def test_garbage_is_an_error_or_a_list(tmp_path, content):
         assert str(path) in str(error)
 
 
-def test_more_trials_take_no_more_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(Spool, "BLOCK", 2**12)
-    monkeypatch.setattr(Spool, "IN_MEMORY", 2**16)
-    monkeypatch.setattr(lists, "_PAIRS", 2**13)
-    peaks = []
-    for n in (2_000, 8_000):
-        path = tmp_path / "trials.txt"
-        path.write_text(
-            "".join(
-                f"id{e}-enroll id{t % 20}-sing-{t}.wav {int(t % 20 == e)}\n"
-                for t in range(n)
-                for e in range(20)
-            )
+def test_a_list_takes_the_memory_of_its_arrays(tmp_path, monkeypatch):
+    monkeypatch.setattr(lists, "_BLOCK", 2**12)
+    path = tmp_path / "trials.txt"
+    n = 160_000
+    path.write_text(
+        "".join(
+            f"id{e}-enroll id{t % 20}-sing-{t}.wav {int(t % 20 == e)}\n"
+            for t in range(n // 20)
+            for e in range(20)
         )
-        tracemalloc.start()
-        trials = read_trials(str(path))
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-        assert len(trials) == 20 * n and trials.labels.sum() == n
-    # The names alone become more.
-    assert peaks[1] - peaks[0] < 200 * 6_000
+    )
+    tracemalloc.start()
+    trials = read_trials(str(path))
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(trials) == n and trials.labels.sum() == n // 20
+    assert held < 9 * n + 2 * 2**20
+    assert peak < 30 * n + 4 * 2**20
+
+
+def test_the_first_trial_that_is_listed_twice_is_named(tmp_path):
+    path = tmp_path / "trials.txt"
+    lines = [f"{i % 2} a{i % 5} b{i}\n" for i in range(20)]
+    path.write_text("".join([*lines, "\n", lines[7], lines[3]]))
+    with pytest.raises(UserError, match="line 22: the trial a2 b7 is listed"):
+        read_trials(str(path))
+
+
+def test_a_score_that_is_not_finite_is_named(tmp_path):
+    path = tmp_path / "trials.txt"
+    path.write_text("1 a b\n0 a c\n")
+    with pytest.raises(UserError, match="score of a and c is nan"):
+        read_trials(str(path)).with_scores([0.0, np.nan])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from commands import ROOT, in_order
+from commands import ROOT
 from hyperpyyaml import load_hyperpyyaml
 from voxceleb_prepare import prepare_voxceleb
 
@@ -21,7 +21,6 @@ from speechbrain_scl.evaluation import plots, report, verification
 from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import min_dcf
-from speechbrain_scl.evaluation.scored import score_list
 from speechbrain_scl.evaluation.trials import read_trials
 from speechbrain_scl.release.inference import save_inference_folder
 from speechbrain_scl.training.run import dataio_prep
@@ -210,7 +209,7 @@ def test_too_few_speakers_have_no_interval(tmp_path, n_speakers):
     (tmp_path / "trials.txt").write_text("".join(lines))
     trials = read_trials(str(tmp_path / "trials.txt"))
     scores = trials.labels + np.random.default_rng(0).normal(size=len(lines))
-    scored = score_list(trials, in_order(scores))
+    scored = trials.with_scores(scores)
     found = report.measure(scored, lambda name: name.split("/")[0])
     enough = n_speakers == FEWEST_TEST_SPEAKERS
     assert (found["eer_ci"] is not None) == enough
@@ -222,7 +221,7 @@ def test_swapped_labels_are_pointed_out(tmp_path):
     """Not an EER of 50 %, as of chance."""
     (tmp_path / "trials.txt").write_text("1 a/1 b/1\n0 a/1 a/2\n")
     trials = read_trials(str(tmp_path / "trials.txt"))
-    scored = score_list(trials, in_order([0.1, 0.9]))
+    scored = trials.with_scores([0.1, 0.9])
     found = report.measure(scored, lambda name: name.split("/")[0])
     assert found["eer"] == 1
     assert "targets score lower than impostors" in report.table({"list": found})

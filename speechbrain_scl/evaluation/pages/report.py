@@ -7,7 +7,7 @@ from speechbrain_scl.evaluation.pages import training_log, wording
 from speechbrain_scl.evaluation.pages.rendering import picture, write_page
 
 
-def write_report(path, metrics, tallies, facts, score_files, training=None):
+def write_report(path, metrics, scored, facts, score_files, training=None):
     """Writes a run's figures, pictures and circumstances; needs no network.
 
     Arguments
@@ -17,8 +17,8 @@ def write_report(path, metrics, tallies, facts, score_files, training=None):
         det.png.
     metrics : dict
         List name -> what ``report.measure`` returned.
-    tallies : dict
-        List name -> Tally.
+    scored : dict
+        List name -> Trials with scores.
     facts : dict
         What metrics.json says of the run: ``run`` (as ``describe_run``
         returns it), ``model_sha256`` and the options of the scoring.
@@ -37,11 +37,13 @@ def write_report(path, metrics, tallies, facts, score_files, training=None):
             "sentences": [
                 wording.error_rate(found) if several else "",
                 wording.calibration(found) if several and calibrated else "",
-                wording.decision(found, tallies[name]),
+                wording.decision(found, scored[name]),
                 *map(wording.remark, found["remarks"]),
             ],
             "histogram": picture(
-                plots.score_histogram(tallies[name], p_target),
+                plots.score_histogram(
+                    scored[name].scores, scored[name].labels, p_target
+                ),
                 f"Histogram of the scores of {name}",
             ),
             "scores": score_files[name],
@@ -71,7 +73,7 @@ def write_report(path, metrics, tallies, facts, score_files, training=None):
         calibrated=calibrated,
         says=any(any(x["sentences"]) or x["conditions"] for x in lists),
         p_target=p_target,
-        det=picture(plots.det(tallies, p_target), "Detection error trade-off"),
+        det=picture(plots.det(scored, p_target), "Detection error trade-off"),
         curves=curves,
         training=training,
         run=facts["run"],

@@ -117,15 +117,15 @@ def calibration(found):
     return text + "they are well calibrated."
 
 
-def decision(found, tally):
+def decision(found, trials):
     """What deciding at the stated prior comes to.
 
     Arguments
     ---------
     found : dict
         What ``report.measure`` returned.
-    tally : Tally
-        The scored trials.
+    trials : Trials
+        The list, with its scores.
 
     Returns
     -------
@@ -136,20 +136,22 @@ def decision(found, tally):
         return ""
     p_target = found["p_target"]
     threshold = math.log((1 - p_target) / p_target)
-    n_taken, n_wrong = tally.at_least(threshold)
+    reached, labels = trials.scores >= threshold, trials.labels
+    n_taken, n_wrong = (int((reached & x).sum()) for x in (labels, ~labels))
+    n_targets = int(labels.sum())
     text = (
         f"At a prior of {100 * p_target:g} % targets a score of "
         f"{threshold:.2f} says “same speaker”: "
     )
     if not n_taken:
         return text + (
-            f"none of the {tally.n_targets:,} target trials reaches it, so that "
+            f"none of the {n_targets:,} target trials reaches it, so that "
             "this system never does at this prior. A larger p_target or a "
             "better encoder would."
         )
     text += (
-        f"{n_taken:,} of {tally.n_targets:,} target trials and {n_wrong:,} of "
-        f"{tally.n_impostors:,} impostor trials reach it."
+        f"{n_taken:,} of {n_targets:,} target trials and {n_wrong:,} of "
+        f"{len(trials) - n_targets:,} impostor trials reach it."
     )
     if found["act_dcf"] > 1:
         text += " Rejecting everyone would cost less (actDCF above 1)."
