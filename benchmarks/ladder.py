@@ -27,6 +27,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from hashlib import sha256
 from pathlib import Path
 
@@ -40,7 +41,7 @@ from speechbrain_scl.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "SpeakerRec"
-STARTED = set()  # processes of the recipe's scripts
+STARTED, STOPPED = set(), threading.Event()  # the recipe's scripts
 
 
 def main():
@@ -69,15 +70,18 @@ def run_all(jobs, function, runs):
     def stop(*_):
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, stop)
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         try:
             list(pool.map(function, runs))
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
+            STOPPED.set()
             for process in list(STARTED):
                 process.terminate()  # a training writes its checkpoint
             sys.exit("error: stopped; the same command goes on from here")
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def parse_arguments():
@@ -269,6 +273,8 @@ def script(args, folder, name, hparams, *overrides):
         stderr=subprocess.STDOUT if output else None,
     ) as process:
         STARTED.add(process)
+        if STOPPED.is_set():  # meanwhile
+            process.terminate()
         failed = process.wait()
         STARTED.discard(process)
     if failed:

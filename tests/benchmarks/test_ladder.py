@@ -339,7 +339,7 @@ def test_wrong_labels_take_the_place_of_the_manifest(tmp_path, monkeypatch):
         lambda arguments, share, seed: [f"--noisy={share} {seed}"],
     )
     trials = tmp_path / "list.txt"
-    trials.write_text("1 a/1/x a/2/y\n")
+    trials.write_text("1 a/1/x a/2/y\n0 a/1/x b/1/y\n")
     monkeypatch.setattr(
         sys,
         "argv",
