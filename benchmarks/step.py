@@ -31,7 +31,7 @@ from speechbrain.processing.features import InputNormalization
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
 from speechbrain_scl.files import atomic_write
-from speechbrain_scl.losses import SpeakerGroups, SupConMarginLoss
+from speechbrain_scl.losses import SupConMarginLoss
 
 SAMPLE_RATE = 16000
 N_MELS = 80
@@ -86,8 +86,10 @@ class Step:
         lengths = torch.ones(len(waveforms), device=self.device)
         features = self.normalise(self.features(waveforms), lengths)
         embeddings = self.embed(features).float()
-        groups = SpeakerGroups.of(labels)
-        labels = labels.to(self.device, non_blocking=True)
+        labels_on_host, labels = (
+            labels,
+            labels.to(self.device, non_blocking=True),
+        )
         with torch.autocast(self.device.type, enabled=False):
             outputs = self.classifier(embeddings)
         loss = self.classification(outputs, labels[:, None])
@@ -95,7 +97,7 @@ class Step:
             return loss
         attention, contrast, balancer = self.parts
         weights = attention.of_cosines(outputs, labels)
-        losses = [loss, contrast(embeddings, labels, weights, groups)]
+        losses = [loss, contrast(embeddings, labels_on_host, weights)]
         return torch.stack(losses).dot(balancer(losses, embeddings))
 
 

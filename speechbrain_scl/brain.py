@@ -7,7 +7,6 @@ from speechbrain.utils.distributed import ddp_broadcast
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.distributed import all_reduce_sum, world_size
 from speechbrain_scl.evaluation.validation import validation_error
-from speechbrain_scl.losses import SpeakerGroups, SupConMarginLoss
 from speechbrain_scl.training.classifiers import (
     SampledClassifier,
     gives_cosines,
@@ -219,7 +218,10 @@ class SupConSpeakerBrain(ResilientBrain):
         if self._option("contrastive_projection") is not None:
             with self._float32():
                 seen = self.modules.contrastive_projection(embeddings)
-        contrastive = self._contrastive(seen, labels, labels_on_host, attention)
+        # Who speaks where is found from labels on the host: no wait.
+        contrastive = self.hparams.contrastive_loss(
+            seen, labels_on_host, attention
+        )
         losses = [classification, contrastive]
         shared = embeddings
         if self._option("balance_at") == "parameters":
@@ -257,14 +259,6 @@ class SupConSpeakerBrain(ResilientBrain):
             return 1.0
         n_local = torch.full((), float(n_local), device=self.device)
         return n_local * world_size() / all_reduce_sum(n_local)
-
-    def _contrastive(self, embeddings, labels, labels_on_host, attention):
-        """The contrastive loss; ours is told of the batch's speakers."""
-        loss = self.hparams.contrastive_loss
-        if isinstance(loss, SupConMarginLoss) and world_size() == 1:
-            groups = SpeakerGroups.of(labels_on_host.flatten())
-            return loss(embeddings, labels, attention, groups)
-        return loss(embeddings, labels, attention)
 
     def on_fit_batch_start(self, batch, should_step):
         """Sets what changes within an epoch."""

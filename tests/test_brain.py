@@ -443,7 +443,7 @@ def test_the_contrastive_loss_sees_the_projection(tmp_path):
     seen = []
 
     class Loss(SupConMarginLoss):
-        def forward(self, embeddings, labels, weights=None, groups=None):
+        def forward(self, embeddings, labels, weights=None):
             seen.append(embeddings.shape[-1])
             return super().forward(embeddings, labels, weights)
 

@@ -4,7 +4,6 @@ The processes hold different numbers of utterances, and one spawn serves the
 whole file.
 """
 
-import copy
 import itertools
 import os
 
@@ -16,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.distributed import gather_rows
-from speechbrain_scl.losses import SpeakerGroups, SupConMarginLoss
+from speechbrain_scl.losses import SupConMarginLoss
 
 N_LOCAL = (5, 8)  # utterances of each rank
 RESCALES = ("best_class", "max", "mean", "none")
@@ -25,19 +24,13 @@ LOSSES = [
         ("angular", "cosine"),
         ("none", "positive", "all_positives"),
         ("negatives", "logits"),
-        ((0, False), (20, True)),  # memory, its positives
-    ),
-    ("angular", "none", "negatives", (20, False)),
-    ("angular", "none", "logits", (20, False)),
+    )
 ]
-STEPS = list(
-    itertools.product((torch.float32, torch.bfloat16), RESCALES, (0, 6))
-)
 ATTENTIONS = [None, *itertools.product(RESCALES, (True, False))]
 
 
-def batch(step):
-    generator = torch.Generator().manual_seed(step)
+def batch():
+    generator = torch.Generator().manual_seed(0)
     n = sum(N_LOCAL)
     x = torch.randn(n, 6, dtype=torch.float64, generator=generator)
     labels = torch.randint(7, (n,), generator=generator)
@@ -46,8 +39,8 @@ def batch(step):
 
 
 def gradient(loss_options, attention_options, rows, gather):
-    """Of the encoder and the class vectors, at the second batch."""
-    margin_type, denominator, attention_on, (memory, positives) = loss_options
+    """Of the encoder and the class vectors, after the value."""
+    margin_type, denominator, attention_on = loss_options
     loss = SupConMarginLoss(
         0.2,
         0.3,
@@ -56,22 +49,19 @@ def gradient(loss_options, attention_options, rows, gather):
         attention_on,
         chunk_size=3 if denominator == "none" else None,
         gather=gather,
-        memory=memory,
-        memory_positives=positives,
     )
     torch.manual_seed(1)
     encoder = torch.nn.Linear(6, 4).double()
     vectors = torch.nn.Parameter(torch.randn(8, 4, dtype=torch.float64))
-    for step in range(2 if memory else 1):
-        x, labels = (part[rows] for part in batch(step))
-        z, weights = encoder(x), None
-        if attention_options is not None:
-            rescale, detach = attention_options
-            attention = ClassAwareAttention(
-                3.0, rescale=rescale, detach=detach, gather=gather
-            )
-            weights = attention(z, labels, vectors)
-        value = loss(z, labels, weights)
+    x, labels = (part[rows] for part in batch())
+    z, weights = encoder(x), None
+    if attention_options is not None:
+        rescale, detach = attention_options
+        attention = ClassAwareAttention(
+            3.0, rescale=rescale, detach=detach, gather=gather
+        )
+        weights = attention(z, labels, vectors)
+    value = loss(z, labels, weights)
     parameters = [*encoder.parameters(), vectors]
     found = torch.autograd.grad(
         value, parameters, allow_unused=True, materialize_grads=True
@@ -97,20 +87,6 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def waits(dtype, rescale, memory, gather):
-    """Those of loss and attention, forward and backward."""
-    labels = torch.arange(8) % 3
-    z = torch.randn(8, 4, dtype=dtype, requires_grad=True)
-    vectors = torch.randn(3, 4, requires_grad=True)
-    attention = ClassAwareAttention(rescale=rescale, gather=gather)
-    loss = SupConMarginLoss(gather=gather, memory=memory)
-    groups = SpeakerGroups.of(labels, gather)
-    with Waits() as counter:
-        weights = attention(z, labels, vectors)
-        loss(z, labels, weights, groups).backward()
-    return counter.found
-
-
 def on_a_rank(rank, store, results):
     """Everything two processes compute together."""
     torch.set_num_threads(1)
@@ -134,7 +110,6 @@ def on_a_rank(rank, store, results):
     (rows,), _ = gather_rows(x)
     ((rows + other) * (rank + 1.0)).sum().backward()
     found["second consumer"] = x.grad, w.grad
-    found["waits"] = {case: waits(*case, gather=True) for case in STEPS}
     torch.save(found, f"{results}/{rank}.pt")
     dist.barrier()
     # The threads of gloo may abort a process that ends as usual.
@@ -163,38 +138,29 @@ def test_every_option_gives_the_joined_batch(ranks, attention):
             )
 
 
-@pytest.mark.parametrize("case", STEPS, ids=str)
-def test_no_host_waits_where_the_groups_are_given(ranks, case):
-    assert waits(*case, gather=False) == []
-    for found in ranks:
-        assert found["waits"][case] == []
-
-
-def test_the_counter_sees_what_there_is():
+@pytest.mark.parametrize("rescale", RESCALES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_host_waits_in_loss_and_attention(dtype, rescale):
+    """Where the labels lie on the host."""
+    labels = torch.arange(8) % 3
+    z = torch.randn(8, 4, dtype=dtype, requires_grad=True)
+    vectors = torch.randn(3, 4, requires_grad=True)
     with Waits() as counter:
+        weights = ClassAwareAttention(rescale=rescale)(z, labels, vectors)
+        SupConMarginLoss()(z, labels, weights).backward()
+        assert counter.found == []
         (torch.arange(8) % 3).nonzero()
     assert counter.found == ["nonzero"]
 
 
-def test_the_groups_themselves_are_found_without_a_wait():
-    with Waits() as counter:
-        SpeakerGroups.of(torch.arange(8) % 3)
-    assert counter.found == []
-
-
-@pytest.mark.parametrize("options", [{}, {"memory": 5}], ids=str)
-def test_the_loss_is_one_graph_where_the_groups_are_given(options):
-    loss = SupConMarginLoss(**options)
-    compiled = torch.compile(
-        copy.deepcopy(loss), fullgraph=True, backend="aot_eager"
-    )
-    # Speakers with pairs, without any, and what the memory makes of both.
-    for labels in (torch.arange(8) % 3, torch.arange(8), torch.arange(8) % 3):
-        groups = SpeakerGroups.of(labels)
+def test_a_compiler_gives_the_same():
+    loss = SupConMarginLoss()
+    compiled = torch.compile(SupConMarginLoss(), backend="aot_eager")
+    for labels in (torch.arange(8) % 3, torch.arange(8)):
         z, weights = torch.randn(8, 4, requires_grad=True), torch.rand(8)
         results = []
         for function in (loss, compiled):
-            value = function(z, labels, weights, groups)
+            value = function(z, labels, weights)
             results.append((value, torch.autograd.grad(value, z)[0]))
         torch.testing.assert_close(*results)
 

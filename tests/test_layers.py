@@ -15,9 +15,7 @@ ORDER = """
 errors
 files distributed
 values
-_margin_terms _speaker_groups _minimum_norm
-_margin_contrast
-memory
+_minimum_norm
 losses attention balancing samplers
 data
 evaluation

@@ -208,11 +208,6 @@ class ResilientBrain(sb.core.Brain):
                 custom_load_hook=type(recoverable).load,
                 optional_load=True,
             )
-        loss = getattr(self.hparams, "contrastive_loss", None)
-        if getattr(loss, "memory", None) is not None:
-            self.checkpointer.add_recoverable(
-                "contrastive_memory", loss.memory, optional_load=True
-            )
         annealing = getattr(self.hparams, "lr_annealing", None)
         known = self.checkpointer.recoverables.values()
         # Most schedules follow from the epoch and have nothing to save.
