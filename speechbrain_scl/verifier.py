@@ -4,21 +4,30 @@ import os
 import tempfile
 
 import numpy as np
+import torch
 
 from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.logger import get_logger
-from speechbrain_scl.errors import UserError
+from speechbrain_scl.data.recordings import read_recording
+from speechbrain_scl.errors import UserError, first_line
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.enrolment import mean_embedding
-from speechbrain_scl.values import is_text
-from speechbrain_scl.voices.decisions import Identification, Judge
-from speechbrain_scl.voices.listening import Heard, listen
-from speechbrain_scl.voices.store import Voice, load_voices, save_voices
+from speechbrain_scl.voices.decisions import (
+    Decider,
+    Heard,
+    Identification,
+    Verification,
+)
+from speechbrain_scl.voices.enrolled import Enrolled, load_voices, save_voices
+from speechbrain_scl.voices.speech import speech_seconds
 
 logger = get_logger(__name__)
 
 UNKNOWN = "unknown"
+# Seconds: below, an encoder's kernels do not fit; a voice says little.
+_SHORTEST = 0.1
+_LITTLE_SPEECH = 1.0
 
 
 class SpeakerVerifier:
@@ -49,7 +58,6 @@ class SpeakerVerifier:
 
     Example
     -------
-    >>> import torch
     >>> def encoder(waveforms):  # as load() gets one from a folder
     ...     return torch.stack([waveforms.std(1), waveforms.mean(1)], 1)
     >>> encoder.sample_rate, encoder.key = 16000, "toy"
@@ -63,27 +71,31 @@ class SpeakerVerifier:
     """
 
     def __init__(
-        self, encoder, calibration=None, threshold=None, p_target=None
+        self,
+        encoder,
+        calibration: Calibration | None = None,
+        threshold: float | None = None,
+        p_target: float | None = None,
     ):
         self._encoder = encoder
-        self._judge = Judge(calibration, threshold, p_target)
+        self._decide = Decider(calibration, threshold, p_target)
         self._voices = {}
 
     @classmethod
     def load(
         cls,
-        model,
-        device=None,
-        calibration=None,
-        threshold=None,
-        p_target=None,
-    ):
+        model: str | os.PathLike,
+        device: str | None = None,
+        calibration: str | os.PathLike | Calibration | None = None,
+        threshold: float | None = None,
+        p_target: float | None = None,
+    ) -> "SpeakerVerifier":
         """A verifier with a trained encoder.
 
         Arguments
         ---------
         model : str
-            The ``inference`` folder of a training, a hub repository, or a
+            The ``inference`` folder of a training run, a hub repository, or a
             short name such as ecapa-voxceleb (``evaluation.encoder.KNOWN``).
         device : str or None
             Such as cpu or cuda; None takes the best there is.
@@ -110,12 +122,12 @@ class SpeakerVerifier:
         return cls(encoder, calibration, threshold, p_target)
 
     @property
-    def decides(self):
+    def decides(self) -> bool:
         """Whether there is a calibration or threshold."""
-        return self._judge.decides
+        return bool(self._decide)
 
-    def listen(self, recording):
-        """Hears one recording.
+    def listen(self, recording) -> Heard:
+        """Reads, judges and embeds one recording.
 
         Arguments
         ---------
@@ -134,9 +146,33 @@ class SpeakerVerifier:
         """
         if isinstance(recording, Heard):
             return recording
-        return listen(self._encoder, recording)
+        read = read_recording(recording, self._encoder.sample_rate)
+        name, waveform = read.name, read.waveform
+        if not waveform.any():
+            raise UserError(f"{name}: it is silent")
+        if read.duration < _SHORTEST:
+            raise UserError(
+                f"{name}: {read.duration:.3f} s; no voice is known from less "
+                f"than {_SHORTEST} s"
+            )
+        speech = speech_seconds(waveform, read.sample_rate)
+        warnings = ()
+        if read.missing:
+            warnings += (
+                f"{name}: cut off: {read.missing} bytes that its header "
+                "promises are not there",
+            )
+        if speech == 0:
+            warnings += (f"{name}: no speech in its {read.duration:.1f} s",)
+        elif speech < _LITTLE_SPEECH:
+            warnings += (
+                f"{name}: only {speech:.2f} s of speech; scores of less than "
+                f"{_LITTLE_SPEECH:.0f} s say little",
+            )
+        vector = self._embed(name, waveform)
+        return Heard(name, vector, read.duration, speech, read.change, warnings)
 
-    def embed(self, recordings):
+    def embed(self, recordings) -> np.ndarray:
         """Embeddings of recordings; what is doubtful is logged as a warning.
 
         Arguments
@@ -151,7 +187,7 @@ class SpeakerVerifier:
         """
         return np.stack([u.embedding for u in self._listen_all(recordings)])
 
-    def verify(self, first, second):
+    def verify(self, first, second) -> Verification:
         """Compares two recordings.
 
         Arguments
@@ -164,13 +200,13 @@ class SpeakerVerifier:
         Verification
         """
         first, second = self.listen(first), self.listen(second)
-        return self._judge(
+        return self._decide(
             first.embedding @ second.embedding,
-            heard=first.speech > 0 and second.speech > 0,
+            speech=first.speech > 0 and second.speech > 0,
             warnings=first.warnings + second.warnings,
         )
 
-    def enrol(self, name, recordings, replace=False):
+    def enrol(self, name: str, recordings, replace: bool = False):
         """Adds a voice: the mean of its recordings' embeddings.
 
         Arguments
@@ -190,9 +226,9 @@ class SpeakerVerifier:
         self.check_name(name, replace)
         heard = self._listen_all(recordings)
         mean = mean_embedding([u.embedding for u in heard])
-        self._voices[name] = Voice(mean, len(heard))
+        self._voices[name] = Enrolled(mean, len(heard))
 
-    def check_name(self, name, replace=False):
+    def check_name(self, name: str, replace: bool = False):
         """Refuses a name that no new voice can have.
 
         Arguments
@@ -207,7 +243,7 @@ class SpeakerVerifier:
         UserError
             Such a name.
         """
-        if not is_text(name) or name == UNKNOWN:
+        if not isinstance(name, str) or not name.strip() or name == UNKNOWN:
             raise UserError(f"{name!r}: not a name for a voice")
         if name in self._voices and not replace:
             raise UserError(
@@ -215,7 +251,7 @@ class SpeakerVerifier:
                 "new voice in its place"
             )
 
-    def voices(self):
+    def voices(self) -> list[str]:
         """The names of the enrolled voices, in the order of enrolment.
 
         Returns
@@ -224,7 +260,7 @@ class SpeakerVerifier:
         """
         return list(self._voices)
 
-    def remove(self, name):
+    def remove(self, name: str):
         """Forgets a voice.
 
         Arguments
@@ -241,11 +277,11 @@ class SpeakerVerifier:
             raise UserError(f"{name}: no such voice among {self.voices()}")
         del self._voices[name]
 
-    def identify(self, recording, top=3):
+    def identify(self, recording, top: int = 3) -> Identification:
         """Finds the enrolled voice that a recording has.
 
-        Each voice is compared by itself: the more there are, the more often
-        one of them is taken for a stranger.
+        Each voice is compared by itself: the more there are, the more often a
+        stranger is accepted as one of them.
 
         Arguments
         ---------
@@ -263,31 +299,27 @@ class SpeakerVerifier:
         UserError
             No voice is enrolled, or ``top`` is below 1.
         """
-        if not self._voices or top < 1:
-            raise UserError(
-                f"top={top}: at least 1, please"
-                if self._voices
-                else "no voice is enrolled"
-            )
-        utterance = self.listen(recording)
+        if not self._voices:
+            raise UserError("no voice is enrolled")
+        if top < 1:
+            raise UserError(f"top={top}: at least 1, please")
+        heard = self.listen(recording)
         cosines = {
-            name: float(voice.embedding @ utterance.embedding)
+            name: float(voice.embedding @ heard.embedding)
             for name, voice in self._voices.items()
         }
         nearest = sorted(cosines, key=cosines.get, reverse=True)[:top]
         found = {
-            name: self._judge(cosines[name], utterance.speech > 0)
+            name: self._decide(cosines[name], heard.speech > 0)
             for name in nearest
         }
-        best = nearest[0]
-        speaker = {True: best, False: UNKNOWN, None: None}
+        best = found[nearest[0]]
+        speaker = {True: nearest[0], False: UNKNOWN, None: None}
         return Identification(
-            speaker[found[best].same_speaker],
-            found,
-            utterance.warnings + found[best].warnings,
+            speaker[best.same_speaker], found, heard.warnings + best.warnings
         )
 
-    def save_voices(self, path):
+    def save_voices(self, path: str | os.PathLike):
         """Writes the enrolled voices.
 
         Arguments
@@ -297,7 +329,7 @@ class SpeakerVerifier:
         """
         save_voices(path, self._encoder.key, self._voices)
 
-    def load_voices(self, path):
+    def load_voices(self, path: str | os.PathLike):
         """Takes the voices of a file in the place of those enrolled.
 
         Arguments
@@ -330,3 +362,20 @@ class SpeakerVerifier:
                 for warning in heard[-1].warnings:
                     logger.warning("%s", warning)
         return heard
+
+    def _embed(self, name, waveform):
+        """The unit embedding [D] of a waveform [time]."""
+        try:
+            with torch.inference_mode():
+                vector = self._encoder(torch.from_numpy(waveform)[None])[0]
+        except RuntimeError as error:  # out of memory, most of all
+            seconds = len(waveform) / self._encoder.sample_rate
+            raise UserError(
+                f"{name}: the model cannot take its {seconds:.1f} s "
+                f"({first_line(error)})"
+            ) from error
+        vector = vector.cpu().float().numpy()
+        length = np.linalg.norm(vector)
+        if not (np.isfinite(length) and length > 0):
+            raise UserError(f"{name}: its embedding is zero or not finite")
+        return vector / length

@@ -1,6 +1,9 @@
-"""What other libraries say on the console, less what helps nobody."""
+"""What reaches the console: remarks of a command, less what helps nobody."""
 
 import logging
+import sys
+
+from tqdm import tqdm
 
 # Of each of these loggers, the messages with these words.
 _NOISE = {
@@ -10,6 +13,31 @@ _NOISE = {
     "speechbrain.nnet.schedulers": "Changing lr",
     "torch.utils.cpp_extension": "CUDA_HOME",
 }
+
+
+class Remarks:
+    """What a command says beside its results: once, on standard error.
+
+    Arguments
+    ---------
+    quiet : bool
+        Whether it says nothing.
+    """
+
+    def __init__(self, quiet=False):
+        self.quiet = quiet
+        self._said = set()
+
+    def __call__(self, text, kind=None):
+        """Says a text, unless it (or its kind) was said before."""
+        if not self.quiet and (kind or text) not in self._said:
+            tqdm.write(text, file=sys.stderr)
+            self._said.add(kind or text)
+
+    def warn(self, warnings):
+        """Says each of several warnings."""
+        for warning in warnings:
+            self(f"warning: {warning}")
 
 
 class _Without(logging.Filter):

@@ -54,18 +54,7 @@ def read_experiment(arguments, default_file=None):
     arguments = list(arguments)
     if default_file and (not arguments or arguments[0].startswith("-")):
         arguments.insert(0, default_file)
-    # SpeechBrain splits the overrides at every "="; only the first separates.
-    hidden = "\x00"
-    options = {}
-    for argument in arguments:
-        key, separator, value = argument.partition("=")
-        # Of an option that is given twice, the last one counts.
-        name = key if separator else len(options)
-        options.pop(name, None)
-        options[name] = key + separator + value.replace("=", hidden)
-    arguments = list(options.values())
-    hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
-    overrides = overrides.replace(hidden, "=")
+    hparams_file, run_opts, overrides = _parsed(arguments)
     if not os.path.isfile(hparams_file):
         raise UserError(f"{hparams_file}: there is no such file")
     _check_overrides(hparams_file, overrides)
@@ -79,6 +68,21 @@ def read_experiment(arguments, default_file=None):
         raise UserError(f"{hparams_file}: {error}") from error
     check_values(hparams, hparams_file)
     return hparams, run_opts, hparams_file, overrides
+
+
+def _parsed(arguments):
+    """As SpeechBrain reads them, which splits overrides at every "="; here
+    the first alone separates."""
+    hidden = "\x00"
+    options = {}
+    for argument in arguments:
+        key, separator, value = argument.partition("=")
+        # Of an option that is given twice, the last one counts.
+        name = key if separator else len(options)
+        options.pop(name, None)
+        options[name] = key + separator + value.replace("=", hidden)
+    file, run_opts, overrides = sb.parse_arguments(list(options.values()))
+    return file, run_opts, overrides.replace(hidden, "=")
 
 
 def _check_overrides(hparams_file, overrides):

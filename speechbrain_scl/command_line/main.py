@@ -146,25 +146,25 @@ def _decides(add):
 
 
 def _store(command):
-    add = command("store", "voices", "list the voices of a store")
+    add = command("manage", "voices", "list the voices of a store")
     add("voices", help="the store that enrol wrote")
-    add = command("store", "remove", "remove voices from a store")
+    add = command("manage", "remove", "remove voices from a store")
     add("voices", help="the store that enrol wrote")
     add("names", nargs="+", help="the speakers' names")
 
 
 def _models(command):
-    add = command("models", "export", "write the encoder as ONNX")
+    add = command("manage", "export", "write the encoder as ONNX")
     add("model", help="an inference folder or hub repository")
     add("output", help="the file, such as model.onnx")
-    add = command("models", "card", "write the model card of a folder")
+    add = command("manage", "card", "write the model card of a folder")
     add("model", help="an inference folder")
     add("--metrics", required=True, help="metrics.json of a verification")
     add("--training-data", required=True, help="what it was trained on")
     add("--license", required=True, help="of the model, such as cc-by-4.0")
     add("--language", nargs="+", default=(), help="such as zh en")
     add("--repo", help="its place on the hub, such as me/ecapa-scl")
-    add = command("models", "upload", "list what a hub would get, or send it")
+    add = command("manage", "upload", "list what a hub would get, or send it")
     add("model", help="an inference folder with its card")
     add("repo", help="the hub repository, such as me/ecapa-scl")
     add("--private", action="store_true", help="for a repository it makes")

@@ -1,4 +1,4 @@
-"""From the cosine of two voices to what it says."""
+"""What a recording sounds like, and what the cosine of two of them says."""
 
 import dataclasses
 from numbers import Real
@@ -7,6 +7,32 @@ import numpy as np
 
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.calibration import Calibration
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """A recording that a model has heard.
+
+    Arguments
+    ---------
+    name : str
+        The recording's.
+    embedding : numpy.ndarray
+        float32 [D], unit length.
+    duration, speech : float
+        Seconds of sound, and of speech in it.
+    change : str
+        What was done to the recording to fit the model, or "".
+    warnings : tuple of str
+        What makes the embedding doubtful.
+    """
+
+    name: str
+    embedding: np.ndarray
+    duration: float
+    speech: float
+    change: str = ""
+    warnings: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +106,8 @@ class Identification:
     warnings: tuple = ()
 
 
-class Judge:
+@dataclasses.dataclass(frozen=True)
+class Decider:
     """Decides by a threshold or a calibration, where it has either.
 
     Arguments
@@ -100,44 +127,43 @@ class Judge:
 
     Example
     -------
-    >>> print(Judge(threshold=0.6)(0.5))
+    >>> print(Decider(threshold=0.6)(0.5))
     cosine 0.500 < 0.600: different speakers
-    >>> print(Judge(Calibration(20.0, -8.0, 0.01, 1000))(0.7))
+    >>> print(Decider(Calibration(20.0, -8.0, 0.01, 1000))(0.7))
     cosine 0.700 >= 0.400, log-likelihood ratio 6.00: same speaker
     """
 
-    def __init__(self, calibration=None, threshold=None, p_target=None):
-        if p_target is not None:
-            Calibration.threshold(p_target)  # refuses what is no prior
-            if calibration is None or threshold is not None:
+    calibration: Calibration | None = None
+    threshold: float | None = None
+    p_target: float | None = None
+
+    def __post_init__(self):
+        if self.p_target is not None:
+            Calibration.threshold(self.p_target)  # refuses what is no prior
+            if self.calibration is None or self.threshold is not None:
                 raise UserError(
-                    f"p_target={p_target}: a prior decides through a "
+                    f"p_target={self.p_target}: a prior decides through a "
                     "calibration; give a calibration.json and no threshold"
                 )
-        if threshold is not None and not (
-            isinstance(threshold, Real) and -1 <= threshold <= 1
+        if self.threshold is not None and not (
+            isinstance(self.threshold, Real) and -1 <= self.threshold <= 1
         ):
             raise UserError(
-                f"threshold={threshold}: a cosine, between -1 and 1"
+                f"threshold={self.threshold}: a cosine, between -1 and 1"
             )
-        self._calibration = calibration
-        self._threshold = threshold
-        self._p_target = 0.5 if p_target is None else p_target
 
-    @property
-    def decides(self):
-        """Whether there is a calibration or threshold."""
-        return self._calibration is not None or self._threshold is not None
+    def __bool__(self):
+        return self.calibration is not None or self.threshold is not None
 
-    def __call__(self, cosine, heard=True, warnings=()):
+    def __call__(self, cosine, speech=True, warnings=()):
         """Judges a cosine.
 
         Arguments
         ---------
         cosine : float
             Of two embeddings.
-        heard : bool
-            Whether both recordings have speech; nothing is decided otherwise.
+        speech : bool
+            Whether both recordings have some; nothing is decided otherwise.
         warnings : tuple of str
             What is known to make the answer doubtful.
 
@@ -146,33 +172,23 @@ class Judge:
         Verification
         """
         cosine = float(np.clip(cosine, -1, 1))
-        decision = None
-        if self._calibration is not None:
-            decision = self._calibration.decide(cosine, self._p_target)
-        ratio = decision.llr if decision else None
-        if self._threshold is not None:
-            same = bool(cosine >= self._threshold)
-            return Verification(
-                cosine,
-                ratio,
-                self._threshold,
-                same if heard else None,
-                warnings=warnings,
+        found = {"threshold": self.threshold}
+        if self.calibration is not None:
+            prior = 0.5 if self.p_target is None else self.p_target
+            decision = self.calibration.decide(cosine, prior)
+            found["log_likelihood_ratio"] = decision.llr
+        if self and self.threshold is None:
+            at = decision.score_threshold
+            found.update(
+                threshold=at,
+                miss=decision.miss,
+                false_alarm=decision.false_alarm,
             )
-        if decision is None:
-            return Verification(cosine, warnings=warnings)
-        if not decision.in_reach:
-            warnings += (
-                f"out of reach: at p_target {self._p_target:g} the threshold "
-                f"is a cosine of {decision.score_threshold:.3f}, which no "
-                "recordings have",
-            )
-        return Verification(
-            cosine,
-            ratio,
-            decision.score_threshold,
-            decision.same_speaker if heard else None,
-            decision.miss,
-            decision.false_alarm,
-            warnings,
-        )
+            if not decision.in_reach:
+                warnings += (
+                    f"out of reach: at p_target {prior:g} the threshold is a "
+                    f"cosine of {at:.3f}, which no recordings have",
+                )
+        if self and speech:
+            found["same_speaker"] = cosine >= found["threshold"]
+        return Verification(cosine, warnings=warnings, **found)

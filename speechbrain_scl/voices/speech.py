@@ -1,4 +1,4 @@
-"""How much of a recording is speech."""
+"""Where in a recording is speech."""
 
 import contextlib
 import functools

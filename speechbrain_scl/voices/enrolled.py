@@ -1,4 +1,4 @@
-"""Voices on disk: who was enrolled, with which model."""
+"""Enrolled speakers on disk, and the model that enrolled them."""
 
 import os
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from speechbrain_scl.errors import UserError, first_line
 from speechbrain_scl.files import atomic_write
 
 
-class Voice(NamedTuple):
+class Enrolled(NamedTuple):
     """An enrolled speaker.
 
     Arguments
@@ -35,14 +35,14 @@ def save_voices(path, model, voices):
     model : str
         The key of the model that made them (``Encoder.key``).
     voices : dict
-        Name -> Voice.
+        Name -> Enrolled.
 
     Example
     -------
     >>> path = getfixture("tmp_path") / "voices.npz"
-    >>> save_voices(path, "key", {"ann": Voice(np.ones(1), 2)})
+    >>> save_voices(path, "key", {"ann": Enrolled(np.ones(1), 2)})
     >>> load_voices(path)
-    ('key', {'ann': Voice(embedding=array([1.]), recordings=2)})
+    ('key', {'ann': Enrolled(embedding=array([1.]), recordings=2)})
     """
     vectors = [voice.embedding for voice in voices.values()]
     with atomic_write(path, binary=True) as file:
@@ -68,7 +68,7 @@ def load_voices(path):
     model : str
         The key of the model that made them.
     voices : dict
-        Name -> Voice.
+        Name -> Enrolled.
 
     Raises
     ------
@@ -96,5 +96,5 @@ def load_voices(path):
         raise UserError(
             f"{path}: not a store of voices ({first_line(error)})"
         ) from error
-    voices = map(Voice, vectors, counts.tolist())
+    voices = map(Enrolled, vectors, counts.tolist())
     return model, dict(zip(names.tolist(), voices))
