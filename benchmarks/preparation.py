@@ -13,9 +13,8 @@ recipe is not part of its package.
     python benchmarks/preparation.py results/benchmarks --many 10000 100000
 
 measures ours alone on more files (hard links to some of 1 s): seconds and peak
-memory by the number of processes, each in a process of its own, and that a
-scan that was complete is not done again; preparation-many.md. With ``--recipe
-CNCeleb`` they lie in CN-Celeb's layout, and are joined to files of 5 s.
+memory by the number of processes, each in a process of its own;
+preparation-many.md.
 """
 
 import argparse
@@ -24,7 +23,6 @@ import importlib.util
 import io
 import os
 import re
-import shutil
 import statistics
 import sys
 import tempfile
@@ -38,10 +36,6 @@ import soundfile
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = Path("recipes") / "VoxCeleb" / "voxceleb_prepare.py"
-RECIPES = {
-    "VoxCeleb": SCRIPT,
-    "CNCeleb": Path("recipes") / "CNCeleb" / "cnceleb_prepare.py",
-}
 # SpeechBrain's recipe looks for these by name.
 SPEAKERS = ["id10001", "id00012", *(f"id{20000 + i}" for i in range(48))]
 SECONDS, SAMPLE_RATE = 8, 16000
@@ -53,13 +47,12 @@ def main():
     parser.add_argument("output", type=Path)
     parser.add_argument("--speechbrain", type=Path)
     parser.add_argument("--many", type=int, nargs="+", default=())
-    parser.add_argument("--recipe", choices=RECIPES, default="VoxCeleb")
     parser.add_argument("--workers", type=int, nargs="+", default=(0, 2))
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     if args.many:
-        text = many_files(args.many, args.workers, args.recipe)
+        text = many_files(args.many, args.workers)
         write(args.output / "preparation-many.md", text)
     if args.speechbrain:
         write(args.output / "preparation.md", against_stock(args))
@@ -116,61 +109,43 @@ def against_stock(args):
     return "\n".join(lines) + "\n"
 
 
-def many_files(sizes, workers, recipe):
+def many_files(sizes, workers):
     """Seconds and peak by the number of files and processes, and slopes."""
     lines = [
-        "| files | processes | s | CPU s | peak, MiB | of which before, MiB "
-        "| s, scanned before |",
-        "|--:|--:|--:|--:|--:|--:|--:|",
+        "| files | processes | s | CPU s | peak, MiB | of which before, MiB |",
+        "|--:|--:|--:|--:|--:|--:|",
     ]
     found = {}
     for n_files in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            generate_many(Path(folder), n_files, recipe)
+            generate_many(Path(folder), n_files)
             for n in workers:
                 # Unlike a pool's, its process may have processes.
                 with ProcessPoolExecutor(1, get_context("spawn")) as one:
-                    row = one.submit(many_run, folder, n, recipe).result()
+                    row = one.submit(many_run, folder, n).result()
                 found[n_files, n] = row
                 cells = [f"{n_files:,}", str(n), *(f"{x:,.1f}" for x in row)]
                 lines.append(f"| {' | '.join(cells)} |")
-    if len(sizes) > 1:
+    for n in workers if len(sizes) > 1 else ():
         first, last = sizes[-2:]
-        for n in workers:
-            slopes = (
-                np.subtract(found[last, n], found[first, n])
-                / (last - first)
-                * 1e6
-            )
-            cells = ["per million more", str(n)]
-            cells += [f"{x:,.0f}" for x in slopes]
-            lines.append(f"| {' | '.join(cells)} |")
+        slopes = np.subtract(found[last, n], found[first, n]) / (last - first)
+        cells = ["per million more", str(n)]
+        cells += [f"{x:,.0f}" for x in slopes * 1e6]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def many_run(folder, workers, recipe):
-    """Prepares twice, the second time from the journal of the first."""
-    module = load(ROOT / RECIPES[recipe], "ours")
-    save = f"{folder}/save"
-    before = peak_mib()
-    module.Scan.remove = lambda scan: None  # keeps the journal
-    seconds = []
-    for _ in range(2):
-        start, cpu = time.perf_counter(), cpu_seconds()
-        with contextlib.redirect_stderr(io.StringIO()):
-            if recipe == "VoxCeleb":
-                module.prepare_voxceleb(
-                    folder, save, f"{folder}/trials.txt", prep_workers=workers
-                )
-            else:
-                module.prepare_cnceleb(
-                    folder, None, save, strict=False, prep_workers=workers
-                )
-        seconds.append((time.perf_counter() - start, cpu_seconds() - cpu))
-        peak = peak_mib()
-        Path(save, "prepare.json").unlink()
-    shutil.rmtree(save)
-    return *seconds[0], peak, before, seconds[1][0]
+def many_run(folder, workers):
+    """Seconds, CPU seconds, peak and what it was before, MiB."""
+    prepare = load(ROOT / SCRIPT, "ours").prepare_voxceleb
+    trials = f"{folder}/trials.txt"
+    before, cpu = peak_mib(), cpu_seconds()
+    with tempfile.TemporaryDirectory() as save:
+        seconds = timed(
+            lambda save: prepare(folder, save, trials, prep_workers=workers),
+            save,
+        )
+    return seconds, cpu_seconds() - cpu, peak_mib(), before
 
 
 def cpu_seconds():
@@ -209,32 +184,18 @@ def generate(corpus, n_files):
     return write_trials(corpus)
 
 
-def generate_many(corpus, n_files, recipe):
-    """Links to files of 1 s, in either layout."""
+def generate_many(corpus, n_files):
+    """Links to files of 1 s."""
     rng = np.random.default_rng(0)
     signal = 0.1 * rng.normal(size=SAMPLE_RATE)
-    ending = "wav" if recipe == "VoxCeleb" else "flac"
     for i in range(n_files):
         if i % 1000 == 0:  # a file system has a limit to the links of one file
-            source = corpus / f"{i}.{ending}"
+            source = corpus / f"{i}.wav"
             soundfile.write(source, signal, SAMPLE_RATE)
         path = place(corpus, i)
-        if recipe == "CNCeleb":
-            genre = ("vlog", "singing", "speech", "drama")[i // 50 % 4]
-            path = corpus / "data" / path.parts[-3] / f"{genre}-01-{i:07d}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(source, path)
     write_trials(corpus)
-    if recipe == "CNCeleb":
-        for name, text in {
-            "dev/dev.lst": "\n".join(SPEAKERS),
-            "eval/lists/enroll.map": "t0-enroll t0-enroll.wav\n",
-            "eval/lists/trials.lst": "t0-enroll test/t0-vlog-01-001.wav 1\n"
-            "t0-enroll test/t1-vlog-01-001.wav 0\n",
-        }.items():
-            path = corpus / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
 
 
 def place(corpus, i):
@@ -245,6 +206,10 @@ def place(corpus, i):
 
 def write_trials(corpus):
     """A list of two speakers that are not trained on."""
+    for name in ("t0/v0", "t0/v1", "t1/v0"):
+        path = corpus / "wav" / name / "1.wav"
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, np.ones(SAMPLE_RATE) / 10, SAMPLE_RATE)
     trials = corpus / "trials.txt"
     trials.write_text("1 t0/v0/1.wav t0/v1/1.wav\n0 t0/v0/1.wav t1/v0/1.wav\n")
     return str(trials)

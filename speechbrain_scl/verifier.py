@@ -158,10 +158,7 @@ class SpeakerVerifier:
         speech = speech_seconds(waveform, read.sample_rate)
         warnings = ()
         if read.missing:
-            warnings += (
-                f"{name}: cut off: {read.missing} bytes that its header "
-                "promises are not there",
-            )
+            warnings += (f"{name}: cut off: {read.missing} missing",)
         if speech == 0:
             warnings += (f"{name}: no speech in its {read.duration:.1f} s",)
         elif speech < _LITTLE_SPEECH:

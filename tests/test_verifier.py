@@ -134,7 +134,7 @@ def test_a_recording_that_is_cut_off_is_said(verifier, spoken, tmp_path):
     path.write_bytes(content[:-4000])
     for recording in (path, io.BytesIO(content[:-4000])):
         (said,) = verifier.listen(recording).warnings
-        assert "cut off: 4000 bytes that its header promises" in said
+        assert "cut off: 4000 of " in said
     assert verifier.listen(spoken[0]).warnings == ()
 
 

@@ -18,26 +18,28 @@ The lists name .wav files; on disk they are .flac.
 
 import dataclasses
 import hashlib
-import operator
 import os
-from itertools import groupby
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
 from speechbrain.utils.logger import get_logger
-from speechbrain_scl.data.audio import Excluded, walk_audio
-from speechbrain_scl.data.joining import group_short, write_joined
-from speechbrain_scl.data.manifest import Utterance, report_excluded, write_csv
-from speechbrain_scl.data.scan import Scan
+from speechbrain_scl.data.audio import check_all, find_audio
+from speechbrain_scl.data.manifest import Utterance, write_csv
 from speechbrain_scl.data.splits import (
     counts_if_up_to_date,
     digest,
-    hold_out,
-    per_speaker,
+    report_excluded,
     write_splits,
 )
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.enrolment import read_enrolment_map
 from speechbrain_scl.evaluation.trials import read_trials
+from speechbrain_scl.files import atomic_write
 
 logger = get_logger(__name__)
 
@@ -83,9 +85,7 @@ def prepare_cnceleb(
 
     Training speakers are those of dev.lst and all of CN-Celeb2; a speaker of
     the trial list among them is an error. eval.csv holds the genre of each
-    test utterance, for results per genre. Memory grows with the trials and with
-    the utterances of one speaker, not with those of all, but for eight bytes of
-    each.
+    test utterance, for results per genre.
 
     Arguments
     ---------
@@ -113,8 +113,7 @@ def prepare_cnceleb(
     seed : int
         Draws the validation speakers.
     prep_workers : int
-        Processes that check the files; 0 takes threads of this one. A check
-        that was killed goes on where it was (scan.jsonl).
+        Processes that check the files; 0 takes threads of this one.
     skip_prep : bool
         Trust the manifests that are there.
 
@@ -170,10 +169,10 @@ def prepare_cnceleb(
         "strict": strict,
         "seed": seed,
     }
-    state = {
-        "options": options,
-        "inputs": digest(list(lists.values()), _walk_all(folders)),
-    }
+    files = {s: find_audio(folder) for s, folder in folders.items()}
+    paths = [path for found in files.values() for path in found]
+    inputs = digest(list(lists.values()), paths)
+    state = {"options": options, "inputs": inputs}
     done = counts_if_up_to_date(save_folder, state)
     if done:
         return done
@@ -187,9 +186,8 @@ def prepare_cnceleb(
     _refuse_eval_speakers(folders, trials, models, lists)
     _write_eval(os.path.join(save_folder, "eval.csv"), trials)
 
-    scan = Scan(os.path.join(save_folder, "scan.jsonl"))
-    n_files = scan.run(
-        _walk_all(folders),
+    accepted, excluded = check_all(
+        paths,
         prep_workers,
         sample_rate=SAMPLE_RATE,
         min_duration=0.0 if joined_duration else min_duration,
@@ -197,37 +195,24 @@ def prepare_cnceleb(
     )
     left_out = report_excluded(
         os.path.join(save_folder, "excluded.csv"),
-        (file for file in scan if isinstance(file, Excluded)),
-        n_files,
+        excluded,
+        len(paths),
         max_excluded,
     )
-    rows = _Utterances(scan, folders)
+    speaker_of = {path: s for s, found in files.items() for path in found}
+    rows = [_utterance(file, speaker_of[file.path]) for file in accepted]
     facts = {"left_out": left_out, "short_utterances_joined": 0}
     if joined_duration:
-        rows = _Joined(
-            rows, joined_duration, min_duration, f"{save_folder}/joined"
-        )
-        rows.write()
-        facts["short_utterances_joined"] = rows.n_joined
-        if rows.n_short:
-            left_out["too short, even joined"] = rows.n_short
-    speakers = per_speaker(rows)
-    counts = write_splits(
-        save_folder,
-        rows,
-        speakers,
-        hold_out(speakers, valid_speakers, seed, cnceleb1_folder),
-        state,
-        facts,
-    )
-    scan.remove()
-    return counts
-
-
-def _walk_all(folders):
-    """The files, speaker by speaker."""
-    for folder in folders.values():
-        yield from walk_audio(folder)
+        folder = os.path.abspath(f"{save_folder}/joined")
+        jobs = _join(rows, joined_duration, folder)
+        short = [row for row in jobs if row.duration < min_duration]
+        if short:
+            left_out["too short, even joined"] = len(short)
+        rows = [row for row in jobs if row.duration >= min_duration]
+        jobs = {row: jobs[row] for row in rows if len(jobs[row]) > 1}
+        _write_joined(jobs)
+        facts["short_utterances_joined"] = sum(map(len, jobs.values()))
+    return write_splits(save_folder, rows, valid_speakers, seed, state, facts)
 
 
 def _need(folder, name):
@@ -286,21 +271,6 @@ def _write_eval(path, trials):
     )
 
 
-class _Utterances:
-    """The rows of a scan, speaker by speaker, as often as wanted."""
-
-    def __init__(self, scan, speakers):
-        self.scan, self.speakers = scan, speakers
-
-    def __iter__(self):
-        for file in self.scan:
-            if not isinstance(file, Excluded):
-                above = reversed(file.path.split(os.sep)[:-1])
-                yield _utterance(
-                    file, next(name for name in above if name in self.speakers)
-                )
-
-
 def _utterance(file, speaker):
     name = os.path.splitext(os.path.basename(file.path))[0]
     genre, _, rest = name.partition("-")
@@ -315,61 +285,94 @@ def _utterance(file, speaker):
     )
 
 
-class _Joined:
-    """Rows of which short ones are joined, as often as wanted; no more than
-    those of one speaker are held."""
+def _join(rows, least, folder):
+    """Rows of which short ones are joined -> the rows that each is made of."""
+    alike = defaultdict(list)
+    for row in rows:  # by speaker, in the order of their names
+        alike[row.spk_id, row.genre].append(row)
+    return {
+        _one([group[i] for i in chosen], folder): [group[i] for i in chosen]
+        for group in alike.values()
+        for chosen in group_short([row.duration for row in group], least)
+    }
 
-    def __init__(self, rows, least, min_duration, folder):
-        self.rows, self.least, self.min_duration = rows, least, min_duration
-        self.folder = os.path.abspath(folder)
 
-    def write(self):
-        """Writes the joined files; counts what they are made of, and what
-        stays too short."""
-        self.n_joined = self.n_short = 0
-        write_joined(self._jobs())
+def group_short(durations, least):
+    """Which neighbouring utterances to join.
 
-    def _jobs(self):
-        for row, parts in self._groups():
-            if row.duration < self.min_duration:
-                self.n_short += 1
-            elif len(parts) > 1:
-                self.n_joined += len(parts)
-                yield row.wav, [part.wav for part in parts], row.stop
+    Arguments
+    ---------
+    durations : list of float
+        Seconds, of one speaker's utterances of one genre, in their order.
+    least : float
+        Seconds that a group should have.
 
-    def __iter__(self):
-        for row, _ in self._groups():
-            if row.duration >= self.min_duration:
-                yield row
+    Returns
+    -------
+    list of list of int
+        The utterances of each group. One that is long enough stays alone;
+        what is left over at the end joins the last group of short ones.
 
-    def _groups(self):
-        """Each row, and the rows that it is made of."""
-        for _, rows in groupby(self.rows, operator.attrgetter("spk_id")):
-            alike = {}
-            for row in rows:
-                alike.setdefault(row.genre, []).append(row)
-            for _, group in sorted(alike.items()):
-                group.sort(key=operator.attrgetter("wav"))
-                durations = [row.duration for row in group]
-                for chosen in group_short(durations, self.least):
-                    parts = [group[i] for i in chosen]
-                    yield self._one(parts), parts
+    Example
+    -------
+    >>> group_short([2.0, 6.0, 2.0, 2.0, 1.0], least=5.0)
+    [[1], [0, 2, 3, 4]]
+    >>> group_short([1.0, 1.0], least=5.0)
+    [[0, 1]]
+    """
+    alone = [[i] for i, d in enumerate(durations) if d >= least]
+    groups, seconds = [], least
+    for i, duration in enumerate(durations):
+        if duration < least:
+            if seconds >= least:
+                groups.append([])
+                seconds = 0.0
+            groups[-1].append(i)
+            seconds += duration
+    if len(groups) > 1 and seconds < least:
+        rest = groups.pop()
+        groups[-1] += rest
+    return alone + groups
 
-    def _one(self, parts):
-        """One row of several."""
-        if len(parts) == 1:
-            return parts[0]
-        # Named by its parts: other ones never pass for these.
-        names = "\n".join(f"{p.wav} {p.stop}" for p in parts)
-        key = hashlib.sha256(names.encode()).hexdigest()[:12]
-        speaker, genre = parts[0].spk_id, parts[0].genre
-        samples = sum(part.stop for part in parts)
-        return dataclasses.replace(
-            parts[0],
-            ID=f"{speaker}--{genre}--joined-{key}",
-            duration=samples / SAMPLE_RATE,
-            wav=os.path.join(
-                self.folder, speaker, f"{genre}-joined-{key}.flac"
-            ),
-            stop=samples,
+
+def _one(parts, folder):
+    """One row of several."""
+    if len(parts) == 1:
+        return parts[0]
+    # Named by its parts: other ones never pass for these.
+    names = "\n".join(f"{p.wav} {p.stop}" for p in parts)
+    key = hashlib.sha256(names.encode()).hexdigest()[:12]
+    speaker, genre = parts[0].spk_id, parts[0].genre
+    samples = sum(part.stop for part in parts)
+    return dataclasses.replace(
+        parts[0],
+        ID=f"{speaker}--{genre}--joined-{key}",
+        duration=samples / SAMPLE_RATE,
+        wav=os.path.join(folder, speaker, f"{genre}-joined-{key}.flac"),
+        stop=samples,
+    )
+
+
+def _write_joined(jobs):
+    """Writes each row's parts as one FLAC file, in parallel. One that is there
+    is trusted: files appear only when they are complete."""
+    with ThreadPoolExecutor() as pool:
+        done = pool.map(_write_one, jobs, jobs.values())
+        progress = {"desc": "Joining short utterances", "dynamic_ncols": True}
+        list(tqdm(done, total=len(jobs), unit="file", **progress))
+
+
+def _write_one(row, parts):
+    if os.path.isfile(row.wav):
+        return
+    signal = np.concatenate(
+        [soundfile.read(part.wav, dtype="int16")[0] for part in parts]
+    )
+    if len(signal) != row.stop:
+        raise UserError(
+            f"{', '.join(part.wav for part in parts)}: {len(signal)} samples "
+            f"instead of the {row.stop} of their headers; check_audio=full "
+            "leaves such files out"
         )
+    with atomic_write(row.wav, binary=True) as file:
+        soundfile.write(file, signal, SAMPLE_RATE, format="FLAC")

@@ -7,18 +7,15 @@ VoxCeleb2 comes as .m4a and has to be converted first.
 """
 
 import dataclasses
-import itertools
 import os
 
-from speechbrain_scl.data.audio import Excluded, walk_audio
+from speechbrain_scl.data.audio import Excluded, check_all, find_audio
 from speechbrain_scl.data.download import fetch_file
-from speechbrain_scl.data.manifest import Utterance, report_excluded
-from speechbrain_scl.data.scan import Scan
+from speechbrain_scl.data.manifest import Utterance
 from speechbrain_scl.data.splits import (
     counts_if_up_to_date,
     digest,
-    hold_out,
-    per_speaker,
+    report_excluded,
     write_splits,
 )
 from speechbrain_scl.errors import UserError
@@ -57,10 +54,7 @@ def prepare_voxceleb(
 
     Every speaker of a trial list, in either column, stays out of training and
     validation. The validation speakers are held out of training too. Each row
-    has its session. All is redone when an option, a list or the set of files
-    has changed. A preparation that was killed goes on where it was
-    (scan.jsonl); its memory does not grow with the files, but for eight bytes
-    of each.
+    has its session. All is redone when an option, a list or a file has changed.
 
     Arguments
     ---------
@@ -120,91 +114,46 @@ def prepare_voxceleb(
         "max_excluded": max_excluded,
         "seed": seed,
     }
-    state = {"options": options, "inputs": digest(lists, _walk_all(folders))}
+    files = {folder: find_audio(folder) for folder in folders}
+    inputs = digest(lists, [path for paths in files.values() for path in paths])
+    state = {"options": options, "inputs": inputs}
     done = counts_if_up_to_date(save_folder, state)
     if done:
         return done
 
-    corpus = _Corpus(folders, _trial_speakers(lists))
-    scan = Scan(os.path.join(save_folder, "scan.jsonl"))
-    n_files = scan.run(
-        corpus.wanted(),
+    trial_speakers = _trial_speakers(lists)
+    wanted, left_out, kept_out = [], [], set()
+    for folder, paths in files.items():
+        for path in paths:
+            speaker, *place = os.path.relpath(path, folder).split(os.sep)
+            if len(place) != 2:
+                reason = "not <speaker>/<session>/<utterance>"
+                left_out.append(Excluded(path, "place", reason))
+            elif speaker in trial_speakers:
+                kept_out.add(speaker)
+            else:
+                wanted.append(path)
+    accepted, excluded = check_all(
+        wanted,
         prep_workers,
         sample_rate=SAMPLE_RATE,
         min_duration=min_duration,
         check=check_audio,
     )
-    excluded = (file for file in scan if isinstance(file, Excluded))
-    left_out = report_excluded(
+    reasons = report_excluded(
         os.path.join(save_folder, "excluded.csv"),
-        itertools.chain(corpus.misplaced(), excluded),
-        n_files + corpus.n_misplaced,
+        left_out + excluded,
+        len(left_out) + len(wanted),
         max_excluded,
     )
-    utterances = _Utterances(scan)
-    speakers = per_speaker(utterances)
-    counts = write_splits(
+    return write_splits(
         save_folder,
-        utterances,
-        speakers,
-        hold_out(speakers, valid_speakers, seed, ", ".join(roots)),
+        list(map(_utterance, accepted)),
+        valid_speakers,
+        seed,
         state,
-        {
-            "left_out": left_out,
-            "trial_speakers_kept_out": len(corpus.kept_out),
-        },
+        {"left_out": reasons, "trial_speakers_kept_out": len(kept_out)},
     )
-    scan.remove()
-    return counts
-
-
-class _Corpus:
-    """The files of the folders: wanted, misplaced, or of a trial's speaker."""
-
-    def __init__(self, folders, trial_speakers):
-        self.folders = folders
-        self.trial_speakers = trial_speakers
-        self.kept_out, self.n_misplaced = set(), 0
-
-    def wanted(self):
-        """Those to train and validate on; counts the others."""
-        for path, speaker in self._placed():
-            if speaker is None:
-                self.n_misplaced += 1
-            elif speaker in self.trial_speakers:
-                self.kept_out.add(speaker)
-            else:
-                yield path
-
-    def misplaced(self):
-        """Those that no speaker can be told of."""
-        reason = "place", "not <speaker>/<session>/<utterance>"
-        for path, speaker in self._placed() if self.n_misplaced else ():
-            if speaker is None:
-                yield Excluded(path, *reason)
-
-    def _placed(self):
-        for folder in self.folders:
-            for path in walk_audio(folder):
-                parts = os.path.relpath(path, folder).split(os.sep)
-                yield path, parts[0] if len(parts) == 3 else None
-
-
-class _Utterances:
-    """The rows of a scan, as often as wanted."""
-
-    def __init__(self, scan):
-        self.scan = scan
-
-    def __iter__(self):
-        for file in self.scan:
-            if not isinstance(file, Excluded):
-                yield _utterance(file)
-
-
-def _walk_all(folders):
-    for folder in folders:
-        yield from walk_audio(folder)
 
 
 def _wav_folder(root):

@@ -8,6 +8,7 @@
     speechbrain-scl remove voices.npz ann
     speechbrain-scl embed MODEL --list wav.scp --output embeddings.npz --skip-bad
     speechbrain-scl score MODEL pairs.txt --output scores.txt
+    speechbrain-scl import RECORDINGS data/own
     speechbrain-scl export MODEL model.onnx
     speechbrain-scl card MODEL --metrics FILE --training-data TEXT --license ID
     speechbrain-scl upload MODEL REPOSITORY [--yes]
@@ -49,7 +50,7 @@ def main(arguments=None):
             f"speechbrain_scl.command_line.{args.module}"
         )
         try:
-            return getattr(room, args.command)(args) or 0
+            return getattr(room, args.function)(args) or 0
         except OSError as error:  # a full disk, a folder without permission
             raise UserError(str(error)) from error
 
@@ -65,13 +66,14 @@ def _parser():
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(module, name, text):
+    def command(module, name, text, function=None):
         made = commands.add_parser(name, help=text, description=text)
-        made.set_defaults(module=module)
+        made.set_defaults(module=module, function=function or name)
         return made.add_argument
 
     _speakers(command)
     _store(command)
+    _corpora(command)
     _models(command)
     return parser
 
@@ -151,6 +153,22 @@ def _store(command):
     add = command("manage", "remove", "remove voices from a store")
     add("voices", help="the store that enrol wrote")
     add("names", nargs="+", help="the speakers' names")
+
+
+def _corpora(command):
+    text = "arrange your recordings as a corpus to train and test on"
+    add = command("corpora", "import", text, "import_recordings")
+    add(
+        "recordings",
+        help="a folder with a folder per speaker; a CSV file with the columns "
+        "path and speaker; or a Kaldi folder (wav.scp, utt2spk, segments)",
+    )
+    add("corpus", help="the folder to make")
+    add("--trials", help="your own trial list, with the recordings' names")
+    add("--test-speakers", type=int, help="default: a fifth to a third")
+    add("--max-excluded", type=float, default=0.05, help="share of the files")
+    add("--encoding", help="of the CSV file or of Kaldi's, such as cp1250")
+    add("--seed", type=int, default=1986, help="draws speakers and trials")
 
 
 def _models(command):

@@ -1,22 +1,34 @@
-"""Finding audio files, and judging each before training starts."""
+"""Finding a corpus's audio files, and judging each before training starts."""
 
 import dataclasses
 import os
 import shlex
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from speechbrain.utils.logger import get_logger
+from speechbrain_scl.data.recordings import (
+    LENGTH_UNKNOWN,
+    UNREADABLE,
+    unfilled,
+    what_is_missing,
+)
 from speechbrain_scl.errors import UserError
+
+logger = get_logger(__name__)
 
 READABLE = (".wav", ".flac")
 # Known speech formats that soundfile does not read.
 TO_CONVERT = (".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".webm", ".mov")
 # The reasons that a conversion removes
-CONVERTIBLE = ("format", "sample rate", "channels")
+CONVERTIBLE = ("format", "sample rate", "channels", "length")
 # Below this peak (-60 dB of full scale) a file holds no speech.
 SILENCE_PEAK = 1e-3
 CHECKS = ("headers", "full")
@@ -66,8 +78,11 @@ class Excluded:
 
 
 def find_audio(folder, endings=READABLE + TO_CONVERT):
-    """All audio files below a folder, sorted; links to folders are followed
-    unless they lead back to a folder above.
+    """All audio files below a folder, sorted.
+
+    Links to folders are followed unless they lead back to a folder above.
+    Hidden files and folders (``._a.wav``, ``.Trash-0``, ``@eaDir``) are those
+    of a system, not of a corpus: they are left out, and a warning counts them.
 
     Arguments
     ---------
@@ -94,53 +109,45 @@ def find_audio(folder, endings=READABLE + TO_CONVERT):
     >>> [os.path.basename(path) for path in find_audio(folder)]
     ['a.wav', 'b.flac']
     """
-    return list(walk_audio(folder, endings))
+    root = os.fspath(folder)
+    if not os.path.isdir(root):
+        raise UserError(f"{root}: there is no such folder")
+    found, hidden = [], []
+    for place, folders, names in os.walk(
+        root, onerror=_refuse_to_skip, followlinks=True
+    ):
+        names = [name for name in names if name.lower().endswith(endings)]
+        hidden += [
+            os.path.join(place, name)
+            for name in filter(_is_hidden, [*folders, *names])
+        ]
+        folders[:] = [
+            name
+            for name in folders
+            if not (_is_hidden(name) or _loops(root, place, name))
+        ]
+        found += [
+            os.path.join(place, name) for name in names if not _is_hidden(name)
+        ]
+    if hidden:
+        logger.warning(
+            "%s: %d hidden files or folders are not read, the first is %s",
+            root,
+            len(hidden),
+            ascii(min(hidden)),
+        )
+    return sorted(found)
 
 
-def walk_audio(folder, endings=READABLE + TO_CONVERT):
-    """As ``find_audio``, one after the other: of millions of files no more
-    names are in memory than one folder has.
-
-    Arguments
-    ---------
-    folder : str or Path
-        Where to look.
-    endings : tuple of str
-        Those of audio files, in lower case.
-
-    Yields
-    ------
-    str
-
-    Raises
-    ------
-    UserError
-        As for ``find_audio``.
-    """
-    if not os.path.isdir(folder):
-        raise UserError(f"{folder}: there is no such folder")
-    yield from _walk(os.fspath(folder), os.fspath(folder), endings)
+def _is_hidden(name):
+    return name.startswith((".", "@eaDir"))
 
 
-def _walk(root, place, endings):
-    try:
-        with os.scandir(place) as entries:
-            # As the whole paths would be sorted
-            entries = sorted(
-                (entry.name + os.sep * entry.is_dir(), entry)
-                for entry in entries
-            )
-    except OSError as error:
-        raise UserError(
-            f"{error.filename}: cannot be listed ({error.strerror}); mend its "
-            "permissions or move it away"
-        ) from error
-    for name, entry in entries:
-        if name != entry.name:
-            if not _loops(root, place, entry.name):
-                yield from _walk(root, entry.path, endings)
-        elif name.lower().endswith(endings):
-            yield entry.path
+def _refuse_to_skip(error):
+    raise UserError(
+        f"{error.filename}: cannot be listed ({error.strerror}); mend its "
+        "permissions or move it away"
+    ) from error
 
 
 def _loops(root, place, name):
@@ -190,16 +197,11 @@ def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
             path, "format", f"{ending} is not read here", sample_rate
         )
     try:
-        size = os.path.getsize(path)
-        if size == 0:
+        if os.path.getsize(path) == 0:
             return Excluded(path, "empty", "zero bytes")
-        with open(path, "rb") as file:
-            missing = bytes_missing(file.read(8), size)
-        if missing:
-            return Excluded(path, "truncated", f"{missing} bytes are missing")
         with soundfile.SoundFile(path) as file:
             return _judge(file, path, sample_rate, min_duration, check)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+    except (*UNREADABLE, OSError) as error:
         return Excluded(path, "unreadable", str(error))
 
 
@@ -218,95 +220,54 @@ def _to_convert(path, reason, value, sample_rate):
     )
 
 
-def bytes_missing(head, size):
-    """What a RIFF header promises beyond the file; libsndfile reads what is
-    there.
-
-    Arguments
-    ---------
-    head : bytes
-        The first eight of the file.
-    size : int
-        Of the whole file, bytes.
-
-    Returns
-    -------
-    int
-
-    Example
-    -------
-    >>> bytes_missing(b"RIFF" + bytes([100, 0, 0, 0]), 58)
-    50
-    """
-    promised = int.from_bytes(head[4:], "little")
-    # Encoders that write to a pipe put the largest number.
-    if head[:4] != b"RIFF" or promised >= 0x7FFFF000:
-        return 0
-    missing = promised + 8 - size
-    # Some writers leave out the padding byte.
-    return missing if missing > 1 else 0
-
-
 def _judge(file, path, sample_rate, min_duration, check):
+    samples = file.frames
     if file.samplerate != sample_rate:
         value = f"{file.samplerate} Hz instead of {sample_rate}"
         return _to_convert(path, "sample rate", value, sample_rate)
     if file.channels != 1:
         value = f"{file.channels} instead of 1"
         return _to_convert(path, "channels", value, sample_rate)
-    if file.frames == 0:
+    if samples >= LENGTH_UNKNOWN or (
+        samples == 0 and unfilled(Path(path).read_bytes())
+    ):
+        value = "its header does not say how long it is"
+        return _to_convert(path, "length", value, sample_rate)
+    if samples == 0:
         return Excluded(path, "empty", "no samples")
-    if file.frames < min_duration * sample_rate:
-        seconds = file.frames / sample_rate
-        return Excluded(path, "too short", f"{seconds:.2f} s")
-    samples = file.frames
+    if samples < min_duration * sample_rate:
+        return Excluded(path, "too short", f"{samples / sample_rate:.2f} s")
+    missing = what_is_missing(file)
     # Only floating-point formats can hold NaN.
     full = check == "full" or file.subtype in ("FLOAT", "DOUBLE")
-    if not full and file.format in ("WAV", "WAVEX"):
-        # Its header has been compared with its size: reading adds nothing.
-        return AudioFile(path, samples, sample_rate)
-    file.seek(0 if full else max(samples - 1600, 0))
-    wanted = samples - file.tell()
-    signal = file.read(dtype="float32")
-    if len(signal) < wanted:
-        return Excluded(
-            path, "truncated", f"{wanted - len(signal)} samples are missing"
-        )
-    if not np.isfinite(signal).all():
-        bad = int((~np.isfinite(signal)).sum())
-        return Excluded(path, "not finite", f"{bad} samples are NaN or inf")
-    if full and np.abs(signal).max() < SILENCE_PEAK:
-        peak = float(np.abs(signal).max())
-        return Excluded(path, "silent", f"peak {peak:.1e} of full scale")
+    if not missing and (full or file.format not in ("WAV", "WAVEX")):
+        # Of a WAV the header has been compared with the file's size.
+        file.seek(0 if full else max(samples - 1600, 0))
+        wanted = samples - file.tell()
+        signal = file.read(dtype="float32")
+        if not np.isfinite(signal).all():
+            bad = int((~np.isfinite(signal)).sum())
+            return Excluded(path, "not finite", f"{bad} samples are NaN or inf")
+        if len(signal) < wanted:
+            missing = f"{wanted - len(signal)} samples"
+        elif full and np.abs(signal).max() < SILENCE_PEAK:
+            peak = float(np.abs(signal).max())
+            return Excluded(path, "silent", f"peak {peak:.1e} of full scale")
+    if missing:
+        return Excluded(path, "truncated", f"missing: {missing}")
     return AudioFile(path, samples, sample_rate)
 
 
-def check_name(check):
-    """Refuses an unknown way to check.
-
-    Arguments
-    ---------
-    check : str
-        One of ``CHECKS``.
-
-    Raises
-    ------
-    UserError
-        It is none.
-    """
-    if check not in CHECKS:
-        raise UserError(f"check_audio={check!r}: choose one of {list(CHECKS)}")
-
-
-def check_all(paths, n_threads=None, **options):
+def check_all(paths, n_workers=0, **options):
     """Judges many files in parallel, with a progress bar.
 
     Arguments
     ---------
     paths : list of str
         The files.
-    n_threads : int or None
-        None takes one per core.
+    n_workers : int
+        Processes; 0 takes threads of this one, which keep some two cores
+        busy: decoding and file access release the interpreter's lock.
     **options : dict
         Those of ``check_audio``.
 
@@ -320,19 +281,43 @@ def check_all(paths, n_threads=None, **options):
     Raises
     ------
     UserError
-        An unknown ``check``.
+        An unknown ``check``, or a process that was killed.
     """
-    check_name(options.get("check", "headers"))
-    # Decoding and file access release the interpreter's lock.
-    with ThreadPoolExecutor(n_threads or os.cpu_count()) as pool:
-        results = list(
+    check = options.get("check", "headers")
+    if check not in CHECKS:
+        raise UserError(f"check_audio={check!r}: choose one of {list(CHECKS)}")
+    # A copy of a process that has threads of its own may hang: new ones.
+    pool = (
+        ProcessPoolExecutor(n_workers, get_context("spawn"))
+        if n_workers
+        else ThreadPoolExecutor(os.cpu_count())
+    )
+    # A million futures would be a gigabyte.
+    n = max(min(len(paths) // (8 * (n_workers or os.cpu_count())), 256), 1)
+    chunks = [paths[i : i + n] for i in range(0, len(paths), n)]
+    results = []
+    try:
+        with (
+            pool,
             tqdm(
-                pool.map(lambda path: check_audio(path, **options), paths),
                 total=len(paths),
                 desc="Checking audio",
+                unit="file",
                 dynamic_ncols=True,
-            )
-        )
+            ) as bar,
+        ):
+            for found in pool.map(partial(_check_chunk, options), chunks):
+                results += found
+                bar.update(len(found))
+    except (BrokenProcessPool, MemoryError) as error:
+        raise UserError(
+            f"prep_workers={n_workers}: memory did not suffice, or a process "
+            "that judges files was killed; --prep_workers=1 takes the least"
+        ) from error
     accepted = [r for r in results if isinstance(r, AudioFile)]
     excluded = [r for r in results if isinstance(r, Excluded)]
     return accepted, excluded
+
+
+def _check_chunk(options, paths):
+    return [check_audio(path, **options) for path in paths]

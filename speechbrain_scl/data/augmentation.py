@@ -7,7 +7,7 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_scl.data.audio import check_all, find_audio
 from speechbrain_scl.data.download import fetch_archive
 from speechbrain_scl.data.manifest import write_csv
-from speechbrain_scl.data.synthesis import write_noises, write_rooms
+from speechbrain_scl.data.synthesis import synthesise
 from speechbrain_scl.errors import UserError
 
 logger = get_logger(__name__)
@@ -56,29 +56,26 @@ def prepare_augmentation_folder(folder, csv_file, url=None, sample_rate=16000):
         fetch_archive(url, folder)
     paths = find_audio(folder)
     accepted, excluded = check_all(paths, sample_rate=sample_rate)
+    first = "".join(f"; {e.path}: {e.reason}, {e.value}" for e in excluded[:1])
     if not accepted:
-        why = "".join(
-            f"; {e.path}: {e.reason}, {e.value}" for e in excluded[:1]
-        )
         raise UserError(
-            f"{folder}: none of {len(paths)} audio files can be used{why}"
+            f"{folder}: none of {len(paths)} audio files can be used{first}"
         )
     if excluded:
         logger.warning(
-            "%s: %d of %d files are not used, the first is %s: %s, %s",
+            "%s: %d of %d files are not used%s",
             folder,
             len(excluded),
             len(paths),
-            excluded[0].path,
-            excluded[0].reason,
-            excluded[0].value,
+            first,
         )
     write_csv(
         csv_file,
         ["ID", "duration", "wav", "wav_format", "wav_opts"],
         (
-            [i, f.duration, os.path.abspath(f.path), _extension(f.path), ""]
+            [i, f.duration, path, os.path.splitext(path)[1][1:].lower(), ""]
             for i, f in enumerate(accepted)
+            for path in [os.path.abspath(f.path)]
         ),
     )
 
@@ -104,9 +101,9 @@ def prepare_augmentation(hparams):
         hparams["prepare_rir_data"]()
     if source == "synthesised":
         rate = hparams["sample_rate"]
-        for name, write in (("noise", write_noises), ("rir", write_rooms)):
+        for name in ("noise", "rir"):
             folder = os.path.join(hparams["save_folder"], f"synthesised_{name}")
-            write(folder, hparams["seed"], rate)
+            synthesise(folder, name, hparams["seed"], rate)
             prepare_augmentation_folder(
                 folder, hparams[f"{name}_annotation"], sample_rate=rate
             )
@@ -137,7 +134,3 @@ def augmenter_of(hparams):
             del augmentations[name]
     augmenter.check_min_max_augmentations()
     return augmenter if augmentations else None
-
-
-def _extension(path):
-    return os.path.splitext(path)[1][1:].lower()

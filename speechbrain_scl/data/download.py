@@ -21,11 +21,6 @@ _MOST_BYTES = 50 * 2**30
 _MOST_EXPANSION = 200
 
 
-def is_url(source):
-    """Whether a source is to be downloaded."""
-    return str(source).startswith(("http://", "https://"))
-
-
 def fetch_file(source, folder):
     """A local file as it is, or a URL downloaded once.
 
@@ -54,7 +49,7 @@ def fetch_file(source, folder):
     >>> fetch_file(str(path), "not needed") == str(path)
     True
     """
-    if not is_url(source):
+    if not str(source).startswith(("http://", "https://")):
         if not os.path.isfile(source):
             raise UserError(f"{source}: there is no such file")
         return str(source)
@@ -76,38 +71,6 @@ def fetch_file(source, folder):
             os.rmdir(folder)
         raise
     return destination
-
-
-@contextlib.contextmanager
-def _failure_told(url):
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{url}: the download failed ({error}); fetch it by hand "
-            "and name the local path instead"
-        ) from error
-
-
-def _download(url, file):
-    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
-        size = int(answer.headers.get("Content-Length") or 0)
-        if answer.headers.get_content_type() == "text/html":
-            raise OSError("the server sent a web page")
-        with tqdm(
-            total=size or None,
-            unit="B",
-            unit_scale=True,
-            desc=f"Downloading {os.path.basename(url.split('?')[0])}",
-            dynamic_ncols=True,
-        ) as progress:
-            received = 0
-            while block := answer.read(2**18):
-                file.write(block)
-                received += len(block)
-                progress.update(len(block))
-    if received == 0 or (size and received != size):
-        raise OSError(f"{received} of {size or 'unknown'} bytes arrived")
 
 
 def fetch_archive(url, folder):
@@ -141,8 +104,7 @@ def fetch_archive(url, folder):
             _download(url, packed)
         try:
             with zipfile.ZipFile(packed) as archive:
-                _refuse_escapes(url, archive)
-                _refuse_bombs(url, archive, parent)
+                _refuse_what_is_unsafe(url, archive, parent)
                 archive.extractall(aside)
         except zipfile.BadZipFile as error:
             raise UserError(f"{url}: not a complete zip file") from error
@@ -152,14 +114,36 @@ def fetch_archive(url, folder):
             ) from error
 
 
-def _refuse_escapes(url, archive):
+@contextlib.contextmanager
+def _failure_told(url):
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{url}: the download failed ({error}); fetch it by hand "
+            "and name the local path instead"
+        ) from error
+
+
+def _download(url, file):
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+        size = int(answer.headers.get("Content-Length") or 0)
+        if answer.headers.get_content_type() == "text/html":
+            raise OSError("the server sent a web page")
+        name = os.path.basename(url.split("?")[0])
+        bar = {"desc": f"Downloading {name}", "dynamic_ncols": True}
+        with tqdm.wrapattr(answer, "read", total=size or None, **bar) as read:
+            shutil.copyfileobj(read, file)
+    received = file.tell()
+    if received == 0 or (size and received != size):
+        raise OSError(f"{received} of {size or 'unknown'} bytes arrived")
+
+
+def _refuse_what_is_unsafe(url, archive, folder):
+    """By what an archive says of itself; zipfile holds it to that."""
     for name in archive.namelist():
         if os.path.isabs(name) or ".." in name.split("/"):
             raise UserError(f"{url}: {name!r} would lie outside its folder")
-
-
-def _refuse_bombs(url, archive, folder):
-    """What an archive says it unpacks to; zipfile holds it to that."""
     packed = sum(member.compress_size for member in archive.infolist())
     size = sum(member.file_size for member in archive.infolist())
     room = shutil.disk_usage(folder).free

@@ -2,11 +2,9 @@
 
 import csv
 import dataclasses
-import itertools
 import math
 import operator
 import os
-from collections import Counter
 
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import atomic_write
@@ -51,14 +49,10 @@ def write_manifest(path, utterances):
     utterances : iterable of Utterance
         The rows; a subclass's further fields become further columns.
     """
-    utterances = iter(utterances)
-    first = list(itertools.islice(utterances, 1))
-    kind = type(first[0]) if first else Utterance
+    utterances = list(utterances)
+    kind = type(utterances[0]) if utterances else Utterance
     columns = [field.name for field in dataclasses.fields(kind)]
-    rows = map(
-        operator.attrgetter(*columns), itertools.chain(first, utterances)
-    )
-    write_csv(path, columns, rows)
+    write_csv(path, columns, map(operator.attrgetter(*columns), utterances))
 
 
 def write_csv(path, columns, rows):
@@ -196,50 +190,3 @@ def _utterance(row):
             f"start={found.start}, stop={found.stop}: no samples between them"
         )
     return found
-
-
-def report_excluded(path, excluded, n_files, max_excluded):
-    """Writes what was left out, and refuses when it is too much.
-
-    Arguments
-    ---------
-    path : str
-        The CSV file to write (path, reason, value).
-    excluded : iterable of Excluded
-        What was left out.
-    n_files : int
-        Of how many.
-    max_excluded : float
-        The largest share to accept, 0 to 1.
-
-    Returns
-    -------
-    dict
-        Reason -> count.
-
-    Raises
-    ------
-    UserError
-        More than ``max_excluded`` was left out.
-    """
-    counts, first = Counter(), []
-
-    def rows():
-        for file in excluded:
-            counts[file.reason] += 1
-            if not first:
-                first.append(file)
-            yield file.path, file.reason, file.value
-
-    write_csv(path, ["path", "reason", "value"], rows())
-    counts = dict(sorted(counts.items()))
-    n_excluded = sum(counts.values())
-    if n_excluded > max_excluded * n_files:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items())
-        raise UserError(
-            f"{n_excluded} of {n_files} files cannot be used ({reasons}), "
-            f"more than max_excluded={max_excluded:g} allows; the first is "
-            f"{first[0].path}: {first[0].reason}, {first[0].value}. The whole "
-            f"list is in {path}"
-        )
-    return counts

@@ -1,22 +1,32 @@
-"""Any recording as one channel at the rate that a model wants."""
+"""The one reader of recordings: one channel, at the rate a model wants."""
 
 import dataclasses
 import io
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 from math import gcd
 from numbers import Real
+from pathlib import Path
 
 import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
-from speechbrain_scl.data.audio import bytes_missing
 from speechbrain_scl.errors import UserError
 
 FFMPEG = "pip install imageio-ffmpeg"
+# What soundfile raises of a file that it does not read
+UNREADABLE = (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError)
+# Samples that libsndfile reports of a file that does not say how many it has
+LENGTH_UNKNOWN = 2**62
+# libsndfile's log of a header that promises another length than there is
+_PROMISED = re.compile(r"(\w+) *: (\d+) \(should be (\d+)\)")
+_FFMPEG_CUT = re.compile(
+    "corrupt|partial file|prematurely|too small|Invalid data|end tag", re.I
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +43,15 @@ class Recording:
         In Hz.
     change : str
         What was done to fit the model, or "".
-    missing : int
-        Bytes that the file's header promises and it lacks.
+    missing : str
+        What the file promises and lacks where it was cut, or "".
     """
 
     name: str
     waveform: np.ndarray
     sample_rate: int
     change: str = ""
-    missing: int = 0
+    missing: str = ""
 
     @property
     def duration(self):
@@ -80,7 +90,11 @@ def read_recording(source, sample_rate=16000):
     >>> recording.waveform.shape, recording.change
     ((16000,), '8000 Hz to 16000 Hz, 2 channels to 1')
     """
-    name, samples, rate, missing = _samples_of(source)
+    if isinstance(source, tuple):
+        name, missing = "the array", ""
+        samples, rate = _given(name, *_pair(source))
+    else:
+        name, samples, rate, missing = _decoded(*_name_and_content(source))
     if not np.isfinite(samples).all():
         raise UserError(f"{name}: some of its samples are NaN or infinite")
     if samples.size == 0:
@@ -122,52 +136,97 @@ def resample(waveform, rate, wanted):
     return resample_poly(waveform, wanted // common, rate // common)
 
 
-def _samples_of(source):
-    """Name, samples [time, channels] as float32, rate, bytes missing."""
-    if isinstance(source, tuple):
-        if len(source) != 2 or isinstance(source[0], str | os.PathLike):
-            raise UserError(
-                "a tuple is (samples, rate); several recordings come as a list"
-            )
-        return *_given(*source), 0
-    if hasattr(source, "read"):
-        name = str(getattr(source, "name", "the recording"))
-        try:
-            content = source.read()
-        except UnicodeDecodeError:
-            content = ""  # a file that is open as text
-        if isinstance(content, str):
-            raise UserError(f"{name}: open it for binary reading ('rb')")
-        if not content:
-            raise UserError(f"{name}: it is empty")
-        missing = bytes_missing(content[:8], len(content))
-        return name, *_decoded(name, content), missing
-    if not isinstance(source, str | os.PathLike):
-        raise UserError(
-            "a recording is a path, a file object or (samples, rate), not "
-            f"{type(source).__name__}"
-        )
-    path = os.fspath(source)
-    if not os.path.isfile(path):
-        raise UserError(
-            f"{path}: a folder, not a recording"
-            if os.path.isdir(path)
-            else f"{path}: there is no such recording"
-        )
-    size = os.path.getsize(path)
-    if size == 0:
-        raise UserError(f"{path}: it is empty")
+def what_is_missing(file, n_read=None):
+    """What an open file promises beyond what it holds; libsndfile reads what
+    is there.
+
+    Arguments
+    ---------
+    file : soundfile.SoundFile
+        Of a path or of bytes.
+    n_read : int or None
+        Samples that were read of all; None where they were not read.
+
+    Returns
+    -------
+    str
+        "" where nothing is missing, or no length is promised.
+
+    Example
+    -------
+    >>> whole = io.BytesIO()
+    >>> soundfile.write(whole, np.zeros(1000), 16000, format="AIFF")
+    >>> half = io.BytesIO(whole.getvalue()[:1000])
+    >>> what_is_missing(soundfile.SoundFile(half))
+    '1046 of 2046 bytes'
+    """
+    for _, promised, there in _PROMISED.findall(file.extra_info):
+        promised, there = int(promised), int(there)
+        # Writers to a pipe put the largest number, some leave out the padding
+        # byte; zero is a length that was never filled in.
+        unknown = any(abs(promised - 2**n) < 4096 for n in (31, 32, 63, 64))
+        if promised - there > 1 and not unknown:
+            return f"{promised - there} of {promised} bytes"
+    promised = None
+    if file.format == "NIST":
+        found = re.search(rb"sample_count -i (\d+)", _bytes_of(file, 1024))
+        promised, n_read = found and int(found[1]), file.frames
+    elif file.format == "OGG":
+        tail = _bytes_of(file, -(2**17))
+        page = tail[tail.rfind(b"OggS") :] + bytes(27)
+        lengths = page[27 : 27 + page[26]]  # RFC 3533
+        if not page[5] & 4 or 27 + len(lengths) + sum(lengths) > len(page) - 27:
+            return "the end of the stream"
+    elif file.format != "MP3" or re.search(
+        rb"Xing|Info", _bytes_of(file, 2**14)
+    ):  # other MP3 files do not say how long they are
+        promised = file.frames
+    if None not in (promised, n_read) and n_read < promised < LENGTH_UNKNOWN:
+        return f"{promised - n_read} of {promised} samples"
+    return ""
+
+
+def _bytes_of(file, count):
+    """The first bytes of an open sound file, or (below 0) the last ones."""
+    source = file.name
+    if isinstance(source, io.BytesIO):
+        content = source.getvalue()
+        return content[:count] if count > 0 else content[count:]
+    with open(source, "rb") as raw:
+        if count < 0:
+            raw.seek(max(os.path.getsize(source) + count, 0))
+        return raw.read(abs(count))
+
+
+def ffmpeg_program():
+    """The program ffmpeg: the system's, else that of imageio-ffmpeg.
+
+    Returns
+    -------
+    str or None
+        None where there is none.
+    """
+    found = shutil.which("ffmpeg")
+    if found:
+        return found
     try:
-        with open(path, "rb") as file:
-            missing = bytes_missing(file.read(8), size)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    return path, *_decoded(path, None), missing
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        return get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
+        return None
 
 
-def _given(samples, rate):
-    """Samples from memory, as those of a file."""
-    name = "the array"
+def _pair(source):
+    if len(source) != 2 or isinstance(source[0], str | os.PathLike):
+        raise UserError(
+            "a tuple is (samples, rate); several recordings come as a list"
+        )
+    return source
+
+
+def _given(name, samples, rate):
+    """Samples from memory, as those of a file: [time, channels], and rate."""
     if not isinstance(rate, Real) or not rate >= 1 or rate != int(rate):
         raise UserError(f"{name}: its rate is {rate!r} instead of some Hz")
     if hasattr(samples, "detach"):
@@ -190,54 +249,128 @@ def _given(samples, rate):
         samples = samples[:, None]
     elif samples.shape[0] < samples.shape[1]:
         samples = samples.T
-    return name, samples.astype(np.float32), int(rate)
+    return samples.astype(np.float32), int(rate)
+
+
+def _name_and_content(source):
+    """Of a path (without content) or of an open file."""
+    if hasattr(source, "read"):
+        name = str(getattr(source, "name", "the recording"))
+        try:
+            content = source.read()
+        except UnicodeDecodeError:
+            content = ""  # a file that is open as text
+        if isinstance(content, str):
+            raise UserError(f"{name}: open it for binary reading ('rb')")
+        if not content:
+            raise UserError(f"{name}: it is empty")
+        return name, content
+    if not isinstance(source, str | os.PathLike):
+        raise UserError(
+            "a recording is a path, a file object or (samples, rate), not "
+            f"{type(source).__name__}"
+        )
+    path = os.fspath(source)
+    if not os.path.isfile(path):
+        raise UserError(
+            f"{path}: a folder, not a recording"
+            if os.path.isdir(path)
+            else f"{path}: there is no such recording"
+        )
+    if os.path.getsize(path) == 0:
+        raise UserError(f"{path}: it is empty")
+    return path, None
+
+
+def unfilled(content):
+    """A WAV whose writer never filled in its length, with its length open.
+
+    Arguments
+    ---------
+    content : bytes
+        Of a file in which libsndfile sees no samples.
+
+    Returns
+    -------
+    bytes or None
+        None where the file is none of these.
+
+    Example
+    -------
+    >>> file = io.BytesIO()
+    >>> soundfile.write(file, np.ones(100), 16000, format="WAV")
+    >>> content = file.getvalue().replace(b"data\xc8", b"data\x00")
+    >>> soundfile.info(io.BytesIO(content)).frames
+    0
+    >>> soundfile.info(io.BytesIO(unfilled(content))).frames
+    100
+    """
+    place = 12
+    while content[:4] == b"RIFF" and place + 8 <= len(content):
+        start = place + 8
+        length = int.from_bytes(content[place + 4 : start], "little")
+        if content[place : place + 4] == b"data":
+            after = content[start : start + 4]
+            other = after.isalnum()  # another chunk: there are no samples
+            if length or not after or other:
+                return None
+            return content[: place + 4] + b"\xff" * 4 + content[start:]
+        place = start + length + length % 2
+    return None
 
 
 def _decoded(name, content):
-    """Samples and rate of a path (no content) or of a file's bytes."""
+    """Name, samples [time, channels] as float32, rate, what is missing."""
+    promised = None
     try:
-        file = name if content is None else io.BytesIO(content)
-        return soundfile.read(file, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-        program = _ffmpeg()
-        if program is None:
+        source = name if content is None else io.BytesIO(content)
+        with soundfile.SoundFile(source) as file:
+            if file.frames == 0:
+                raw = Path(name).read_bytes() if content is None else content
+                filled = unfilled(raw)
+                if filled:
+                    return _decoded(name, filled)
+            promised = file.frames
+            samples = file.read(dtype="float32", always_2d=True)
+            missing = what_is_missing(file, len(samples))
+            return name, samples, file.samplerate, missing
+    except OSError as error:
+        raise UserError(f"{name}: {error.strerror}") from error
+    except UNREADABLE as error:
+        if ffmpeg_program() is None:
             raise UserError(
                 f"{name}: not a format that soundfile reads; if it is sound, "
                 f"install ffmpeg and try again: {FFMPEG}"
             ) from error
+    samples, rate, missing = _by_ffmpeg(name, content)
+    if promised and len(samples) < promised < LENGTH_UNKNOWN:
+        missing = f"{promised - len(samples)} of {promised} samples"
+    return name, samples, rate, missing
+
+
+def _by_ffmpeg(name, content):
+    """Samples, rate, and what ffmpeg says of one that was cut."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.abspath(name)
         if content is not None:
             path = os.path.join(folder, "in")
-            with open(path, "wb") as file:
-                file.write(content)
+            Path(path).write_bytes(content)
         target = os.path.join(folder, "out.wav")
         # A playlist must not make it read from a network.
         done = subprocess.run(
-            [program, "-v", "error", "-nostdin"]
+            [ffmpeg_program(), "-v", "warning", "-nostdin"]
             + ["-protocol_whitelist", "file", "-i", f"file:{path}"]
             + ["-vn", "-c:a", "pcm_f32le", f"file:{target}"],
             capture_output=True,
             text=True,
             errors="replace",
         )
+        said = done.stderr.strip().splitlines() or ["no sound"]
         if done.returncode or not os.path.isfile(target):
-            said = done.stderr.strip().splitlines() or ["no sound"]
             raise UserError(
                 f"{name}: neither soundfile nor ffmpeg reads it "
                 f"({said[-1].replace(path, name)})"
             )
-        return soundfile.read(target, dtype="float32", always_2d=True)
-
-
-def _ffmpeg():
-    """The program ffmpeg: the system's, else that of imageio-ffmpeg."""
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
-
-        return get_ffmpeg_exe()
-    except (ImportError, RuntimeError):
-        return None
+        samples, rate = soundfile.read(target, dtype="float32", always_2d=True)
+    cut = any(map(_FFMPEG_CUT.search, said))
+    return samples, rate, "its end, or parts of it" if cut else ""

@@ -1,16 +1,14 @@
-"""Training and validation manifests of a corpus, and their record."""
+"""From a corpus's judged files to the manifests of training and validation."""
 
 import hashlib
 import json
 import os
 import random
-from array import array
+from collections import Counter, defaultdict
 from pathlib import Path
 
-import numpy as np
-
 from speechbrain.utils.logger import get_logger
-from speechbrain_scl.data.manifest import write_manifest
+from speechbrain_scl.data.manifest import write_csv, write_manifest
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import write_json
 from speechbrain_scl.values import as_list
@@ -26,7 +24,7 @@ def digest(lists, paths):
     lists : list of str
         Files whose content counts.
     paths : iterable of str
-        Audio files, of which name, size and time count.
+        Audio files, of which name, size and times count.
 
     Returns
     -------
@@ -39,7 +37,9 @@ def digest(lists, paths):
         found.update(os.fsencode(path))
         if os.path.exists(path):  # not a link into nowhere
             stat = os.stat(path)
-            found.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
+            # Who replaces a file can set its time of change, not this one.
+            times = stat.st_mtime_ns, stat.st_ctime_ns
+            found.update(f"{stat.st_size} {times}".encode())
     return found.hexdigest()
 
 
@@ -71,110 +71,59 @@ def counts_if_up_to_date(save_folder, state):
     return done["counts"]
 
 
-def per_speaker(utterances):
-    """How much there is of each speaker.
+def report_excluded(path, excluded, n_files, max_excluded):
+    """Writes what was left out, and refuses when it is too much.
 
     Arguments
     ---------
-    utterances : iterable of Utterance
-        All that may be used; read once more where two may be the same. Eight
-        bytes of each are held.
+    path : str
+        The CSV file to write (path, reason, value).
+    excluded : list of Excluded
+        What was left out.
+    n_files : int
+        Of how many.
+    max_excluded : float
+        The largest share to accept, 0 to 1.
 
     Returns
     -------
     dict
-        Speaker -> (utterances, seconds).
+        Reason -> count.
 
     Raises
     ------
     UserError
-        An utterance that comes twice.
-
-    Example
-    -------
-    >>> from speechbrain_scl.data.manifest import Utterance
-    >>> per_speaker([Utterance("a", 1.5, "a.wav", 0, 24000, "ann")])
-    {'ann': (1, 1.5)}
+        More than ``max_excluded`` was left out.
     """
-    found, hashes = {}, array("q")
-    for utterance in utterances:
-        hashes.append(hash(utterance.ID))
-        n, seconds = found.get(utterance.spk_id, (0, 0.0))
-        found[utterance.spk_id] = n + 1, seconds + utterance.duration
-    hashes = np.sort(hashes)
-    repeated = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
-    if repeated:
-        _refuse_duplicates(u for u in utterances if hash(u.ID) in repeated)
-    return found
-
-
-def hold_out(speakers, valid_speakers, seed, source):
-    """Chooses the speakers that validation uses and training never sees.
-
-    Arguments
-    ---------
-    speakers : dict
-        As ``per_speaker`` returns it.
-    valid_speakers : int or list of str
-        How many (drawn by the seed from the quarter of the speakers with the
-        most utterances: more pairs, a steadier EER), or which.
-    seed : int
-        Of the draw.
-    source : str
-        Where they come from, for the error.
-
-    Returns
-    -------
-    set of str
-
-    Raises
-    ------
-    UserError
-        Unknown speakers, or too few with two utterances.
-
-    Example
-    -------
-    >>> speakers = dict.fromkeys("abcd", (3, 3.0))
-    >>> len(hold_out(speakers, 2, seed=0, source="corpus"))
-    2
-    """
-    counts = {speaker: n for speaker, (n, _) in speakers.items()}
-    if not isinstance(valid_speakers, int):
-        valid_speakers = as_list(valid_speakers, "valid_speakers")
-        unknown = sorted(set(valid_speakers) - set(counts))
-        if unknown:
-            raise UserError(
-                f"valid_speakers: {', '.join(unknown)} not in "
-                f"{source}, or in a trial list"
-            )
-        return set(valid_speakers)
-    able = sorted(s for s, n in counts.items() if n > 1)
-    most = min(len(able), len(counts) - 2)
-    if not 2 <= valid_speakers <= most:
+    rows = [(file.path, file.reason, file.value) for file in excluded]
+    write_csv(path, ["path", "reason", "value"], rows)
+    counts = dict(sorted(Counter(file.reason for file in excluded).items()))
+    if len(excluded) > max_excluded * n_files:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items())
         raise UserError(
-            f"valid_speakers={valid_speakers}: {len(able)} of "
-            f"{len(counts)} speakers have the two utterances needed for "
-            "validation, and two must remain for training: "
-            + (f"choose 2 to {most}" if most >= 2 else f"{source} has too few")
+            f"{len(excluded)} of {n_files} files cannot be used ({reasons}), "
+            f"more than max_excluded={max_excluded:g} allows; the first is "
+            f"{': '.join(rows[0][:2])}, {rows[0][2]}. The whole list is in "
+            f"{path}"
         )
-    most = sorted(able, key=lambda s: (-counts[s], s))
-    most = most[: max(len(counts) // 4, valid_speakers)]
-    return set(random.Random(seed).sample(most, valid_speakers))
+    return counts
 
 
-def write_splits(save_folder, utterances, speakers, held_out, state, facts):
+def write_splits(save_folder, utterances, valid_speakers, seed, state, facts):
     """Writes train.csv, valid.csv and, last of all, prepare.json.
 
     Arguments
     ---------
     save_folder : str
         Where to write.
-    utterances : iterable of Utterance
+    utterances : list of Utterance
         All that may be used.
-    speakers : dict
-        As ``per_speaker`` returns it.
-    held_out : set of str
-        The validation's speakers.
+    valid_speakers : int or list of str
+        How many speakers to hold out for validation (drawn by the seed from
+        the quarter of the speakers with the most utterances: more pairs, a
+        steadier EER), or which.
+    seed : int
+        Of the draw.
     state : dict
         Options and inputs, for ``counts_if_up_to_date``.
     facts : dict
@@ -188,11 +137,26 @@ def write_splits(save_folder, utterances, speakers, held_out, state, facts):
     Raises
     ------
     UserError
-        Fewer than two training speakers.
+        An utterance that comes twice, unknown validation speakers or too few
+        with two utterances, fewer than two training speakers.
     """
-    train = [x for name, x in speakers.items() if name not in held_out]
-    valid = [x for name, x in speakers.items() if name in held_out]
-    counts = {"train": _count(train), "valid": _count(valid), **facts}
+    by_speaker, places = defaultdict(list), {}
+    for utterance in utterances:
+        by_speaker[utterance.spk_id].append(utterance)
+        other = places.setdefault(utterance.ID, utterance.wav)
+        if other != utterance.wav:
+            raise UserError(
+                f"{other} and {utterance.wav} are the same utterance "
+                f"{utterance.ID}: remove one"
+            )
+    held_out = _hold_out(by_speaker, valid_speakers, seed)
+    counts = {
+        split: _count(
+            [u for s, u in by_speaker.items() if (s in held_out) == v]
+        )
+        for split, v in (("train", False), ("valid", True))
+    }
+    counts.update(facts)
     if counts["train"]["speakers"] < 2:
         raise UserError(
             f"{counts['train']['speakers']} training speaker(s) remain without "
@@ -205,31 +169,46 @@ def write_splits(save_folder, utterances, speakers, held_out, state, facts):
     for name, chosen in (("valid.csv", True), ("train.csv", False)):
         write_manifest(
             os.path.join(save_folder, name),
-            (u for u in utterances if (u.spk_id in held_out) == chosen),
+            [u for u in utterances if (u.spk_id in held_out) == chosen],
         )
     write_json(record, {**state, "counts": counts})
     _log(counts, save_folder)
     return counts
 
 
-def _refuse_duplicates(utterances):
-    seen = {}
-    for utterance in utterances:
-        other = seen.setdefault(utterance.ID, utterance.wav)
-        if other != utterance.wav:
+def _hold_out(by_speaker, valid_speakers, seed):
+    """The speakers that validation uses and training never sees."""
+    if not isinstance(valid_speakers, int):
+        valid_speakers = as_list(valid_speakers, "valid_speakers")
+        unknown = sorted(set(valid_speakers) - set(by_speaker))
+        if unknown:
             raise UserError(
-                f"{other} and {utterance.wav} are the same utterance "
-                f"{utterance.ID}: remove one"
+                f"valid_speakers: {', '.join(unknown)} not in the corpus, or "
+                "in a trial list"
             )
+        return set(valid_speakers)
+    able = sorted(s for s, found in by_speaker.items() if len(found) > 1)
+    most = min(len(able), len(by_speaker) - 2)
+    if not 2 <= valid_speakers <= most:
+        raise UserError(
+            f"valid_speakers={valid_speakers}: {len(able)} of "
+            f"{len(by_speaker)} speakers have the two utterances needed for "
+            "validation, and two must remain for training: "
+            + (f"choose 2 to {most}" if most >= 2 else "there are too few")
+        )
+    able.sort(key=lambda s: (-len(by_speaker[s]), s))
+    able = able[: max(len(by_speaker) // 4, valid_speakers)]
+    return set(random.Random(seed).sample(able, valid_speakers))
 
 
 def _count(speakers):
-    """Of (utterances, seconds) of each speaker."""
+    """Of the utterances of each speaker."""
+    seconds = sum(u.duration for found in speakers for u in found)
     return {
         "speakers": len(speakers),
-        "utterances": sum(n for n, _ in speakers),
-        "hours": round(sum(seconds for _, seconds in speakers) / 3600, 3),
-        "speakers_with_one_utterance": sum(n == 1 for n, _ in speakers),
+        "utterances": sum(map(len, speakers)),
+        "hours": round(seconds / 3600, 3),
+        "speakers_with_one_utterance": sum(len(u) == 1 for u in speakers),
     }
 
 

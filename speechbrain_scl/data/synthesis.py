@@ -65,50 +65,31 @@ def noise(rng, seconds, sample_rate=16000):
     return coloured / np.abs(coloured).max()
 
 
-def write_noises(folder, seed, sample_rate=16000, count=50):
-    """Fills a folder with noises of four seconds, unless it is there.
+def synthesise(folder, kind, seed, sample_rate=16000, count=50):
+    """Fills a folder with noises of four seconds or with room responses,
+    unless it is there; it appears when all are written.
 
     Arguments
     ---------
     folder : str
-        It appears when all are written.
+        For files of 16 bits.
+    kind : str
+        ``noise`` or ``rir``.
     seed : int
-        The same one gives the same noises.
+        The same one gives the same files.
     sample_rate : int
         In Hz.
     count : int
         How many.
     """
-    rng = np.random.default_rng([seed, 0])
-    _fill(
-        folder,
-        (0.3 * noise(rng, 4.0, sample_rate) for _ in range(count)),
-        sample_rate,
-    )
-
-
-def write_rooms(folder, seed, sample_rate=16000, count=50):
-    """Fills a folder with room impulse responses, unless it is there.
-
-    Arguments
-    ---------
-    folder : str
-        It appears when all are written.
-    seed : int
-        The same one gives the same rooms.
-    sample_rate : int
-        In Hz.
-    count : int
-        How many.
-    """
-    rng = np.random.default_rng([seed, 1])
-    _fill(folder, (room(rng, sample_rate) for _ in range(count)), sample_rate)
-
-
-def _fill(folder, signals, sample_rate):
     if os.path.isdir(folder):
         return
+    rng = np.random.default_rng([seed, ("noise", "rir").index(kind)])
     with atomic_folder(folder) as aside:
-        for i, signal in enumerate(signals):
+        for i in range(count):
+            if kind == "noise":
+                signal = 0.3 * noise(rng, 4.0, sample_rate)
+            else:
+                signal = room(rng, sample_rate)
             path = os.path.join(aside, f"{i:03d}.wav")
             soundfile.write(path, signal, sample_rate, subtype="PCM_16")

@@ -56,14 +56,13 @@ def read_text(path, encoding=None, plausible=None):
             f"{path}: a workbook or an archive; save it as CSV in UTF-8"
         )
     try:
-        if encoding is None and b"\0" not in content:
-            return content.decode("utf-8-sig")
-        if encoding is not None:
-            return content.decode(encoding).removeprefix("\ufeff")
+        if encoding or b"\0" not in content:
+            text = content.decode(encoding or "utf-8")
+            return text.removeprefix("\ufeff")
     except LookupError as error:
         raise UserError(f"encoding={encoding}: {error}") from error
     except UnicodeDecodeError as error:
-        if encoding is not None:
+        if encoding:
             raise UserError(f"{path}: not in {encoding}: {error}") from error
     guesses = from_bytes(content, cp_isolation=_ENCODINGS)
     if not guesses:
@@ -103,8 +102,8 @@ def read_lines(path, encoding=None):
     UserError
         As ``read_text``; or there is no such line.
     """
-    lines = enumerate(read_text(path, encoding).split("\n"), 1)
-    lines = [(number, line.strip()) for number, line in lines]
+    text = read_text(path, encoding)
+    lines = [(n, x.strip()) for n, x in enumerate(text.split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line]
     if not lines:
         raise UserError(f"{path}: the list is empty")
@@ -158,9 +157,8 @@ def _rows(path, text, columns):
     lines = text.splitlines(keepends=True)
     # Excel's own hint at the separator
     skipped = int(bool(lines) and lines[0].lower().startswith("sep="))
-    lines = lines[skipped:]
-    separator, header = _header(path, lines, columns)
-    reader = csv.reader(lines[1:], delimiter=separator)
+    separator, header = _header(path, lines[skipped:], columns)
+    reader = csv.reader(lines[skipped + 1 :], delimiter=separator)
     rows = []
     try:
         for row in reader:
@@ -191,15 +189,12 @@ def _header(path, lines, columns):
         if set(columns) <= set(found[separator]):
             return separator, found[separator]
     separator = max(found, key=lambda s: len(found[s]))
+    names = ", ".join(map(repr, found[separator])) or "nothing"
+    if len(found[separator]) > 1:
+        names += f" (separated by {_SEPARATORS[separator]})"
     raise UserError(
         f"{path}: its first line must name the columns "
-        f"{' and '.join(columns)}; it names "
-        + (", ".join(map(repr, found[separator])) or "nothing")
-        + (
-            f" (separated by {_SEPARATORS[separator]})"
-            if len(found[separator]) > 1
-            else ""
-        )
+        f"{' and '.join(columns)}; it names {names}"
     )
 
 

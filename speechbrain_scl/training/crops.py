@@ -9,7 +9,6 @@ import torchaudio
 
 from speechbrain.dataio import audio_io
 from speechbrain_scl.data.manifest import Utterance
-from speechbrain_scl.data.packing import open_audio
 from speechbrain_scl.errors import UserError
 
 
@@ -119,7 +118,7 @@ def read_crop(wav, start, stop, length, draw=None):
     Arguments
     ---------
     wav : str
-        The file, mono, or its place in a shard (``corpora.packing``).
+        The file, mono.
     start, stop : int
         The utterance within the file, in samples.
     length : int
@@ -156,7 +155,7 @@ def read_crop(wav, start, stop, length, draw=None):
     )
     try:
         signal, _ = audio_io.load(
-            open_audio(wav),
+            wav,
             frame_offset=start + offset,
             num_frames=min(length, stop - start),
         )

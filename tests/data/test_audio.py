@@ -1,7 +1,9 @@
 """Finding and judging files: links, names, and promises of a header."""
 
+import multiprocessing
 import os
 import subprocess
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import soundfile
 
 from speechbrain_scl.data import recordings
 from speechbrain_scl.data.audio import check_all, check_audio, find_audio
+from speechbrain_scl.errors import UserError
 
 
 def write(path, seconds=1.0, **options):
@@ -73,9 +76,41 @@ def test_a_piped_wav_has_no_length_in_its_header(tmp_path):
     assert check_audio(path).samples == 16000
 
 
-def test_the_number_of_threads_changes_nothing(tmp_path):
+def test_processes_judge_as_threads_do(tmp_path):
     paths = [write(tmp_path / f"{i}.wav", seconds=i % 3) for i in range(20)]
-    assert check_all(paths, 1) == check_all(paths, 8)
+    found = check_all(paths)
+    assert [f.path for f in found[0]] == [
+        p for p in paths if p not in paths[::3]
+    ]
+    assert check_all(paths, 2) == found
+
+
+def test_a_killed_process_is_told(tmp_path):
+    """As the system does when memory runs out."""
+    paths = [write(tmp_path / f"{i}.wav") for i in range(4)]
+    done = threading.Event()
+
+    def kill():
+        while not done.wait(0.01):
+            for process in multiprocessing.active_children():
+                process.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(UserError, match="prep_workers=1: .* killed"):
+            check_all(paths, 1)
+    finally:
+        done.set()
+        killer.join()
+
+
+def test_what_a_system_hides_is_no_corpus(tmp_path, caplog):
+    path = write(tmp_path / "ann" / "1.wav")
+    for name in ("ann/._1.wav", ".Trash-0/2.wav", "ann/@eaDir/3.wav"):
+        write(tmp_path / name)
+    assert find_audio(tmp_path) == [path]
+    assert "3 hidden files or folders are not read" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -88,7 +123,7 @@ def test_the_number_of_threads_changes_nothing(tmp_path):
 )
 def test_the_remedy_can_be_pasted(tmp_path, name, rate, channels, reason):
     """And leaves a file that is taken, and the old one out of the way."""
-    ffmpeg = recordings._ffmpeg()
+    ffmpeg = recordings.ffmpeg_program()
     (tmp_path / "bin").mkdir()
     os.symlink(ffmpeg, tmp_path / "bin" / "ffmpeg")
     signal = np.tile(0.1 * np.sin(np.arange(rate) / 9)[:, None], channels)

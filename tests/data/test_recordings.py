@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 from speechbrain_scl.data import recordings
+from speechbrain_scl.data.audio import AudioFile, check_audio
 from speechbrain_scl.data.recordings import read_recording
 from speechbrain_scl.errors import UserError
 
@@ -115,7 +116,13 @@ def test_m4a(tmp_path):
     path = tmp_path / "-a b.m4a"
     soundfile.write(tmp_path / "a.wav", tone(44100), 44100)
     subprocess.run(
-        [recordings._ffmpeg(), "-v", "error", "-i", str(tmp_path / "a.wav")]
+        [
+            recordings.ffmpeg_program(),
+            "-v",
+            "error",
+            "-i",
+            str(tmp_path / "a.wav"),
+        ]
         + [str(path)],
         check=True,
     )
@@ -128,7 +135,7 @@ def test_m4a(tmp_path):
 
 
 def test_without_ffmpeg_the_remedy_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(recordings, "_ffmpeg", lambda: None)
+    monkeypatch.setattr(recordings, "ffmpeg_program", lambda: None)
     path = tmp_path / "a.m4a"
     path.write_bytes(b"ftypM4A ")
     with pytest.raises(UserError, match="pip install imageio-ffmpeg"):
@@ -143,3 +150,75 @@ def test_a_playlist_reads_no_network(tmp_path):
     )
     with pytest.raises(UserError, match="neither soundfile nor ffmpeg"):
         read_recording(path)
+
+
+CUT = [
+    *[(kind, "PCM_16") for kind in ("WAV", "WAVEX", "RF64", "W64", "AIFF")],
+    *[(kind, "PCM_16") for kind in ("AU", "CAF", "NIST", "FLAC", "SVX")],
+    *[("CAF", "ALAC_16"), ("MP3", None), ("OGG", "VORBIS"), ("OGG", "OPUS")],
+]
+
+
+@pytest.mark.parametrize("kind, subtype", CUT)
+def test_what_was_cut_is_told(tmp_path, kind, subtype):
+    whole = io.BytesIO()
+    noise = np.random.default_rng(0).normal(0, 0.1, 128000)
+    soundfile.write(whole, noise, 16000, subtype=subtype, format=kind)
+    content = whole.getvalue()
+    assert read_recording(io.BytesIO(content)).missing == ""
+    path = tmp_path / "a.wav"  # whatever it holds
+    path.write_bytes(content)
+    assert isinstance(check_audio(str(path)), AudioFile) or kind == "OGG"
+    for kept in (0.5, 0.97):
+        half = content[: int(kept * len(content))]
+        path.write_bytes(half)
+        for source in (path, io.BytesIO(half)):
+            assert read_recording(source).missing != ""
+        assert check_audio(str(path)).reason in ("truncated", "unreadable")
+
+
+@pytest.mark.parametrize("ending", ["m4a", "webm", "amr", "aac", "wma"])
+def test_what_was_cut_is_told_by_ffmpeg(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    soundfile.write(tmp_path / "a.wav", tone(8000, 3), 8000)
+    subprocess.run(
+        [recordings.ffmpeg_program(), "-v", "error"]
+        + ["-i", tmp_path / "a.wav", "-movflags", "faststart", path],
+        check=ending != "amr",  # which is not always built in
+    )
+    if not path.exists():
+        pytest.skip("this ffmpeg does not write it")
+    assert read_recording(path).missing == ""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert read_recording(path).missing != ""
+
+
+@pytest.mark.parametrize("riff", [b"\0" * 4, (36).to_bytes(4, "little"), None])
+def test_a_length_that_was_never_filled_in(tmp_path, riff):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(16000), 16000)
+    content = bytearray(path.read_bytes())
+    content[4:8] = riff or content[4:8]
+    content[40:44] = b"\0" * 4
+    path.write_bytes(content)
+    for source in (path, io.BytesIO(content)):
+        found = read_recording(source)
+        assert found.duration == 1 and found.missing == ""
+    assert check_audio(str(path)).reason == "length"
+    path.write_bytes(content[:44])
+    with pytest.raises(UserError, match="no samples"):
+        read_recording(path)
+    assert check_audio(str(path)).reason == "empty"
+
+
+def test_a_flac_that_was_piped(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, tone(16000), 16000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # 36 bits of STREAMINFO are the number of samples
+    content[22:26] = b"\0" * 4
+    path.write_bytes(content)
+    assert soundfile.info(path).frames > 2**62
+    found = read_recording(path)
+    assert found.duration == 1 and found.missing == ""
+    assert check_audio(str(path)).reason == "length"

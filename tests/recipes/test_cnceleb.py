@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 import sys
-import weakref
 
 import pytest
 import soundfile
@@ -65,24 +64,6 @@ def test_short_utterances_of_one_genre_are_joined(cnceleb, tmp_path):
         if "joined" in row.wav:
             assert row.ID.count("--") == 2
     assert prepare(cnceleb, tmp_path / "b", joined_duration=4.0) == joined
-
-
-@pytest.mark.parametrize("joined_duration", [0, 4.0])
-def test_the_rows_of_few_speakers_are_held_at_a_time(
-    cnceleb, tmp_path, monkeypatch, joined_duration
-):
-    held, alive = weakref.WeakSet(), []
-
-    class Row(cnceleb_prepare.GenreUtterance):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            held.add(self)
-            alive.append(len(held))
-
-    monkeypatch.setattr(cnceleb_prepare, "GenreUtterance", Row)
-    prepare(cnceleb, tmp_path, joined_duration=joined_duration)
-    files = [len(list(s.iterdir())) for s in cnceleb.glob("CN*/data/id[01]0*")]
-    assert max(alive) <= 3 * max(files) < sum(files)
 
 
 def test_the_distributed_numbers_are_checked(cnceleb, tmp_path, caplog):

@@ -1,0 +1,512 @@
+"""Anybody's recordings as a corpus that the recipes train and test on.
+
+A folder, a CSV file or a Kaldi folder says who speaks where. The corpus gets
+the VoxCeleb layout: links to files that are 16 kHz and mono, converted copies
+of the others; and a trial list, of speakers drawn for the test or the user's,
+whose speakers the recipe then keeps out of training.
+"""
+
+import math
+import os
+import random
+import shlex
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from speechbrain_scl.data.audio import (
+    CONVERTIBLE,
+    READABLE,
+    SILENCE_PEAK,
+    TO_CONVERT,
+    Excluded,
+    check_audio,
+    find_audio,
+)
+from speechbrain_scl.data.recordings import read_recording
+from speechbrain_scl.data.splits import report_excluded
+from speechbrain_scl.data.tables import beside, read_lines, read_table
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.files import atomic_folder, write_json
+from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
+
+SAMPLE_RATE = 16000
+TARGETS_PER_SPEAKER = 50
+# Formats that soundfile reads too
+_ENDINGS = READABLE + TO_CONVERT
+_ENDINGS += (".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".sph")
+_WHOLE = (0.0, math.inf)
+# Seconds by which a segment may end after its recording, as in Kaldi: its
+# times are rounded.
+_OVERSHOOT = 0.5
+
+
+class Spoken(NamedTuple):
+    """An utterance as a source describes it."""
+
+    name: str  # as a trial list of the user's may call it
+    path: str
+    speaker: str
+    session: str
+    utterance: str
+    span: tuple = _WHOLE  # start and end within the recording, seconds
+
+
+def import_corpus(
+    recordings,
+    folder,
+    test_speakers=None,
+    max_excluded=0.05,
+    seed=1986,
+    trials=None,
+    encoding=None,
+):
+    """Arranges recordings in the VoxCeleb layout, with a trial list.
+
+    Arguments
+    ---------
+    recordings : str
+        A folder of speaker folders, a CSV file or a Kaldi folder, as
+        ``read_source`` takes it.
+    folder : str
+        The corpus to make; it must not exist.
+    test_speakers : int or None
+        How many speakers a drawn trial list gets; None takes a fifth, of few
+        up to a third.
+    max_excluded : float
+        Refuse when a larger share of the utterances cannot be used.
+    seed : int
+        Draws the test speakers and the trials.
+    trials : str or None
+        A trial list that takes the place of a drawn one. Its names are those
+        of ``recordings``: Kaldi's utterance ids, the paths of a CSV file, or
+        paths below the folder.
+    encoding : str or None
+        Of a CSV file or of Kaldi's files; see ``read_text``.
+
+    Returns
+    -------
+    dict
+        Counts: speakers, utterances, converted, test_speakers, trials,
+        trials_left_out, and left_out by reason. Also in the corpus's
+        import.json.
+
+    Raises
+    ------
+    UserError
+        What is wrong with the recordings, with file and line, and the remedy.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> noise = np.random.default_rng(0).normal(0, 0.1, 22050)
+    >>> for name in ("ann/1", "ann/2", "bob/1", "bob/2"):
+    ...     path = folder / "in" / f"{name}.wav"
+    ...     path.parent.mkdir(parents=True, exist_ok=True)
+    ...     soundfile.write(path, noise, 22050)
+    >>> counts = import_corpus(str(folder / "in"), str(folder / "own"))
+    >>> counts["converted"], counts["trials"]
+    (4, 4)
+    """
+    if os.path.lexists(folder):
+        raise UserError(f"{folder}: it exists; choose another, or delete it")
+    spoken, left_out = read_source(recordings, encoding)
+    names = _names(spoken)
+    listed = _read_trials(trials, names) if trials else None
+    # Beside the corpus, so that it stays where the corpus is refused
+    excluded_list = f"{os.path.normpath(folder)}.excluded.csv"
+    with atomic_folder(folder) as aside:
+        placed = _place_all(names, aside)
+        n_files = len(placed) + len(left_out)
+        left_out += [p for p in placed.values() if isinstance(p, Excluded)]
+        reasons = report_excluded(
+            excluded_list, left_out, n_files, max_excluded
+        )
+        os.replace(excluded_list, os.path.join(aside, "excluded.csv"))
+        kept = {n for n, p in placed.items() if not isinstance(p, Excluded)}
+        if listed is None:
+            pairs = _draw_trials(kept, test_speakers, seed)
+        else:
+            pairs = [pair for pair in listed if kept.issuperset(pair[1:])]
+        Path(aside, "trials.txt").write_text(
+            "".join(f"{' '.join(pair)}\n" for pair in pairs), encoding="utf-8"
+        )
+        tested = {_speaker(name) for pair in pairs for name in pair[1:]}
+        counts = {
+            "speakers": len(set(map(_speaker, kept))),
+            "utterances": len(kept),
+            "converted": list(placed.values()).count("converted"),
+            "test_speakers": len(tested),
+            "trials": len(pairs),
+            "trials_left_out": len(listed or pairs) - len(pairs),
+            "left_out": reasons,
+        }
+        write_json(os.path.join(aside, "import.json"), counts)
+    return counts
+
+
+def read_source(source, encoding=None):
+    """Reads a description of speakers and their recordings.
+
+    Arguments
+    ---------
+    source : str
+        A folder with a folder per speaker (of ``a.m4a`` beside ``a.wav`` only
+        the wav is taken); a CSV file with the columns path and speaker; or a
+        Kaldi folder with wav.scp, utt2spk and perhaps segments. Paths count
+        from the current folder or from the list's.
+    encoding : str or None
+        Of the CSV file or of Kaldi's; see ``read_text``.
+
+    Returns
+    -------
+    spoken : list of Spoken
+    left_out : list of Excluded
+        What is of no speaker, or has no recording.
+
+    Raises
+    ------
+    UserError
+        What is wrong, with file and line; one recording of two speakers.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / "ann" / "monday").mkdir(parents=True)
+    >>> (folder / "ann" / "monday" / "1.wav").touch()
+    >>> (found,), _ = read_source(str(folder))
+    >>> found.name, found.speaker, found.session, found.utterance
+    ('ann/monday/1.wav', 'ann', 'monday', '1')
+    """
+    if os.path.isfile(source):
+        spoken, left_out = _read_csv(source, encoding), []
+    elif not os.path.isdir(source):
+        raise UserError(f"{source}: there is no such folder or CSV file")
+    elif os.path.isfile(os.path.join(source, "wav.scp")):
+        spoken, left_out = _read_kaldi(source, encoding)
+    else:
+        spoken, left_out = _read_folder(source)
+    found = {}
+    for one in spoken:
+        stat = os.stat(one.path)
+        first = found.setdefault((stat.st_dev, stat.st_ino, one.span), one)
+        if first.speaker != one.speaker:
+            raise UserError(
+                f"{first.path} and {one.path} are one recording, of "
+                f"{first.speaker} and of {one.speaker}: remove a link"
+            )
+    return spoken, left_out
+
+
+def _read_folder(source):
+    paths = find_audio(source, _ENDINGS)
+    if not paths:
+        raise UserError(f"{source}: no audio below it")
+    readable = {
+        os.path.splitext(path)[0]
+        for path in paths
+        if path.lower().endswith(READABLE)
+    }
+    spoken, left_out = [], []
+    for path in paths:
+        speaker, *place = Path(path).relative_to(source).parts
+        stem, ending = os.path.splitext(path)
+        if not place:
+            why = "it lies beside the speakers' folders"
+            left_out.append(Excluded(path, "place", why))
+        elif not os.path.exists(path):
+            left_out.append(Excluded(path, "unreadable", "a link to nothing"))
+        elif ending.lower() not in TO_CONVERT or stem not in readable:
+            name = "/".join([speaker, *place])
+            session = "-".join(place[:-1]) or "0"
+            utterance = os.path.basename(stem)
+            spoken.append(Spoken(name, path, speaker, session, utterance))
+        # Else it was converted before.
+    if not spoken:
+        raise UserError(
+            f"{source}: no folder of a speaker; move each file into one"
+        )
+    return spoken, left_out
+
+
+def _read_csv(source, encoding):
+    def exist(rows):
+        return all(os.path.exists(beside(source, path)) for path, _ in rows)
+
+    table = read_table(source, ["path", "speaker"], encoding, exist)
+    for number, row in table:
+        if not all(row):
+            raise UserError(
+                f"{source}, line {number}: a path and a speaker are needed"
+            )
+    places = _located(source, [(number, path) for number, (path, _) in table])
+    sessions = _sessions(places, [speaker for _, (_, speaker) in table])
+    return [
+        Spoken(path, place, speaker, session, Path(place).stem)
+        for (_, (path, speaker)), place, session in zip(table, places, sessions)
+    ]
+
+
+def _read_kaldi(source, encoding):
+    scp, listed, utt2spk = (
+        os.path.join(source, name)
+        for name in ("wav.scp", "segments", "utt2spk")
+    )
+    recordings = _read_pairs(scp, encoding)
+    for name, (number, path) in recordings.items():
+        if path.endswith("|"):
+            raise UserError(
+                f"{scp}, line {number}: commands are not run here. Run it, and "
+                f"name what it writes in its place: {path[:-1].strip()} > "
+                + shlex.quote(f"{name}.wav")
+            )
+    cut = os.path.isfile(listed)
+    if cut:
+        parts = _read_segments(listed, recordings, encoding)
+    else:
+        listed = scp
+        parts = {u: (n, u, _WHOLE) for u, (n, _) in recordings.items()}
+    speakers = _read_pairs(utt2spk, encoding)
+    for utterance, (number, *_) in parts.items():
+        if utterance not in speakers:
+            raise UserError(
+                f"{listed}, line {number}: {utterance} is not in utt2spk"
+            )
+    used = {recording: None for _, recording, _ in parts.values()}
+    places = dict(zip(used, _located(scp, [recordings[r] for r in used])))
+    sessions = _sessions(
+        [places[recording] for _, recording, _ in parts.values()],
+        [speakers[utterance][1] for utterance in parts],
+    )
+    spoken = []
+    for (u, (_, recording, span)), session in zip(parts.items(), sessions):
+        session = recording if cut else session
+        place = places[recording], speakers[u][1], session, u, span
+        spoken.append(Spoken(u, *place))
+    why = f"in utt2spk, not in {os.path.basename(listed)}"
+    unused = [u for u in speakers if u not in parts]
+    return spoken, [Excluded(u, "no recording", why) for u in unused]
+
+
+def _read_pairs(path, encoding):
+    """Key -> (line number, value); blanks or tabs separate them."""
+    found = {}
+    for number, line in read_lines(path, encoding):
+        key, *value = line.split(maxsplit=1)
+        if not value:
+            raise UserError(f"{path}, line {number}: only one field: {line!r}")
+        if key in found:
+            raise UserError(f"{path}, line {number}: {key} comes twice")
+        found[key] = number, value[0]
+    return found
+
+
+def _read_segments(path, recordings, encoding):
+    """Utterance -> (line number, recording, (start, end))."""
+    found = {}
+    for utterance, (number, value) in _read_pairs(path, encoding).items():
+        where = f"{path}, line {number}"
+        try:
+            recording, start, end = value.split()
+            start, end = float(start), float(end)
+        except ValueError as error:
+            raise UserError(
+                f"{where}: `utterance recording start end`, in seconds, is "
+                f"wanted, not '{utterance} {value}'"
+            ) from error
+        end = math.inf if end == -1 else end  # to the end of the recording
+        if not 0 <= start < end:
+            raise UserError(f"{where}: no time from {start} s to {end} s")
+        if recording not in recordings:
+            raise UserError(f"{where}: {recording} is not in wav.scp")
+        found[utterance] = number, recording, (start, end)
+    return found
+
+
+def _located(source, rows):
+    """Absolute paths of (line, path) rows, each an existing file."""
+    if not rows:
+        raise UserError(f"{source}: it lists nothing")
+    found = {}
+    for number, path in rows:
+        place = os.path.abspath(beside(source, path))
+        if not os.path.isfile(place):
+            raise UserError(
+                f"{source}, line {number}: there is no file {path}, seen from "
+                "here or from the list's folder"
+            )
+        if place in found:
+            raise UserError(f"{source}, line {number}: {path} is listed before")
+        found[place] = number
+    return list(found)
+
+
+def _sessions(places, speakers):
+    """What tells apart the folders of a list, less the speakers' own."""
+    common = os.path.commonpath([os.path.dirname(place) for place in places])
+    folders = [Path(place).relative_to(common).parts[:-1] for place in places]
+    return [
+        "-".join(part for part in parts if part != speaker) or "0"
+        for parts, speaker in zip(folders, speakers)
+    ]
+
+
+def _names(utterances):
+    """speaker/session/utterance, without blanks -> Spoken."""
+    names = {}
+    for spoken in utterances:
+        name = "/".join(
+            # A trial list is separated by blanks, a path by slashes.
+            "_".join(part.replace("/", "-").split())
+            for part in (spoken.speaker, spoken.session, spoken.utterance)
+        )
+        if name in names:
+            raise UserError(
+                f"{spoken.path} and {names[name].path} would both be {name}: "
+                "rename one"
+            )
+        names[name] = spoken
+    return names
+
+
+def _speaker(name):
+    return name.split("/")[0]
+
+
+def _place_all(names, corpus):
+    """Name -> "linked", "converted" or Excluded; each recording read once."""
+    targets = defaultdict(dict)
+    for name, spoken in names.items():
+        target = os.path.join(corpus, "wav", name)
+        targets[spoken.path][target] = spoken.span
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        progress = tqdm(
+            pool.map(place, targets, targets.values()),
+            total=len(targets),
+            desc="Arranging audio",
+            dynamic_ncols=True,
+        )
+        placed = {t: how for found in progress for t, how in found.items()}
+    return {name: placed[os.path.join(corpus, "wav", name)] for name in names}
+
+
+def place(path, targets):
+    """Links a recording that fits, or writes its parts as 16 kHz mono FLAC.
+
+    Arguments
+    ---------
+    path : str
+        The recording, of any format that ``read_recording`` reads.
+    targets : dict
+        Path without an ending -> (start, end) in seconds; end may be infinite.
+
+    Returns
+    -------
+    dict
+        Target -> "linked", "converted", or Excluded where it is of no use.
+    """
+    judged = check_audio(path, SAMPLE_RATE)
+    excluded = isinstance(judged, Excluded)
+    # What one library cannot read another may.
+    if excluded and judged.reason not in (*CONVERTIBLE, "unreadable"):
+        return dict.fromkeys(targets, judged)
+    try:
+        read = read_recording(path, SAMPLE_RATE)
+    except UserError as error:
+        said = str(error).removeprefix(f"{path}: ")
+        return dict.fromkeys(targets, Excluded(path, "unreadable", said))
+    if read.missing:
+        cut = Excluded(path, "truncated", f"missing: {read.missing}")
+        return dict.fromkeys(targets, cut)
+    # A name may promise another format than the file has.
+    fits = (
+        not excluded
+        and path.lower().endswith(READABLE)
+        and soundfile.info(path).format in ("WAV", "WAVEX", "FLAC")
+    )
+    return {
+        target: _part(read, span, target, fits and span == _WHOLE)
+        for target, span in targets.items()
+    }
+
+
+def _part(read, span, target, fits):
+    start, end = span
+    if end < math.inf and end > read.duration + _OVERSHOOT:
+        return Excluded(
+            read.name,
+            "segment",
+            f"from {start} s to {end} s of {read.duration:.2f} s",
+        )
+    stop = min(end * read.sample_rate, len(read.waveform))
+    part = read.waveform[round(start * read.sample_rate) : round(stop)]
+    if len(part) == 0 or np.abs(part).max() < SILENCE_PEAK:
+        return Excluded(
+            read.name, "silent", "nothing above -60 dB of full scale"
+        )
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    if fits:
+        link = Path(target + Path(read.name).suffix.lower())
+        link.symlink_to(Path(read.name).absolute())
+        return "linked"
+    soundfile.write(f"{target}.flac", part, read.sample_rate)
+    return "converted"
+
+
+def _read_trials(path, names):
+    """(label, name, name) of a list with the user's names."""
+    known = {spoken.name: name for name, spoken in names.items()}
+    for name, spoken in names.items():  # a path without its ending, too
+        ending = os.path.splitext(spoken.path)[1]
+        known.setdefault(spoken.name.removesuffix(ending), name)
+    trials = []
+    for number, line in read_lines(path):
+        fields = line.split("\t") if "\t" in line else line.split()
+        found = [known[field] for field in fields if field in known]
+        labels = [field for field in fields if field not in known]
+        if len(found) != 2 or len(labels) != 1:
+            raise UserError(
+                f"{path}, line {number}: a label and two utterances of the "
+                f"recordings are wanted; {', '.join(labels) or 'no field'} "
+                "is not one of theirs"
+            )
+        trials.append((*labels, *found))
+    return trials
+
+
+def _draw_trials(names, test_speakers, seed):
+    """(label, name, name): pairs of the utterances of some test speakers."""
+    by_speaker = defaultdict(list)
+    for name in sorted(names):
+        by_speaker[_speaker(name)].append(name)
+    able = [s for s, found in by_speaker.items() if len(found) > 1]
+    # A fifth; of a small corpus up to a third, for an interval.
+    n = len(by_speaker)
+    wanted = test_speakers or max(2, n // 5, min(FEWEST_TEST_SPEAKERS, n // 3))
+    if not 2 <= wanted <= len(able):
+        raise UserError(
+            f"a trial list of {wanted} speakers: {len(able)} of "
+            f"{len(by_speaker)} have the two utterances that it takes, and 2 "
+            "is the least; change --test-speakers or add recordings"
+        )
+    rng = random.Random(seed)
+    tested = sorted(rng.sample(able, wanted))
+    trials = []
+    for speaker in tested:
+        pairs = list(combinations(by_speaker[speaker], 2))
+        pairs = rng.sample(pairs, min(len(pairs), TARGETS_PER_SPEAKER))
+        others = [
+            name for s in tested if s != speaker for name in by_speaker[s]
+        ]
+        impostors = set()
+        for enrolment, test in pairs:
+            trials.append(("1", enrolment, test))
+            impostors.add(("0", enrolment, rng.choice(others)))
+        trials.extend(sorted(impostors))
+    return trials

@@ -1,0 +1,453 @@
+"""Anybody's recordings as a corpus: sources, conversion, trials."""
+
+import json
+import math
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from voxceleb_prepare import prepare_voxceleb
+
+from speechbrain_scl.data.custom import import_corpus, place, read_source
+from speechbrain_scl.data.recordings import ffmpeg_program
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.embeddings import locate
+from speechbrain_scl.evaluation.trials import read_trials
+
+ODD = "José, jr."
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Six speakers: one at 44.1 kHz and stereo, one with an odd name."""
+    for s, speaker in enumerate(["ann", "bob", ODD, "dora", "eve", "fay"]):
+        rate, channels = (44100, 2) if speaker == "bob" else (16000, 1)
+        for i in range(3):
+            path = tmp_path / "in" / speaker / f"{i}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            time = np.arange(int(1.2 * rate))[:, None] / rate
+            tone = 0.1 * np.sin(2 * np.pi * (200 + 50 * s + i) * time)
+            soundfile.write(path, tone.repeat(channels, 1), rate)
+    return tmp_path / "in"
+
+
+def test_a_folder_becomes_a_corpus_that_the_recipe_takes(recordings, tmp_path):
+    corpus = tmp_path / "own"
+    counts = import_corpus(str(recordings), str(corpus))
+    assert counts == json.loads((corpus / "import.json").read_text())
+    assert counts["speakers"] == 6 and counts["utterances"] == 18
+    assert counts["converted"] == 3 and counts["left_out"] == {}
+    # Three pairs of a speaker's three utterances, and as many impostors
+    trials = read_trials(str(corpus / "trials.txt"))
+    assert trials.labels.sum() == 2 * 3
+    names = [*trials.enrol_ids, *trials.test_ids]
+    locate(names, [str(corpus)], "trials.txt")
+    prepared = prepare_voxceleb(
+        str(corpus),
+        str(tmp_path / "save"),
+        str(corpus / "trials.txt"),
+        valid_speakers=2,
+    )
+    assert prepared["train"]["speakers"] == 2
+    assert prepared["trial_speakers_kept_out"] == 2
+
+
+def test_only_what_does_not_fit_is_copied(recordings, tmp_path):
+    import_corpus(str(recordings), str(tmp_path / "own"))
+    wav = tmp_path / "own" / "wav"
+    assert (wav / "ann" / "0" / "1.wav").is_symlink()
+    assert (wav / "José,_jr." / "0" / "1.wav").is_symlink()
+    converted = wav / "bob" / "0" / "1.flac"
+    signal, rate = soundfile.read(converted)
+    assert rate == 16000 and signal.shape == (19200,)
+    # Still the tone of 251 Hz
+    peak = np.abs(np.fft.rfft(signal)).argmax() * rate / len(signal)
+    assert peak == pytest.approx(251, abs=1)
+    assert np.abs(signal[1000:-1000]).max() == pytest.approx(0.1, abs=1e-3)
+
+
+def kaldi_folder(place, **files):
+    """wav.scp, utt2spk, ... from their lines."""
+    place.mkdir()
+    for name, lines in files.items():
+        name = name.replace("wav_scp", "wav.scp")
+        (place / name).write_text("".join(f"{line}\n" for line in lines))
+    return str(place)
+
+
+def test_a_csv_file_gives_the_same_corpus(recordings, tmp_path):
+    files = sorted(recordings.rglob("*.wav"))
+    table = tmp_path / "table.csv"
+    table.write_text(
+        "speaker,path\n"
+        + "".join(
+            f'"{f.parent.name}","{f.relative_to(tmp_path)}"\n' for f in files
+        )
+    )
+    found = []
+    for source in (table, recordings):
+        corpus = tmp_path / f"own-{source.stem}"
+        counts = import_corpus(str(source), str(corpus), test_speakers=3)
+        assert counts["speakers"] == 6 and counts["test_speakers"] == 3
+        found.append((corpus / "trials.txt").read_text())
+    assert found[0] == found[1]
+
+
+def test_kaldi_segments_and_the_users_own_trials(recordings, tmp_path):
+    """Ids stay, and a trial list of theirs becomes the corpus's."""
+    speakers = ("ann", "bob", "dora")
+    source = kaldi_folder(
+        tmp_path / "kaldi",
+        wav_scp=[f"call-{s}\t{recordings / s / '0.wav'}" for s in speakers],
+        segments=[
+            f"{s}.{i} call-{s}\t{start} {end}"
+            for s in speakers
+            for i, (start, end) in enumerate([(0, 0.5), (0.4, 1.0), (1, -1)])
+        ],
+        utt2spk=[f"{s}.{i}\t{s}" for s in speakers for i in range(3)],
+    )
+    trials = tmp_path / "trials.txt"
+    trials.write_text("ann.0 ann.1 target\nann.0\tdora.2\tnontarget\n")
+    corpus = tmp_path / "own"
+    counts = import_corpus(source, str(corpus), trials=str(trials))
+    assert counts["converted"] == counts["utterances"] == 9
+    assert counts["trials"] == 2 and counts["test_speakers"] == 2
+    listed = read_trials(str(corpus / "trials.txt"))
+    assert listed.labels.tolist() == [True, False]
+    names = [*listed.enrol_ids, *listed.test_ids]
+    assert names[1] == "ann/call-ann/ann.1"
+    files = locate(names, [str(corpus)], "trials.txt")
+    signal, rate = soundfile.read(files["ann/call-ann/ann.1"])
+    whole, _ = soundfile.read(recordings / "ann" / "0.wav")
+    np.testing.assert_array_equal(signal, whole[6400:16000])
+    assert soundfile.info(files["dora/call-dora/dora.2"]).frames == 3200
+
+
+def test_trials_of_paths_and_of_unusable_files(recordings, tmp_path):
+    soundfile.write(recordings / "bob" / "0.wav", np.zeros(9000), 16000)
+    trials = tmp_path / "trials.txt"
+    trials.write_text(
+        f"1 ann/0.wav ann/1\n0\t{ODD}/0.wav\tann/2.wav\n0 bob/0 ann/0\n"
+    )
+    own = str(tmp_path / "own")
+    options = {"max_excluded": 0.5, "trials": str(trials)}
+    counts = import_corpus(str(recordings), own, **options)
+    assert counts["trials"] == 2 and counts["trials_left_out"] == 1
+    assert (tmp_path / "own" / "trials.txt").read_text() == (
+        "1 ann/0/0 ann/0/1\n0 José,_jr./0/0 ann/0/2\n"
+    )
+    for line, said in {
+        "1 ann/0.wav guy/0.wav": "line 1: .* 1, guy/0.wav is not one",
+        "ann/0.wav ann/1.wav": "line 1: a label and two utterances",
+    }.items():
+        trials.write_text(line)
+        with pytest.raises(UserError, match=said):
+            import_corpus(str(recordings), f"{own}2", **options)
+
+
+def test_what_is_of_no_use_is_named(recordings, tmp_path):
+    (recordings / "ann" / "0.wav").write_bytes(b"no audio")
+    soundfile.write(recordings / "dora" / "0.wav", np.zeros(9000), 16000)
+    (recordings / "eve" / "3.m4a").touch()
+    with pytest.raises(UserError, match="3 of 19 files .* more than") as error:
+        import_corpus(str(recordings), str(tmp_path / "own"))
+    assert not (tmp_path / "own").exists()
+    # The list that the message names is there.
+    listed = str(error.value).split()[-1]
+    assert len(Path(listed).read_text().splitlines()) == 4
+    counts = import_corpus(
+        str(recordings), str(tmp_path / "own"), max_excluded=0.5
+    )
+    assert counts["left_out"] == {"silent": 1, "unreadable": 2}
+    rows = (tmp_path / "own" / "excluded.csv").read_text()
+    assert str(recordings / "ann" / "0.wav") in rows
+    assert not Path(listed).exists()
+
+
+def test_mistakes_are_told_with_file_and_line(recordings, tmp_path):
+    def refused(source, **options):
+        with pytest.raises(UserError) as error:
+            import_corpus(str(source), str(tmp_path / "own"), **options)
+        return str(error.value)
+
+    assert "3 is the" not in refused(recordings, test_speakers=7)
+    assert "no such folder or CSV" in refused(tmp_path / "nowhere")
+    (tmp_path / "own").mkdir()
+    assert "it exists" in refused(recordings)
+
+
+def test_names_that_would_become_one_are_refused(recordings, tmp_path):
+    for name in ("a b", "a_b"):
+        path = recordings / name / "0.wav"
+        path.parent.mkdir()
+        path.write_bytes((recordings / "ann" / "0.wav").read_bytes())
+    with pytest.raises(UserError, match="would both be a_b/0/0"):
+        import_corpus(str(recordings), str(tmp_path / "own"))
+
+
+WHOLE = (0.0, math.inf)
+
+
+def tone(rate, channels=1, seconds=1.2):
+    """251 Hz."""
+    times = np.arange(int(seconds * rate))[:, None] / rate
+    return np.tile(0.1 * np.sin(2 * np.pi * 251 * times), channels)
+
+
+@pytest.mark.parametrize(
+    "name, rate, channels, how",
+    [
+        ("a.wav", 16000, 1, "linked"),
+        ("a.FLAC", 16000, 1, "linked"),
+        ("a.wav", 8000, 1, "converted"),
+        ("a.flac", 44100, 2, "converted"),
+        ("a.ogg", 16000, 1, "converted"),
+        ("a.mp3", 44100, 2, "converted"),
+    ],
+)
+def test_each_format_is_linked_or_converted(
+    tmp_path, name, rate, channels, how
+):
+    soundfile.write(tmp_path / name, tone(rate, channels), rate)
+    target = str(tmp_path / "to" / "a.b")
+    assert place(str(tmp_path / name), {target: WHOLE}) == {target: how}
+    (made,) = (tmp_path / "to").iterdir()
+    assert made.is_symlink() == (how == "linked")
+    assert made.stem == "a.b" and made.suffix in (".wav", ".flac")
+    signal, rate = soundfile.read(made)
+    assert rate == 16000 and signal.ndim == 1
+    part = signal[1600:17600]
+    assert np.abs(np.fft.rfft(part)).argmax() == 251
+    assert np.abs(part).max() == pytest.approx(0.1, abs=5e-3)
+
+
+def test_formats_of_the_verifier_are_converted_too(tmp_path):
+    """Also under a name that promises another format."""
+    soundfile.write(tmp_path / "a.wav", tone(44100, 2), 44100)
+    subprocess.run(
+        [ffmpeg_program(), "-v", "error", "-i", tmp_path / "a.wav"]
+        + [tmp_path / "-a b.m4a"],
+        check=True,
+    )
+    for name in ("-a b.m4a", "other.wav"):
+        os.replace(tmp_path / "-a b.m4a", tmp_path / name)
+        target = str(tmp_path / "to")
+        assert place(str(tmp_path / name), {target: WHOLE}) == {
+            target: "converted"
+        }
+        signal, _ = soundfile.read(target + ".flac")
+        assert np.abs(np.fft.rfft(signal[1600:17600])).argmax() == 251
+        os.replace(tmp_path / name, tmp_path / "-a b.m4a")
+
+
+def test_segments(tmp_path):
+    """Each judged by itself."""
+    signal = tone(16000)[:, 0]
+    signal[8000:12000] = 0
+    soundfile.write(tmp_path / "a.wav", signal, 16000, "FLOAT")
+    spans = [(0.0, 0.5), (0.5, 0.75), (1.0, 1.5), (1.0, 2.0), (2.0, 2.1)]
+    targets = {str(tmp_path / str(i)): span for i, span in enumerate(spans)}
+    found = list(place(str(tmp_path / "a.wav"), targets).values())
+    assert found[0] == found[2] == "converted"
+    assert found[1].reason == "silent" and found[3].reason == "segment"
+    assert "from 1.0 s to 2.0 s of 1.20 s" in found[3].value
+    assert found[4].reason == "segment"
+    for i, (start, end) in ((0, (0, 8000)), (2, (16000, 19200))):
+        made, _ = soundfile.read(tmp_path / f"{i}.flac")
+        np.testing.assert_allclose(made, signal[start:end], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "name, content, reason, said",
+    [
+        ("a.wav", b"", "empty", "zero bytes"),
+        ("a.wav", b"no audio", "unreadable", "neither soundfile nor ffmpeg"),
+        ("a.m4a", b"", "unreadable", "it is empty"),
+        ("a.m4a", b"no audio", "unreadable", "neither soundfile nor ffmpeg"),
+    ],
+)
+def test_what_is_of_no_use(tmp_path, name, content, reason, said):
+    path = tmp_path / name
+    path.write_bytes(content)
+    (found,) = place(str(path), {"to": WHOLE}).values()
+    assert found.reason == reason and said in found.value
+    assert found.path == str(path) and str(path) not in found.value
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+@pytest.mark.parametrize(
+    "signal, reason",
+    [([0.0] * 9000, "silent"), ([np.nan] * 9000, None), ([], "empty")],
+)
+def test_signals_of_no_use(tmp_path, rate, signal, reason):
+    path = str(tmp_path / "a.wav")
+    soundfile.write(path, np.array(signal), rate, "FLOAT")
+    (found,) = place(path, {str(tmp_path / "to"): WHOLE}).values()
+    wanted = {reason} if reason else {"not finite", "unreadable"}
+    assert found.reason in wanted | ({"unreadable"} if rate > 16000 else set())
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Files by name, from a current folder that is not theirs."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def make(**files):
+        for name, text in files.items():
+            path = tmp_path / name.replace("__", "/").replace("_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return str(tmp_path / "in")
+
+    return make
+
+
+def places(source, **options):
+    return {
+        s.name: (s.speaker, s.session, s.utterance)
+        for s in read_source(source, **options)[0]
+    }
+
+
+def test_a_folder(make):
+    source = make(
+        in__ann__1_wav="",
+        in__ann__x__y__2_opus="",
+        in__bob__notes_txt="",
+        in__bob__3_m4a="",
+        in__bob__4_m4a="",
+        in__bob__4_wav="",  # converted before
+    )
+    assert places(source) == {
+        "ann/1.wav": ("ann", "0", "1"),
+        "ann/x/y/2.opus": ("ann", "x-y", "2"),
+        "bob/3.m4a": ("bob", "0", "3"),
+        "bob/4.wav": ("bob", "0", "4"),
+    }
+
+
+def test_paths_of_a_csv_file_from_here_or_from_its_folder(make):
+    source = make(
+        in__a_csv="speaker;path\nann;d/ann/m/1.wav\nbob;d/bob/1.wav\n",
+        here__d__ann__m__1_wav="",
+        in__d__bob__1_wav="",
+    )
+    found = {s.name: s.path for s in read_source(f"{source}/a.csv")[0]}
+    assert found == {
+        "d/ann/m/1.wav": os.path.abspath("d/ann/m/1.wav"),
+        "d/bob/1.wav": f"{source}/d/bob/1.wav",
+    }
+
+
+def test_sessions_of_a_list_are_the_folders_that_differ(make):
+    source = make(
+        in__a_csv="path,speaker\nd/mon/1/a.wav,ann\nd/mon/2/a.wav,ann\n"
+        "d/tue/bob/a.wav,bob\n",
+        in__d__mon__1__a_wav="",
+        in__d__mon__2__a_wav="",
+        in__d__tue__bob__a_wav="",
+    )
+    assert list(places(f"{source}/a.csv").values()) == [
+        ("ann", "mon-1", "a"),
+        ("ann", "mon-2", "a"),
+        ("bob", "tue", "a"),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["cp1250", "cp1252"])
+def test_the_files_tell_the_encoding_of_a_csv_file(make, encoding):
+    """Its letters could be those of either."""
+    name = {"cp1250": "Łukasz", "cp1252": "Ødegård"}[encoding]
+    source = make(**{f"in__{name}__1_wav": ""})
+    with open(f"{source}/a.csv", "w", encoding=encoding) as file:
+        file.write(f"path;speaker\n{name}/1.wav;{name}\n")
+    assert places(f"{source}/a.csv") == {f"{name}/1.wav": (name, "0", "1")}
+
+
+KALDI = {
+    "in__wav_scp": "r1\t../d/a b.wav\nr2  ../d/2.wav\nr3 unused.wav\n",
+    "in__segments": "u1\tr1 0.5 1.5\nu2 r2\t0 -1\nu3 r1 2 3.25\n",
+    "in__utt2spk": "u1\tann\nu2 bob\nu3   ann\n",
+    "d__a b_wav": "",
+    "d__2_wav": "",
+}
+
+
+def test_a_kaldi_folder_with_segments_and_tabs(make):
+    found, _ = read_source(make(**KALDI))
+    assert [s.span for s in found] == [
+        (0.5, 1.5),
+        (0, float("inf")),
+        (2, 3.25),
+    ]
+    assert places(make(**KALDI)) == {
+        "u1": ("ann", "r1", "u1"),
+        "u2": ("bob", "r2", "u2"),
+        "u3": ("ann", "r1", "u3"),
+    }
+
+
+def test_a_kaldi_folder_without_segments(make):
+    files = {n: t for n, t in KALDI.items() if not n.endswith("segments")}
+    files["in__wav_scp"] = "u1 ../d/a b.wav\nu2 ../d/2.wav\n"
+    assert places(make(**files)) == {
+        "u1": ("ann", "0", "u1"),
+        "u2": ("bob", "0", "u2"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        ("wav_scp", "r1 sph2pipe 'a b' |\n", r"'a b' > r1.wav$"),
+        ("wav_scp", "r1\n", "wav.scp, line 1: only one field: 'r1'"),
+        ("wav_scp", "r1 a\n\nr1 b\n", "wav.scp, line 3: r1 comes twice"),
+        ("wav_scp", "r1 gone\nr2 gone\n", "line 1: there is no file gone"),
+        (
+            "wav_scp",
+            "r1 ../d/2.wav\nr2 ../d/2.wav\n",
+            "line 2: ../d/2.wav is listed before",
+        ),
+        ("segments", "u1 r1 0\n", "segments, line 1: `utterance recording"),
+        ("segments", "u1 r1 a b\n", "segments, line 1: `utterance recording"),
+        ("segments", "u1 r1 2 1\n", "line 1: no time from 2.0 s to 1.0 s"),
+        ("segments", "u1 r9 0 1\n", "line 1: r9 is not in wav.scp"),
+        ("segments", "u1 r1 0 1\nu1 r1 1 2\n", "line 2: u1 comes twice"),
+        ("segments", "\n", "segments: the list is empty"),
+        ("utt2spk", "u1 ann\n", "segments, line 2: u2 is not in utt2spk"),
+    ],
+)
+def test_mistakes_in_a_kaldi_folder(make, name, text, said):
+    with pytest.raises(UserError, match=said):
+        read_source(make(**{**KALDI, f"in__{name}": text}))
+
+
+def test_other_mistakes(make):
+    with pytest.raises(UserError, match="no such folder or CSV"):
+        read_source("nowhere")
+    source = make(in__ann__notes_txt="")
+    with pytest.raises(UserError, match="no audio below"):
+        read_source(source)
+    make(in__a_wav="")
+    with pytest.raises(UserError, match="no folder of a speaker"):
+        read_source(source)
+    make(in__ann__1_wav="")
+    spoken, left_out = read_source(source)
+    assert [s.name for s in spoken] == ["ann/1.wav"]
+    assert [e.reason for e in left_out] == ["place"]
+    for text, said in {
+        "path,speaker\n": "it lists nothing",
+        "path,speaker\na.wav,\n": "line 2: a path and a speaker are needed",
+        "path,speaker\na.wav,ann\ngone.wav,bob\n": "line 3: there is no file",
+        "path,speaker\na.wav,ann\na.wav,bob\n": "line 3: a.wav is listed",
+    }.items():
+        make(in__a_csv=text)
+        with pytest.raises(UserError, match=said):
+            read_source(f"{source}/a.csv")
+    make(in__wav_scp="u1 a.wav\n")
+    with pytest.raises(UserError, match="utt2spk: there is no such file"):
+        read_source(source)
