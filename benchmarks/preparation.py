@@ -12,9 +12,8 @@ recipe is not part of its package.
 
     python benchmarks/preparation.py results/benchmarks --many 10000 100000
 
-measures ours alone on more files (hard links to some of 1 s): seconds and peak
-memory by the number of processes, each in a process of its own;
-preparation-many.md.
+measures ours alone on more files (hard links to some of 1 s), each in a process
+of its own: seconds and peak memory; preparation-many.md.
 """
 
 import argparse
@@ -47,12 +46,11 @@ def main():
     parser.add_argument("output", type=Path)
     parser.add_argument("--speechbrain", type=Path)
     parser.add_argument("--many", type=int, nargs="+", default=())
-    parser.add_argument("--workers", type=int, nargs="+", default=(0, 2))
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     if args.many:
-        text = many_files(args.many, args.workers)
+        text = many_files(args.many)
         write(args.output / "preparation-many.md", text)
     if args.speechbrain:
         write(args.output / "preparation.md", against_stock(args))
@@ -109,42 +107,34 @@ def against_stock(args):
     return "\n".join(lines) + "\n"
 
 
-def many_files(sizes, workers):
-    """Seconds and peak by the number of files and processes, and slopes."""
+def many_files(sizes):
+    """Seconds and peak by the number of files, and slopes."""
     lines = [
-        "| files | processes | s | CPU s | peak, MiB | of which before, MiB |",
-        "|--:|--:|--:|--:|--:|--:|",
+        "| files | s | CPU s | peak, MiB | of which before, MiB |",
+        "|--:|--:|--:|--:|--:|",
     ]
-    found = {}
+    rows = []
     for n_files in sizes:
         with tempfile.TemporaryDirectory() as folder:
             generate_many(Path(folder), n_files)
-            for n in workers:
-                # Unlike a pool's, its process may have processes.
-                with ProcessPoolExecutor(1, get_context("spawn")) as one:
-                    row = one.submit(many_run, folder, n).result()
-                found[n_files, n] = row
-                cells = [f"{n_files:,}", str(n), *(f"{x:,.1f}" for x in row)]
-                lines.append(f"| {' | '.join(cells)} |")
-    for n in workers if len(sizes) > 1 else ():
-        first, last = sizes[-2:]
-        slopes = np.subtract(found[last, n], found[first, n]) / (last - first)
-        cells = ["per million more", str(n)]
-        cells += [f"{x:,.0f}" for x in slopes * 1e6]
+            with ProcessPoolExecutor(1, get_context("spawn")) as one:
+                rows.append(one.submit(many_run, folder).result())
+        cells = [f"{n_files:,}", *(f"{x:,.1f}" for x in rows[-1])]
+        lines.append(f"| {' | '.join(cells)} |")
+    if len(sizes) > 1:
+        slopes = np.subtract(rows[-1], rows[-2]) / (sizes[-1] - sizes[-2])
+        cells = ["per million more", *(f"{x:,.0f}" for x in slopes * 1e6)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def many_run(folder, workers):
+def many_run(folder):
     """Seconds, CPU seconds, peak and what it was before, MiB."""
     prepare = load(ROOT / SCRIPT, "ours").prepare_voxceleb
     trials = f"{folder}/trials.txt"
     before, cpu = peak_mib(), cpu_seconds()
     with tempfile.TemporaryDirectory() as save:
-        seconds = timed(
-            lambda save: prepare(folder, save, trials, prep_workers=workers),
-            save,
-        )
+        seconds = timed(lambda save: prepare(folder, save, trials), save)
     return seconds, cpu_seconds() - cpu, peak_mib(), before
 
 

@@ -78,7 +78,6 @@ def prepare_cnceleb(
     max_excluded=0.05,
     strict=True,
     seed=1986,
-    prep_workers=0,
     skip_prep=False,
 ):
     """Writes train.csv, valid.csv, eval.csv, excluded.csv and prepare.json.
@@ -112,8 +111,6 @@ def prepare_cnceleb(
         than is distributed is an error, or a warning.
     seed : int
         Draws the validation speakers.
-    prep_workers : int
-        Processes that check the files; 0 takes threads of this one.
     skip_prep : bool
         Trust the manifests that are there.
 
@@ -188,7 +185,6 @@ def prepare_cnceleb(
 
     accepted, excluded = check_all(
         paths,
-        prep_workers,
         sample_rate=SAMPLE_RATE,
         min_duration=0.0 if joined_duration else min_duration,
         check=check_audio,

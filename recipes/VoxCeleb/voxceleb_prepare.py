@@ -47,7 +47,6 @@ def prepare_voxceleb(
     check_audio="headers",
     max_excluded=0.05,
     seed=1986,
-    prep_workers=0,
     skip_prep=False,
 ):
     """Writes train.csv, valid.csv, excluded.csv and prepare.json.
@@ -76,8 +75,6 @@ def prepare_voxceleb(
         Refuse when a larger share of the files cannot be used.
     seed : int
         Draws the validation speakers.
-    prep_workers : int
-        Processes that check the files; 0 takes threads of this one.
     skip_prep : bool
         Trust the manifests that are there.
 
@@ -135,7 +132,6 @@ def prepare_voxceleb(
                 wanted.append(path)
     accepted, excluded = check_all(
         wanted,
-        prep_workers,
         sample_rate=SAMPLE_RATE,
         min_duration=min_duration,
         check=check_audio,

@@ -26,7 +26,6 @@ _RANGES = {
     "valid_len": _CROP,
     "valid_batch_size": _FROM_1,
     "num_workers": Range(0, 256, whole=True),
-    "prep_workers": Range(0, 256, whole=True),
     "lr": _POSITIVE,
     "weight_decay": Range(0),
     "average_checkpoints": _FROM_1,

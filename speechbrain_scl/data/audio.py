@@ -1,13 +1,10 @@
 """Finding a corpus's audio files, and judging each before training starts."""
 
-import dataclasses
 import os
 import shlex
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -34,23 +31,12 @@ SILENCE_PEAK = 1e-3
 CHECKS = ("headers", "full")
 
 
-@dataclasses.dataclass(frozen=True)
-class AudioFile:
-    """An accepted file.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    samples : int
-        Its length.
-    sample_rate : int
-        In Hz.
-    """
+class AudioFile(NamedTuple):
+    """An accepted file."""
 
     path: str
     samples: int
-    sample_rate: int
+    sample_rate: int  # Hz
 
     @property
     def duration(self):
@@ -58,19 +44,9 @@ class AudioFile:
         return self.samples / self.sample_rate
 
 
-@dataclasses.dataclass(frozen=True)
-class Excluded:
-    """A file that was left out.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    reason : str
-        A short, countable reason.
-    value : str
-        What was found, and what to do about it.
-    """
+class Excluded(NamedTuple):
+    """A file that was left out: why, in a short, countable way, and what was
+    found or can be done about it."""
 
     path: str
     reason: str
@@ -258,16 +234,13 @@ def _judge(file, path, sample_rate, min_duration, check):
     return AudioFile(path, samples, sample_rate)
 
 
-def check_all(paths, n_workers=0, **options):
-    """Judges many files in parallel, with a progress bar.
+def check_all(paths, **options):
+    """Judges many files in threads, with a progress bar.
 
     Arguments
     ---------
     paths : list of str
         The files.
-    n_workers : int
-        Processes; 0 takes threads of this one, which keep some two cores
-        busy: decoding and file access release the interpreter's lock.
     **options : dict
         Those of ``check_audio``.
 
@@ -281,43 +254,29 @@ def check_all(paths, n_workers=0, **options):
     Raises
     ------
     UserError
-        An unknown ``check``, or a process that was killed.
+        An unknown ``check``.
     """
     check = options.get("check", "headers")
     if check not in CHECKS:
         raise UserError(f"check_audio={check!r}: choose one of {list(CHECKS)}")
-    # A copy of a process that has threads of its own may hang: new ones.
-    pool = (
-        ProcessPoolExecutor(n_workers, get_context("spawn"))
-        if n_workers
-        else ThreadPoolExecutor(os.cpu_count())
-    )
-    # A million futures would be a gigabyte.
-    n = max(min(len(paths) // (8 * (n_workers or os.cpu_count())), 256), 1)
+
+    def check_chunk(chunk):
+        return [check_audio(path, **options) for path in chunk]
+
+    # Decoding and file access release the interpreter's lock. A million
+    # futures would be a gigabyte.
+    n = max(min(len(paths) // (8 * os.cpu_count()), 256), 1)
     chunks = [paths[i : i + n] for i in range(0, len(paths), n)]
     results = []
-    try:
-        with (
-            pool,
-            tqdm(
-                total=len(paths),
-                desc="Checking audio",
-                unit="file",
-                dynamic_ncols=True,
-            ) as bar,
-        ):
-            for found in pool.map(partial(_check_chunk, options), chunks):
-                results += found
-                bar.update(len(found))
-    except (BrokenProcessPool, MemoryError) as error:
-        raise UserError(
-            f"prep_workers={n_workers}: memory did not suffice, or a process "
-            "that judges files was killed; --prep_workers=1 takes the least"
-        ) from error
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(
+            total=len(paths), desc="Checking audio", dynamic_ncols=True
+        ) as bar,
+    ):
+        for found in pool.map(check_chunk, chunks):
+            results += found
+            bar.update(len(found))
     accepted = [r for r in results if isinstance(r, AudioFile)]
     excluded = [r for r in results if isinstance(r, Excluded)]
     return accepted, excluded
-
-
-def _check_chunk(options, paths):
-    return [check_audio(path, **options) for path in paths]

@@ -95,16 +95,14 @@ def report_excluded(path, excluded, n_files, max_excluded):
     UserError
         More than ``max_excluded`` was left out.
     """
-    rows = [(file.path, file.reason, file.value) for file in excluded]
-    write_csv(path, ["path", "reason", "value"], rows)
+    write_csv(path, ["path", "reason", "value"], excluded)
     counts = dict(sorted(Counter(file.reason for file in excluded).items()))
     if len(excluded) > max_excluded * n_files:
         reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items())
         raise UserError(
             f"{len(excluded)} of {n_files} files cannot be used ({reasons}), "
             f"more than max_excluded={max_excluded:g} allows; the first is "
-            f"{': '.join(rows[0][:2])}, {rows[0][2]}. The whole list is in "
-            f"{path}"
+            f"{': '.join(excluded[0])}. The whole list is in {path}"
         )
     return counts
 
@@ -214,13 +212,7 @@ def _count(speakers):
 
 def _log(counts, save_folder):
     for split in ("train", "valid"):
-        logger.info(
-            "%s: %d utterances of %d speakers, %.2f h",
-            split,
-            counts[split]["utterances"],
-            counts[split]["speakers"],
-            counts[split]["hours"],
-        )
+        logger.info("%s: %s", split, counts[split])
     for name, number in counts.items():
         if isinstance(number, int):
             logger.info("%s: %d", name.replace("_", " "), number)
@@ -231,7 +223,9 @@ def _log(counts, save_folder):
             "from its augmented views only",
             singles,
         )
-    for reason, n in counts["left_out"].items():
-        logger.warning("%d files left out: %s", n, reason)
     if counts["left_out"]:
-        logger.warning("each is named in %s/excluded.csv", save_folder)
+        logger.warning(
+            "files left out: %s; each is named in %s/excluded.csv",
+            counts["left_out"],
+            save_folder,
+        )

@@ -47,7 +47,6 @@ def main(arguments):
             "min_duration": hparams["min_duration"],
             "joined_duration": hparams["joined_duration"],
             "check_audio": hparams["check_audio"],
-            "prep_workers": hparams["prep_workers"],
             "max_excluded": hparams["max_excluded"],
             "strict": hparams["strict"],
             "seed": hparams["seed"],

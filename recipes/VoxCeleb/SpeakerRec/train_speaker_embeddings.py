@@ -46,7 +46,6 @@ def main(arguments):
             "valid_speakers": hparams["valid_speakers"],
             "min_duration": hparams["min_duration"],
             "check_audio": hparams["check_audio"],
-            "prep_workers": hparams["prep_workers"],
             "max_excluded": hparams["max_excluded"],
             "seed": hparams["seed"],
             "skip_prep": hparams["skip_prep"],
