@@ -32,8 +32,9 @@ from speechbrain.augment.preparation import prepare_csv
 from speechbrain.utils.metric_stats import EER, minDCF
 from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.data.manifest import read_manifest
+from speechbrain_scl.data.names import locate
 from speechbrain_scl.evaluation import scoring
-from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
+from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import eer, min_dcf
 from speechbrain_scl.evaluation.trials import read_trials, write_scores

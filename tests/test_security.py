@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from speechbrain_scl.data.download import fetch_file
+from speechbrain_scl.data.names import locate
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.embeddings import locate
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.store import load_embeddings, read_cache
 from speechbrain_scl.evaluation.trials import read_trials

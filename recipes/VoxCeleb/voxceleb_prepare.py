@@ -12,6 +12,7 @@ import os
 from speechbrain_scl.data.audio import Excluded, check_all, find_audio
 from speechbrain_scl.data.download import fetch_file
 from speechbrain_scl.data.manifest import Utterance
+from speechbrain_scl.data.names import locate, tidy
 from speechbrain_scl.data.splits import (
     counts_if_up_to_date,
     digest,
@@ -47,6 +48,7 @@ def prepare_voxceleb(
     check_audio="headers",
     max_excluded=0.05,
     seed=1986,
+    trials_of_other_corpus=False,
     skip_prep=False,
 ):
     """Writes train.csv, valid.csv, excluded.csv and prepare.json.
@@ -75,6 +77,9 @@ def prepare_voxceleb(
         Refuse when a larger share of the files cannot be used.
     seed : int
         Draws the validation speakers.
+    trials_of_other_corpus : bool
+        Whether a trial list may name utterances that are not in the folders.
+        Speakers of the same name are kept out all the same.
     skip_prep : bool
         Trust the manifests that are there.
 
@@ -110,6 +115,7 @@ def prepare_voxceleb(
         "check_audio": check_audio,
         "max_excluded": max_excluded,
         "seed": seed,
+        "trials_of_other_corpus": trials_of_other_corpus,
     }
     files = {folder: find_audio(folder) for folder in folders}
     inputs = digest(lists, [path for paths in files.values() for path in paths])
@@ -118,7 +124,7 @@ def prepare_voxceleb(
     if done:
         return done
 
-    trial_speakers = _trial_speakers(lists)
+    tested = _tested(lists, roots, files, trials_of_other_corpus)
     wanted, left_out, kept_out = [], [], set()
     for folder, paths in files.items():
         for path in paths:
@@ -126,7 +132,7 @@ def prepare_voxceleb(
             if len(place) != 2:
                 reason = "not <speaker>/<session>/<utterance>"
                 left_out.append(Excluded(path, "place", reason))
-            elif speaker in trial_speakers:
+            elif _key(speaker) in tested:
                 kept_out.add(speaker)
             else:
                 wanted.append(path)
@@ -167,13 +173,34 @@ def _wav_folder(root):
     return folder
 
 
-def _trial_speakers(lists):
+def _tested(lists, roots, files, other_corpus):
+    """The speakers of trial lists, as ``_key`` spells them."""
+    speaker_of = {
+        path: os.path.relpath(path, folder).split(os.sep)[0]
+        for folder, paths in files.items()
+        for path in paths
+    }
     speakers = set()
     for path in lists:
         trials = read_trials(path)
-        for name in [*trials.enrol_ids, *trials.test_ids]:
-            speakers.add(name.split("/")[0])
-    return speakers
+        names = {*trials.enrol_ids, *trials.test_ids}
+        try:
+            found = locate(
+                names, roots, path, trials.line_of, speaker_of, other_corpus
+            )
+        except UserError as error:
+            raise UserError(
+                f"{error}. Its speakers must not be trained on; if all the "
+                "others are of another corpus: --trials_of_other_corpus=True"
+            ) from error
+        speakers.update(speaker_of[file] for file in found.values())
+        for name in names - set(found):
+            speakers.add(tidy(name).removeprefix("wav/").split("/")[0])
+    return set(map(_key, speakers))
+
+
+def _key(speaker):
+    return tidy(speaker).casefold()
 
 
 def _utterance(file):

@@ -84,6 +84,9 @@ _OBJECTS = (
 _CHOICES = {
     "augmentation": ("folders", "synthesised", "none"),
     "balance_at": ("embedding", "parameters"),
+    **dict.fromkeys(
+        ("skip_prep", "strict", "trials_of_other_corpus"), (True, False)
+    ),
 }
 _MODULES = {
     "compute_features",

@@ -1,18 +1,16 @@
 """One embedding per utterance, whatever the batch it was computed in."""
 
 import hashlib
-import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
 from tqdm import tqdm
 
-from speechbrain_scl.data.audio import READABLE, check_all
+from speechbrain_scl.data.audio import check_all
 from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.cache import GrowingCache
@@ -22,78 +20,6 @@ from speechbrain_scl.evaluation.store import file_digest, of_one_dimension
 # Seconds; the widest kernels of an encoder need a few frames.
 SHORTEST = 0.1
 _READ_AHEAD = 4  # batches
-
-
-def locate(names, roots, source, line_of=None):
-    """Finds the audio file of each name of a trial list.
-
-    Arguments
-    ---------
-    names : iterable of str
-        Paths below a root's wav/ folder (or below the root itself); .wav and
-        .flac, or no ending, stand for each other.
-    roots : list of str
-        Data folders, searched in order.
-    source : str
-        Who names them, for the error.
-    line_of : callable or None
-        A name to its line in the source, or None.
-
-    Returns
-    -------
-    dict
-        Name -> path.
-
-    Raises
-    ------
-    UserError
-        Names without a file: how many, and the first. A name that leads out
-        of the folders.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> (folder / "wav").mkdir()
-    >>> (folder / "wav" / "a.flac").touch()
-    >>> found = locate(["a.wav"], [str(folder)], "trials.txt")
-    >>> os.path.basename(found["a.wav"])
-    'a.flac'
-    """
-    folders = [Path(root) / sub for root in roots for sub in ("wav", "")]
-    folders = [folder for folder in folders if folder.is_dir()]
-    found, missing = {}, []
-    for name in names:
-        if os.path.isabs(name) or ".." in Path(name).parts:
-            raise UserError(
-                f"{source}{_in_line(line_of, name)}: {name} leads out of the "
-                "data folders; name utterances by their path below one"
-            )
-        path = next(filter(os.path.isfile, _candidates(name, folders)), None)
-        if path is None:
-            missing.append(name)
-        found[name] = path
-    if missing:
-        raise UserError(
-            f"{source}: {len(missing)} of {len(found)} utterances are not "
-            f"below {', '.join(map(str, roots))}; the first is {missing[0]}"
-            f"{_in_line(line_of, missing[0])}"
-        )
-    return found
-
-
-def _in_line(line_of, name):
-    line = line_of(name) if line_of else None
-    return f" in line {line}" if line else ""
-
-
-def _candidates(name, folders):
-    stem, ending = os.path.splitext(name)
-    if ending.lower() not in READABLE:
-        stem = name
-    for folder in folders:
-        yield str(folder / name)
-        for other in READABLE:
-            yield str(folder / (stem + other))
 
 
 def extract_embeddings(

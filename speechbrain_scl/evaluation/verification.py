@@ -10,16 +10,13 @@ import numpy as np
 from speechbrain.utils.distributed import infer_device
 from speechbrain_scl.data.download import fetch_file
 from speechbrain_scl.data.manifest import read_manifest
+from speechbrain_scl.data.names import locate
 from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots, report, scoring
 from speechbrain_scl.evaluation.backends import list_scorer, score_calibration
 from speechbrain_scl.evaluation.conditions import Conditions, read_metadata
-from speechbrain_scl.evaluation.embeddings import (
-    SHORTEST,
-    extract_embeddings,
-    locate,
-)
+from speechbrain_scl.evaluation.embeddings import SHORTEST, extract_embeddings
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.enrolment import (
     CONVENTIONS,

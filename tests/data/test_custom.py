@@ -12,9 +12,9 @@ import soundfile
 from voxceleb_prepare import prepare_voxceleb
 
 from speechbrain_scl.data.custom import import_corpus, place, read_source
+from speechbrain_scl.data.names import locate
 from speechbrain_scl.data.recordings import ffmpeg_program
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.embeddings import locate
 from speechbrain_scl.evaluation.trials import read_trials
 
 ODD = "José, jr."

@@ -5,8 +5,9 @@ import pytest
 import soundfile
 import torch
 
+from speechbrain_scl.data.names import locate
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
+from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.enrolment import mean_embedding
 from speechbrain_scl.evaluation.store import read_cache, write_cache
 from speechbrain_scl.evaluation.trials import read_trials

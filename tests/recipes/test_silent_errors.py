@@ -16,9 +16,10 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.data.audio import find_audio
 from speechbrain_scl.data.manifest import Utterance, write_manifest
+from speechbrain_scl.data.names import locate
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots, report, verification
-from speechbrain_scl.evaluation.embeddings import extract_embeddings, locate
+from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import min_dcf
 from speechbrain_scl.evaluation.trials import read_trials

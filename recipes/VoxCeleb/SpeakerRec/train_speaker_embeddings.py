@@ -48,6 +48,7 @@ def main(arguments):
             "check_audio": hparams["check_audio"],
             "max_excluded": hparams["max_excluded"],
             "seed": hparams["seed"],
+            "trials_of_other_corpus": hparams["trials_of_other_corpus"],
             "skip_prep": hparams["skip_prep"],
         },
     )

@@ -1,0 +1,172 @@
+"""The names that a list gives to a corpus's files, resolved in one place: the
+preparation keeps out of training what the verification tests."""
+
+import os
+import posixpath
+import unicodedata
+from collections import defaultdict
+
+from speechbrain_scl.data.audio import READABLE, TO_CONVERT, find_audio
+from speechbrain_scl.errors import UserError
+
+
+def locate(names, roots, source, line_of=None, files=None, other_corpus=False):
+    """Finds the audio file of each name of a list.
+
+    Arguments
+    ---------
+    names : iterable of str
+        Paths below a root's wav/ folder, below a root, or absolute ones that
+        lead there. Slashes or backslashes, upper or lower case, composed or
+        decomposed letters (Unicode NFC, NFD) and the endings of audio files,
+        or none, stand for each other.
+    roots : list of str
+        Data folders, searched in order.
+    source : str
+        Who names them, for the error.
+    line_of : callable or None
+        A name to its line in the source, or None.
+    files : list of str or None
+        All files below the roots, where they are known.
+    other_corpus : bool
+        Whether names without a file are left out instead of an error.
+
+    Returns
+    -------
+    dict
+        Name -> path.
+
+    Raises
+    ------
+    UserError
+        Names without a file: how many, and the first. A name that leads out
+        of the folders, or that two files have.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / "wav" / "ann").mkdir(parents=True)
+    >>> (folder / "wav" / "ann" / "a.flac").touch()
+    >>> found = locate([".\\\\Ann\\\\a.wav"], [str(folder)], "trials.txt")
+    >>> os.path.relpath(found[".\\\\Ann\\\\a.wav"], folder)
+    'wav/ann/a.flac'
+    """
+    index = None if files is None else _index(files, roots)
+    found, missing = {}, []
+    for name in names:
+        below = _below(name, roots)
+        if below is None and not other_corpus:
+            raise UserError(
+                f"{source}{_in_line(line_of, name)}: {name} leads out of the "
+                "data folders; name utterances by their path below one"
+            )
+        path = None
+        if below is not None and index is None:
+            # As it is spelt, it is found without listing the corpus.
+            path = next(filter(os.path.isfile, _spelt(name, roots)), None)
+        if below is not None and path is None:
+            if index is None:
+                index = _index(_all_files(roots), roots)
+            path = _choose(name, below, index, source)
+        if path is None:
+            missing.append(name)
+        else:
+            found[name] = path
+    if missing and not other_corpus:
+        raise UserError(
+            f"{source}: {len(missing)} of {len(missing) + len(found)} "
+            f"utterances are not below {', '.join(map(str, roots))}; the first "
+            f"is {missing[0]}{_in_line(line_of, missing[0])}"
+        )
+    return found
+
+
+def tidy(name):
+    """One spelling of the many that a path may have; case stays.
+
+    Arguments
+    ---------
+    name : str
+        A path.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> tidy(".\\\\wav//ann\\\\1.wav")
+    'wav/ann/1.wav'
+    """
+    name = unicodedata.normalize("NFC", os.fspath(name)).replace("\\", "/")
+    return posixpath.normpath(name)
+
+
+def _in_line(line_of, name):
+    line = line_of(name) if line_of else None
+    return f" in line {line}" if line else ""
+
+
+def _below(path, roots):
+    """A tidy path below one of the folders, without wav/; None outside."""
+    path = tidy(path)
+    if posixpath.isabs(path):
+        for absolute in (os.path.abspath, os.path.realpath):  # of links
+            spelt = tidy(absolute(path))
+            for root in roots:
+                place = tidy(absolute(root)) + "/"
+                if spelt.casefold().startswith(place.casefold()):
+                    return spelt[len(place) :].removeprefix("wav/")
+        return None
+    if path.split("/")[0] == ".." or path[1:2] == ":":
+        return None
+    return path.removeprefix("wav/")
+
+
+def _stem(path):
+    stem, ending = posixpath.splitext(path)
+    return stem if ending.lower() in READABLE + TO_CONVERT else path
+
+
+def _spelt(name, roots):
+    stem = _stem(name)
+    for root in roots:
+        for folder in (os.path.join(root, "wav"), root):
+            yield os.path.join(folder, name)
+            for ending in READABLE:
+                yield os.path.join(folder, stem + ending)
+
+
+def _all_files(roots):
+    return [
+        path
+        for root in roots
+        if os.path.isdir(root)
+        for path in find_audio(root, READABLE)
+    ]
+
+
+def _index(files, roots):
+    """What all spellings share -> (spelling, file)."""
+    index = defaultdict(list)
+    for path in files:
+        root = next(r for r in roots if path.startswith(os.path.join(r, "")))
+        spelling = tidy(os.path.relpath(path, root)).removeprefix("wav/")
+        spelling = _stem(spelling)
+        index[spelling.casefold()].append((spelling, path))
+    return index
+
+
+def _choose(name, below, index, source):
+    """Of the files that differ in case or ending alone, the nearest."""
+    below = _stem(below)
+    alike = index.get(below.casefold(), [])
+    same = [found for found in alike if found[0] == below] or alike
+    spellings = sorted({spelling for spelling, _ in same})
+    if len(spellings) > 1:
+        raise UserError(
+            f"{source}: {name} could be {spellings[0]} or {spellings[1]}"
+        )
+    ending = os.path.splitext(name)[1]
+    same.sort(key=lambda found: not found[1].endswith(ending))
+    return same[0][1] if same else None
