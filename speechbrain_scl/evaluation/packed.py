@@ -1,0 +1,279 @@
+"""Utterances of any length embedded together, each as if it were alone.
+
+A padded batch computes its padding, and SpeechBrain's embeddings depend on it.
+Here the utterances of a pack lie one after another along time, [frames,
+channels], with a few frames around each into which its ends are reflected, as a
+convolution pads them; what is summed over time is summed by utterance.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+
+from speechbrain.lobes.features import Fbank
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from speechbrain.processing.features import InputNormalization
+
+
+class Unknown(Exception):
+    """What cannot be packed, and why."""
+
+
+class PackedEncoder:
+    """Fbank, a sentence's mean and ECAPA-TDNN for a pack of utterances.
+
+    Arguments
+    ---------
+    features : speechbrain.lobes.features.Fbank
+    normalization : speechbrain.processing.features.InputNormalization
+        Of a sentence's mean.
+    model : speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN
+        Of any size, as it is now: what it learns later is not seen.
+
+    Raises
+    ------
+    Unknown
+        They are something else, or in training mode.
+
+    Example
+    -------
+    >>> encoder = PackedEncoder(
+    ...     Fbank(n_mels=8).eval(),
+    ...     InputNormalization(norm_type="sentence", std_norm=False).eval(),
+    ...     ECAPA_TDNN(8, channels=[16] * 5, lin_neurons=4).eval(),
+    ... )
+    >>> encoder([torch.randn(4000), torch.randn(9000)]).shape
+    torch.Size([2, 4])
+    """
+
+    def __init__(self, features, normalization, model):
+        known = Fbank, InputNormalization, ECAPA_TDNN
+        for module, wanted in zip((features, normalization, model), known):
+            if type(module) is not wanted or module.training:
+                raise Unknown(f"{type(module).__name__} in eval mode: {wanted}")
+        if features.deltas or features.context or normalization.std_norm:
+            raise Unknown("deltas, context or variance of the features")
+        self.stft = features.compute_STFT
+        self.top_db = features.compute_fbanks.top_db
+        self.filters = copy.copy(features.compute_fbanks)
+        self.filters.top_db = torch.inf  # it is below an utterance's maximum
+        self.first, self.mfa = _TDNN(model.blocks[0]), _TDNN(model.mfa)
+        self.blocks = [_SERes2Net(block) for block in model.blocks[1:]]
+        self.pooling = _Pooling(model.asp)
+        self.last = torch.nn.Sequential(model.asp_bn, model.fc)
+        convolutions = [self.first, self.mfa]
+        convolutions += [tdnn for block in self.blocks for tdnn in block.inner]
+        # Nor do frames of two utterances share samples.
+        hop = self.stft.hop_length
+        self.gap = max(self.stft.n_fft // hop, *(c.reach for c in convolutions))
+        self.shortest = self.gap * hop  # samples that can be reflected
+
+    @torch.inference_mode()
+    def __call__(self, wavs):
+        """Embeds them.
+
+        Arguments
+        ---------
+        wavs : list of torch.Tensor
+            [time] each, on the CPU, of at least ``shortest`` samples.
+
+        Returns
+        -------
+        torch.Tensor
+            [utterances, dim], on the model's device.
+        """
+        lengths = [1 + len(wav) // self.stft.hop_length for wav in wavs]
+        with self.first.weight.device:
+            pack, without_gaps = _Pack(lengths, self.gap), _Pack(lengths, 0)
+        x = self.first(self._features(wavs, pack), pack)
+        outputs = []
+        for block in self.blocks:
+            x = block(x, pack)
+            outputs.append(x)
+        x = self.mfa(torch.cat(outputs, 1), pack)
+        x = self.pooling(x.index_select(0, pack.frames), without_gaps)
+        return self.last(x[:, :, None]).squeeze(2)
+
+    def _features(self, wavs, pack):
+        """Log Mel energies less their means, [frames, Mel bands]."""
+        n_fft, hop = self.stft.n_fft, self.stft.hop_length
+        signal = torch.zeros((len(pack.owner) - 1) * hop + n_fft)
+        for wav, start in zip(wavs, pack.starts.tolist()):
+            start = start * hop + n_fft // 2
+            signal[start : start + len(wav)] = wav
+        signal, window = (
+            x.to(pack.owner.device) for x in (signal, self.stft.window)
+        )
+        length = self.stft.win_length
+        spectrum = torch.stft(
+            signal, n_fft, hop, length, window, False, return_complex=True
+        )
+        power = spectrum.real.square() + spectrum.imag.square()
+        x = self.filters(power.t()[None])[0]
+        floor = pack.max(x.amax(1, keepdim=True)) - self.top_db
+        x = torch.maximum(x, pack.spread(floor))
+        return x - pack.spread(pack.mean(x))
+
+
+class _Pack:
+    """Where utterances of so many frames lie, and sums over each.
+
+    ``gap`` frames before and after an utterance are for its reflections.
+    """
+
+    def __init__(self, lengths, gap):
+        lengths = torch.tensor(lengths)
+        utterances = torch.arange(len(lengths))
+        owner = utterances.repeat_interleave(lengths)
+        self.lengths = lengths[:, None]
+        self.frames = torch.arange(len(owner)) + gap * (2 * owner + 1)
+        self.owner = utterances.repeat_interleave(lengths + 2 * gap)
+        first = lengths.cumsum(0) - lengths
+        self.starts = self.frames[first]
+        start, i = self.starts[:, None], torch.arange(1, gap + 1)
+        end = start + self.lengths - 1
+        self.reflected = torch.cat([start - i, end + i]).flatten()
+        self.mirrored = torch.cat([start + i, end - i]).flatten()
+        # Frames by eights, those by eights, ...: in one long sum of equal
+        # numbers their last digits are lost.
+        self.sums, rows, counts = [], self.frames, lengths
+        while counts.max() > 1:
+            first, eights = counts.cumsum(0) - counts, -(-counts // 8)
+            owner = utterances.repeat_interleave(eights)
+            i = torch.arange(len(owner)) - (eights.cumsum(0) - eights)[owner]
+            self.sums.append((rows, first[owner] + 8 * i))
+            rows, counts = torch.arange(len(owner)), eights
+
+    def sum(self, x):
+        """[frames, channels] to [utterances, channels]."""
+        for rows, first in self.sums:
+            x = F.embedding_bag(rows, x, first, mode="sum")
+        return x
+
+    def mean(self, x):
+        """[frames, channels] to [utterances, channels]."""
+        return self.sum(x) / self.lengths
+
+    def max(self, x):
+        """[frames, channels] to [utterances, channels]."""
+        x, owner = x[self.frames], self.owner[self.frames, None]
+        least = x.new_full((len(self.lengths), x.shape[1]), -torch.inf)
+        return least.scatter_reduce(0, owner.expand_as(x), x, "amax")
+
+    def spread(self, values):
+        """[utterances, channels] to [frames, channels]."""
+        return values.index_select(0, self.owner)
+
+    def reflect(self, x):
+        """Fills the gaps of [frames, channels]."""
+        x.index_copy_(0, self.reflected, x.index_select(0, self.mirrored))
+
+
+def _convolve(x, weight, bias=None, reach=0, dilation=1, groups=1):
+    """[frames, channels in] to [frames, channels out], channels last."""
+    x = x.contiguous()[None, None].permute(0, 3, 1, 2)
+    how = (0, reach), (1, 1), (1, dilation), groups
+    if x.is_cpu and torch.backends.mkldnn.is_available():
+        # F.conv2d leaves it for MKL's products: half as fast on an AMD CPU
+        x = torch.mkldnn_convolution(x, weight, bias, *how)
+    else:
+        x = torch.convolution(x, weight, bias, *how)
+    return x.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _channels_last(weight):
+    """A Conv1d's weight for ``_convolve``."""
+    weight = weight.detach().float()[:, :, None]
+    return weight.contiguous(memory_format=torch.channels_last)
+
+
+class _TDNN:
+    """A TDNNBlock as a convolution and a clamp.
+
+    BatchNorm makes a max(z, 0) + c of a ReLU's z. That is a z + c, which the
+    convolution's weights and bias can give, cut off at c: from below where a is
+    positive, else from above.
+    """
+
+    def __init__(self, block):
+        conv, norm = block.conv.conv, block.norm.norm
+        self.reach, odd = divmod(
+            conv.dilation[0] * (conv.kernel_size[0] - 1), 2
+        )
+        self.shape = self.reach, conv.dilation[0], conv.groups
+        if odd or type(block.activation) is not torch.nn.ReLU:
+            raise Unknown("an even kernel, or no ReLU for an activation")
+        with torch.no_grad():
+            a = norm.weight / (norm.running_var.double() + norm.eps).sqrt()
+            c = norm.bias - norm.running_mean * a
+            self.weight = _channels_last(conv.weight * a[:, None, None])
+            self.bias = (conv.bias * a + c).float()
+            self.low = c.float().masked_fill(a < 0, -torch.inf)
+            self.high = c.float().masked_fill(a >= 0, torch.inf)
+
+    def __call__(self, x, pack):
+        """[frames, channels in] to [frames, channels out]; fills x's gaps."""
+        if self.reach:
+            pack.reflect(x)
+        z = _convolve(x, self.weight, self.bias, *self.shape)
+        return z.clamp_(self.low, self.high)
+
+
+class _SERes2Net:
+    """An SERes2NetBlock."""
+
+    def __init__(self, block):
+        self.before, self.after = _TDNN(block.tdnn1), _TDNN(block.tdnn2)
+        self.inner = [_TDNN(tdnn) for tdnn in block.res2net_block.blocks]
+        self.shortcut, se = block.shortcut, block.se_block
+        self.gate = torch.nn.Sequential(se.conv1, se.relu, se.conv2, se.sigmoid)
+
+    def __call__(self, x, pack):
+        """[frames, channels in] to [frames, channels out]."""
+        parts = list(self.before(x, pack).chunk(len(self.inner) + 1, 1))
+        for i, tdnn in enumerate(self.inner, 1):
+            part = parts[i] if i == 1 else parts[i] + parts[i - 1]
+            parts[i] = tdnn(part, pack)
+        y = self.after(torch.cat(parts, 1), pack)
+        if self.shortcut is not None:
+            conv = self.shortcut.conv
+            x = _convolve(x, _channels_last(conv.weight), conv.bias)
+        gates = self.gate(pack.mean(y)[:, :, None]).squeeze(2)
+        return torch.addcmul(x, y, pack.spread(gates))
+
+
+class _Pooling:
+    """AttentiveStatisticsPooling of frames without gaps.
+
+    Frames are taken less their mean, so that a variance is no difference of
+    large numbers; what is constant along time is multiplied once.
+    """
+
+    def __init__(self, pooling):
+        self.tdnn, self.eps = _TDNN(pooling.tdnn), pooling.eps
+        self.global_context = pooling.global_context
+        self.constant = self.tdnn.weight[:, :, 0, 0]
+        n = pooling.conv.conv.out_channels
+        self.varying = _channels_last(self.constant[:, :n, None])
+        # A softmax along time does not see its bias.
+        self.attention = _channels_last(pooling.conv.conv.weight)
+
+    def __call__(self, x, pack):
+        """[frames, channels] to [utterances, means and deviations]."""
+        mean = pack.mean(x)
+        x = x - pack.spread(mean)
+        constant = mean
+        if self.global_context:
+            deviation = pack.mean(x.square()).clamp(self.eps).sqrt()
+            constant = torch.cat([mean, mean, deviation], 1)
+        constant = F.linear(constant, self.constant, self.tdnn.bias)
+        a = _convolve(x, self.varying).add_(pack.spread(constant))
+        a = a.clamp_(self.tdnn.low, self.tdnn.high).tanh_()
+        weights = _convolve(a, self.attention)
+        weights = weights.sub_(pack.spread(pack.max(weights))).exp_()
+        total = pack.sum(weights)
+        weighted = weights.mul_(x)
+        shift = pack.sum(weighted) / total
+        variance = pack.sum(weighted.mul_(x)) / total - shift.square()
+        return torch.cat([mean + shift, variance.clamp(self.eps).sqrt()], 1)

@@ -1,0 +1,257 @@
+"""Packed, each utterance has the embedding that it has alone."""
+
+import logging
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
+
+from speechbrain.lobes.features import Fbank
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from speechbrain.lobes.models.Xvector import Xvector
+from speechbrain.processing.features import InputNormalization
+from speechbrain_scl.evaluation.any_length import AnyLength
+from speechbrain_scl.evaluation.packed import PackedEncoder, Unknown
+
+
+def modules_of(features=None, model=None, seed=0, std_norm=False):
+    """As a training leaves them: BatchNorm has statistics of its own."""
+    torch.manual_seed(seed)
+    modules = torch.nn.ModuleDict(
+        {
+            "compute_features": Fbank(**{"n_mels": 12, **(features or {})}),
+            "mean_var_norm": InputNormalization(
+                norm_type="sentence", std_norm=std_norm
+            ),
+            "embedding_model": ECAPA_TDNN(
+                **{
+                    "input_size": 12,
+                    "channels": [16] * 4 + [24],
+                    "attention_channels": 6,
+                    "se_channels": 5,
+                    "res2net_scale": 4,
+                    "lin_neurons": 8,
+                    **(model or {}),
+                }
+            ),
+        }
+    )
+    for module in modules.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.normal_(module.weight)  # also negative
+            torch.nn.init.normal_(module.bias)
+            module.weight.data[0] = 0
+    return modules.eval()
+
+
+def alone_by(modules):
+    """Waveforms [batch, time] to embeddings, as SpeechBrain has them."""
+
+    def alone(wavs):
+        lengths = torch.ones(len(wavs))
+        x = modules["compute_features"](wavs)
+        x = modules["mean_var_norm"](x, lengths)
+        return modules["embedding_model"](x, lengths).squeeze(1)
+
+    return alone
+
+
+def noises(lengths, seed=0):
+    """Of some 60 dB between their ends, and half of the band silent."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for length in lengths:
+        wav = torch.randn(length, generator=generator)
+        spectrum = torch.fft.rfft(wav)
+        spectrum[len(spectrum) // 2 :] = 0
+        wav = torch.fft.irfft(spectrum, length)
+        found.append(wav * torch.logspace(-4, -1, length))
+    return found
+
+
+def off(found, wanted):
+    """How far from 1 the least cosine is."""
+    return float(1 - F.cosine_similarity(found.double(), wanted.double()).min())
+
+
+@torch.no_grad()
+def assert_as_alone(modules, wavs):
+    wanted = torch.cat([alone_by(modules)(wav[None]) for wav in wavs])
+    found = PackedEncoder(*modules.values())(wavs)
+    assert off(found, wanted) < 1e-10
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    ours, theirs = (F.normalize(x.double()) for x in (found, wanted))
+    assert (ours @ ours.T - theirs @ theirs.T).abs().max() < 1e-6
+
+
+@settings(max_examples=10)
+@given(
+    lengths=st.lists(st.integers(2600, 9000), min_size=1, max_size=6),
+    blocks=st.integers(1, 3),
+    widths=st.tuples(*3 * [st.sampled_from([8, 16])]),
+    kernels=st.lists(st.sampled_from([1, 3, 5]), min_size=5, max_size=5),
+    dilations=st.lists(st.integers(1, 4), min_size=5, max_size=5),
+    groups=st.lists(st.sampled_from([1, 4]), min_size=5, max_size=5),
+    scale=st.sampled_from([2, 4, 8]),
+    context=st.booleans(),
+    hop=st.sampled_from([10, 12.5, 20]),
+    seed=st.integers(0, 99),
+)
+def test_every_utterance_is_embedded_as_if_alone(
+    lengths,
+    blocks,
+    widths,
+    kernels,
+    dilations,
+    groups,
+    scale,
+    context,
+    hop,
+    seed,
+):
+    n = blocks + 2
+    modules = modules_of(
+        {"hop_length": hop},
+        {
+            "channels": [widths[0], *blocks * [widths[1]], widths[2]],
+            "kernel_sizes": kernels[:n],
+            "dilations": dilations[:n],
+            "groups": groups[:n],
+            "res2net_scale": scale,
+            "global_context": context,
+        },
+        seed,
+    )
+    assert_as_alone(modules, noises(lengths, seed))
+
+
+@pytest.mark.parametrize(
+    "features, length",
+    [
+        ({"filter_shape": "gaussian", "sample_rate": 8000}, 5000),
+        ({"win_length": 20, "f_min": 100, "f_max": 4000}, 5000),
+        ({"n_fft": 512, "hop_length": 40}, 5000),
+        ({}, 16000 * 60),  # sums over 6,000 frames
+    ],
+)
+def test_features_of_any_kind(features, length):
+    assert_as_alone(modules_of(features), noises([3000, length, 4001]))
+
+
+def test_units_that_never_answer():
+    modules = modules_of()
+    for module in modules.modules():
+        if hasattr(module, "activation"):
+            module.conv.conv.bias.data[::3] = -100
+    assert_as_alone(modules, noises([3000, 40000]))
+
+
+def test_a_pack_keeps_the_order_and_does_not_mix():
+    encoder = PackedEncoder(*modules_of().values())
+    wavs = noises([5000, 1700, 9000, 1700, 4000])
+    together = encoder(wavs)
+    assert off(encoder(wavs[::-1]).flip(0), together) < 1e-12
+    parts = torch.cat([encoder(wavs[:2]), encoder(wavs[2:])])
+    assert off(parts, together) < 1e-12
+    assert torch.equal(encoder(wavs), together)
+
+
+def plain(**model):
+    return modules_of(model=model)
+
+
+def other_encoder():
+    modules = modules_of()
+    modules["embedding_model"] = Xvector(
+        tdnn_blocks=2,
+        tdnn_channels=[16, 16],
+        tdnn_kernel_sizes=[5, 3],
+        tdnn_dilations=[1, 2],
+        lin_neurons=8,
+        in_channels=12,
+    ).eval()
+    return modules
+
+
+UNKNOWN = {
+    "encoder": other_encoder,
+    "deltas": lambda: modules_of({"deltas": True}, {"input_size": 36}),
+    "variance": lambda: modules_of(std_norm=True),
+    "activation": lambda: plain(activation=torch.nn.Tanh),
+    "training mode": lambda: plain().train(),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_is_not_known_is_refused(name):
+    with pytest.raises(Unknown):
+        PackedEncoder(*UNKNOWN[name]().values())
+
+
+def changed_features():
+    modules = modules_of()
+    modules["compute_features"].compute_STFT.pad_mode = "reflect"
+    return modules
+
+
+def changed_encoder():
+    modules = modules_of()
+    pooling = modules["embedding_model"].asp
+    pooling.register_forward_hook(lambda *given: 1.001 * given[2] + 0.01)
+    return modules
+
+
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (other_encoder, "Xvector"),
+        (changed_features, "1 - "),
+        (changed_encoder, "1 - "),
+        (lambda: {}, "compute_features"),
+    ],
+)
+def test_another_encoder_embeds_batches_of_one_length(make, said, caplog):
+    modules = make()
+    by_modules = alone_by(modules or modules_of())
+    sizes = []
+
+    def alone(wavs):
+        sizes.append(len(wavs))
+        return by_modules(wavs)
+
+    encoder = AnyLength(alone, modules)
+    wavs = noises([5000, 3000, 5000, 4000, 3000])
+    with torch.no_grad():
+        wanted = torch.cat([by_modules(wav[None]) for wav in wavs])
+    with caplog.at_level(logging.INFO):
+        found = encoder(wavs)
+    assert sizes[-3:] == [2, 1, 2]
+    assert off(found, wanted) < 1e-8
+    encoder(wavs)
+    if said == "1 - ":
+        (line,) = caplog.messages
+        assert said in line
+
+
+def test_packed_after_a_look_at_the_first_utterances():
+    modules = modules_of()
+    by_modules, calls = alone_by(modules), []
+
+    def alone(wavs):
+        calls.append(wavs.shape)
+        return by_modules(wavs)
+
+    encoder = AnyLength(alone, modules)
+    wavs = noises([3000, 4000, 5000, 6000])
+    found = encoder(wavs)
+    assert calls == [(1, 3000), (1, 4000), (1, 5000)]
+    assert torch.equal(found, encoder(wavs)) and len(calls) == 3
+    with pytest.raises(RuntimeError, match="[Pp]adding"):  # the encoder's own
+        encoder(noises([100, 9000]))
