@@ -21,7 +21,6 @@ import hashlib
 import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -30,12 +29,14 @@ from tqdm import tqdm
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.data.audio import check_all, find_audio
 from speechbrain_scl.data.manifest import Utterance, write_csv
+from speechbrain_scl.data.names import tidy
 from speechbrain_scl.data.splits import (
     counts_if_up_to_date,
     digest,
     report_excluded,
     write_splits,
 )
+from speechbrain_scl.data.tables import read_lines
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.enrolment import read_enrolment_map
 from speechbrain_scl.evaluation.trials import read_trials
@@ -141,12 +142,16 @@ def prepare_cnceleb(
             "eval/lists/trials.lst",
         )
     }
-    speakers = Path(lists["dev/dev.lst"]).read_text(encoding="utf-8").split()
+    speakers = [line for _, line in read_lines(lists["dev/dev.lst"])]
     folders = {s: os.path.join(cnceleb1_folder, "data", s) for s in speakers}
     found = {"CN-Celeb1 training speakers": len(folders)}
     if cnceleb2_folder:
         data = _need(cnceleb2_folder, "data")
-        second = {s: os.path.join(data, s) for s in sorted(os.listdir(data))}
+        second = {
+            entry.name: entry.path
+            for entry in sorted(os.scandir(data), key=lambda e: e.name)
+            if entry.is_dir() and not entry.name.startswith((".", "@"))
+        }
         found["CN-Celeb2 training speakers"] = len(second)
         twice = sorted(set(folders) & set(second))
         if twice:
@@ -239,9 +244,16 @@ def _compare(found, strict):
 
 def _refuse_eval_speakers(folders, trials, models, lists):
     """No speaker of the evaluation may be trained on."""
+    unknown = sorted(set(trials.enrol_ids) - set(models))
+    if unknown:
+        raise UserError(
+            f"{lists['eval/lists/trials.lst']}: {len(unknown)} models are not "
+            f"in {lists['eval/lists/enroll.map']}; the first is {unknown[0]} "
+            f"in line {trials.line_of(unknown[0])}"
+        )
     tested = {_speaker(n) for n in [*trials.enrol_ids, *trials.test_ids]}
     tested.update(_speaker(name) for name in models)
-    common = sorted(tested & set(folders))
+    common = sorted(s for s in folders if s.lower() in tested)
     if common:
         raise UserError(
             f"{len(common)} training speakers are in "
@@ -252,7 +264,7 @@ def _refuse_eval_speakers(folders, trials, models, lists):
 
 def _speaker(name):
     """id00800 of id00800-enroll and of test/id00800-singing-01-001.wav."""
-    return os.path.basename(name).split("-")[0]
+    return tidy(name).split("/")[-1].split("-")[0].lower()
 
 
 def _write_eval(path, trials):

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import os
+import re
 
 import yaml
 from hyperpyyaml import load_hyperpyyaml
@@ -94,6 +95,12 @@ def _check_overrides(hparams_file, overrides):
             raise UserError(
                 f"--{key}: neither a key of {hparams_file} nor an option of "
                 f"SpeechBrain; {_nearest(key, keys)}"
+            )
+    for key, value in _plain_values(overrides).items():
+        if re.search("<.+>", str(value)):
+            raise UserError(
+                f"--{key}={value}: HyperPyYAML takes <...> for a reference to "
+                "another key; rename the path, or make a link to it"
             )
 
 

@@ -54,20 +54,20 @@ def locate(names, roots, source, line_of=None, files=None, other_corpus=False):
     index = None if files is None else _index(files, roots)
     found, missing = {}, []
     for name in names:
-        below = _below(name, roots)
-        if below is None and not other_corpus:
+        place = below(name, roots)
+        if place is None and not other_corpus:
             raise UserError(
                 f"{source}{_in_line(line_of, name)}: {name} leads out of the "
                 "data folders; name utterances by their path below one"
             )
         path = None
-        if below is not None and index is None:
+        if place is not None and index is None:
             # As it is spelt, it is found without listing the corpus.
             path = next(filter(os.path.isfile, _spelt(name, roots)), None)
-        if below is not None and path is None:
+        if place is not None and path is None:
             if index is None:
                 index = _index(_all_files(roots), roots)
-            path = _choose(name, below, index, source)
+            path = _choose(name, place, index, source)
         if path is None:
             missing.append(name)
         else:
@@ -107,8 +107,27 @@ def _in_line(line_of, name):
     return f" in line {line}" if line else ""
 
 
-def _below(path, roots):
-    """A tidy path below one of the folders, without wav/; None outside."""
+def below(path, roots):
+    """A name as a path below a data folder's wav/, in one spelling but for
+    case and ending.
+
+    Arguments
+    ---------
+    path : str
+        As a list spells it.
+    roots : list of str
+        Data folders.
+
+    Returns
+    -------
+    str or None
+        None where it leads out of them.
+
+    Example
+    -------
+    >>> below(".\\\\wav/ann/1.wav", []), below("../ann/1.wav", [])
+    ('ann/1.wav', None)
+    """
     path = tidy(path)
     if posixpath.isabs(path):
         for absolute in (os.path.abspath, os.path.realpath):  # of links
@@ -157,11 +176,11 @@ def _index(files, roots):
     return index
 
 
-def _choose(name, below, index, source):
+def _choose(name, place, index, source):
     """Of the files that differ in case or ending alone, the nearest."""
-    below = _stem(below)
-    alike = index.get(below.casefold(), [])
-    same = [found for found in alike if found[0] == below] or alike
+    stem = _stem(place)
+    alike = index.get(stem.casefold(), [])
+    same = [found for found in alike if found[0] == stem] or alike
     spellings = sorted({spelling for spelling, _ in same})
     if len(spellings) > 1:
         raise UserError(

@@ -10,7 +10,7 @@ import numpy as np
 from speechbrain.utils.distributed import infer_device
 from speechbrain_scl.data.download import fetch_file
 from speechbrain_scl.data.manifest import read_manifest
-from speechbrain_scl.data.names import locate
+from speechbrain_scl.data.names import below, locate
 from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots, report, scoring
@@ -241,8 +241,10 @@ def speaker_function(params):
             f"speaker_pattern={pattern.pattern!r}: one group is the speaker"
         )
 
+    roots = as_list(params.get("data_folder", "."), "data_folder")
+
     def speaker_of(name):
-        found = pattern.match(name)
+        found = pattern.match(below(name, roots) or name)
         if not found:
             raise UserError(
                 f"speaker_pattern={pattern.pattern!r} does not match {name}"

@@ -100,8 +100,9 @@ def read_crop_at_speed(wav, start, stop, length, draw, speed, rate):
     (torch.Size([8000]), 550)
     """
     if speed == 1:
-        return read_crop(wav, start, stop, length, draw)
-    crop = read_crop(wav, start, stop, math.ceil(length * speed) + 1, draw)
+        return read_crop(wav, start, stop, length, draw, rate)
+    longer = math.ceil(length * speed) + 1
+    crop = read_crop(wav, start, stop, longer, draw, rate)
     return _resampler(round(rate * speed), rate)(crop)[:length]
 
 
@@ -110,7 +111,7 @@ def _resampler(from_rate, to_rate):
     return torchaudio.transforms.Resample(from_rate, to_rate)
 
 
-def read_crop(wav, start, stop, length, draw=None):
+def read_crop(wav, start, stop, length, draw=None, rate=None):
     """Reads a crop of ``length`` samples of one utterance, and no more of it.
 
     An utterance shorter than the crop is repeated until it fills it.
@@ -126,6 +127,8 @@ def read_crop(wav, start, stop, length, draw=None):
     draw : str or None
         Names the random position of the crop: equal names give equal crops,
         whatever loader worker reads them. None takes the middle.
+    rate : int or None
+        That the file must have, Hz; None takes any.
 
     Returns
     -------
@@ -135,7 +138,8 @@ def read_crop(wav, start, stop, length, draw=None):
     Raises
     ------
     UserError
-        The file cannot be read, or what was read is empty or not finite.
+        The file cannot be read or is not as the preparation found it: of
+        another rate, shorter, silent; or what was read is not finite.
 
     Example
     -------
@@ -154,7 +158,7 @@ def read_crop(wav, start, stop, length, draw=None):
         spare // 2 if draw is None else random.Random(draw).randint(0, spare)
     )
     try:
-        signal, _ = audio_io.load(
+        signal, found = audio_io.load(
             wav,
             frame_offset=start + offset,
             num_frames=min(length, stop - start),
@@ -163,6 +167,18 @@ def read_crop(wav, start, stop, length, draw=None):
         # Whatever the audio library raises, the user needs the file's name.
         raise UserError(f"{wav}: cannot be read ({error})") from error
     signal = signal[0] if len(signal) == 1 else signal.mean(0)
+    changed = ""
+    if rate not in (None, found):
+        changed = f"{found} Hz instead of {rate}"
+    elif signal.numel() < min(length, stop - start):
+        changed = "shorter"
+    elif not signal.any() and not audio_io.load(wav)[0].any():
+        changed = "silent"
+    if changed:
+        raise UserError(
+            f"{wav}: it has changed since the preparation ({changed}); train "
+            "without --skip_prep to prepare anew"
+        )
     # NaN and infinity outlive a sum, which is a tenth of the work of looking
     # at each sample.
     if signal.numel() == 0 or not math.isfinite(signal.sum()):

@@ -141,7 +141,8 @@ def add_items(train_data, valid_data, speakers, hparams):
     @sb.utils.data_pipeline.takes("wav", "start", "stop")
     @sb.utils.data_pipeline.provides("sig")
     def middle_crop(wav, start, stop):
-        return read_crop(wav, start, stop, int(hparams["valid_len"] * rate))
+        length = int(hparams["valid_len"] * rate)
+        return read_crop(wav, start, stop, length, rate=rate)
 
     train_data.add_dynamic_item(random_crop)
     valid_data.add_dynamic_item(middle_crop)

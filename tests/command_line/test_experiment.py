@@ -91,3 +91,30 @@ def test_a_file_that_breaks_during_training_is_named(tmp_path):
     soundfile.write(path, np.full(100, np.nan), 16000, "FLOAT")
     with pytest.raises(UserError, match="not finite"):
         read_crop(str(path), 0, 100, 50)
+
+
+@pytest.mark.parametrize(
+    "signal, rate, said",
+    [
+        (np.full(100, 0.1), 8000, "8000 Hz instead of 16000"),
+        (np.full(60, 0.1), 16000, "shorter"),
+        (np.zeros(100), 16000, "silent"),
+    ],
+)
+def test_a_file_that_was_replaced_is_named(tmp_path, signal, rate, said):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, signal, rate)
+    with pytest.raises(UserError, match=f"a.wav: it has changed .*{said}"):
+        read_crop(str(path), 0, 100, 90, rate=16000)
+    # Silence within a recording is none of that.
+    soundfile.write(path, np.r_[np.zeros(60), np.ones(40) / 9], 16000)
+    assert not read_crop(str(path), 0, 60, 50, rate=16000).any()
+
+
+def test_a_path_that_looks_like_a_reference_is_told(tmp_path):
+    path = tmp_path / "exp.yaml"
+    path.write_text("folder: a\nother: !ref <folder>/b")
+    with pytest.raises(UserError, match="--folder=/data/<mine>: .*rename"):
+        read_experiment([str(path), "--folder=/data/<mine>"])
+    found = read_experiment([str(path), "--other=!ref <folder>/c"])[0]
+    assert found["other"] == "a/c"

@@ -11,6 +11,7 @@ from voxceleb_prepare import prepare_voxceleb
 from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.data.names import locate
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.verification import speaker_function
 
 TESTED = ("José", "bob")
 
@@ -81,12 +82,16 @@ def test_no_speaker_of_a_list_is_trained_on(root, tmp_path, spelling):
         for u in read_manifest(tmp_path / f"{split}.csv")
     }
     assert used == set("abcdef")
-    # The verification finds the same files.
+    # The verification finds the same files, and speakers.
     found = locate(names, [str(root)], trials)
-    assert [
-        os.path.samefile(found[n], root / "wav" / p)
-        for n, p in zip(names, (unicodedata.normalize("NFD", p) for p in plain))
-    ] == [True] * 3
+    speaker_of = speaker_function(
+        {"speaker_pattern": "([^/]+)/", "data_folder": str(root)}
+    )
+    for name, spelt_plainly in zip(names, plain):
+        path = root / "wav" / unicodedata.normalize("NFD", spelt_plainly)
+        assert os.path.samefile(found[name], path)
+        speaker = spelt_plainly.split("/")[0]
+        assert speaker_of(name).casefold() == speaker.casefold()
 
 
 @pytest.mark.parametrize(

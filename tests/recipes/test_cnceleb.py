@@ -92,6 +92,19 @@ def test_the_distributed_numbers_are_checked(cnceleb, tmp_path, caplog):
             "trials.lst, line 1: 2 fields",
         ),
         (
+            lambda root: (root / "eval/lists/trials.lst").write_text(
+                "id00800-enroll test\\ID00002-vlog-01-001.wav 1\n"
+                "id00800-enroll test\\id00801-vlog-01-001.wav 0\n"
+            ),
+            "1 training speakers are in .* first is id00002",
+        ),
+        (
+            lambda root: (root / "eval/lists/enroll.map").write_text(
+                "id00801-enroll id00801/vlog-01-001.wav\n"
+            ),
+            "models are not in .*enroll.map; the first is id00800-enroll",
+        ),
+        (
             lambda root: (root / "dev/dev.lst").write_text("id77777\n"),
             "id77777: there is no such folder",
         ),
@@ -153,3 +166,16 @@ def test_the_recipes_commands(cnceleb, corpus, run_warm, tmp_path):
     assert figures["enroll.map", "concatenate"]["eer"] == pytest.approx(
         figures["enroll.lst", "mean"]["eer"]
     )
+
+
+def test_files_of_a_system_and_a_byte_order_mark_do_no_harm(cnceleb, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(cnceleb, copy)
+    wanted = prepare(copy, tmp_path / "a", joined_duration=0)
+    listed = copy / "CN-Celeb_flac" / "dev" / "dev.lst"
+    listed.write_bytes(b"\xef\xbb\xbf" + listed.read_bytes())
+    for name in ("README", ".DS_Store", ".Trash-0/a.flac"):
+        path = copy / "CN-Celeb2_flac" / "data" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("a")
+    assert prepare(copy, tmp_path / "b", joined_duration=0) == wanted
