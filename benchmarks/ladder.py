@@ -189,11 +189,7 @@ def run_one(args, variants, parts, name, seed, part):
     asked = [str(args.train.resolve()), *overrides]
     asked.append(f"--mislabelled={args.mislabelled}")
     asked.append(f"without speakers {digest(sorted(speakers_of(listed)))}")
-    if changed := differs(folder / "ladder.json", asked):
-        sys.exit(
-            f"error: {folder} was trained with other options "
-            f"({', '.join(changed)}): choose another --output, or remove it"
-        )
+    refuse_other_options(folder, asked)
     if not (folder / "inference").is_dir():
         overrides.append(f"--output_folder={folder}")
         overrides.append(f"--verification_file=[{', '.join(map(str, listed))}]")
@@ -227,6 +223,15 @@ def run_one(args, variants, parts, name, seed, part):
         differs(record, asked)
 
 
+def refuse_other_options(folder, asked):
+    """A run that was trained with others is not what is asked for."""
+    if changed := differs(folder / "ladder.json", asked):
+        sys.exit(
+            f"error: {folder} was trained with other options "
+            f"({', '.join(changed)}): choose another --output, or remove it"
+        )
+
+
 def digest(content):
     """Short, of what JSON can say."""
     return sha256(json.dumps(content).encode()).hexdigest()[:16]
@@ -254,11 +259,15 @@ def differs(path, asked):
     return sorted(set(asked) ^ set(before))
 
 
-def script(args, folder, name, hparams, *overrides):
+def script(args, folder, name, hparams, *overrides, recipe=None, processes=1):
     """Runs one of the recipe's scripts; several at a time write to files."""
     run = folder.relative_to(args.output)
     print(f"{run}: {name}", flush=True)
-    command = [sys.executable, name, str(hparams.resolve()), *overrides]
+    command = [name, str(hparams.resolve()), *overrides]
+    if processes > 1:
+        workers = ["--standalone", f"--nproc_per_node={processes}"]
+        command = ["-m", "torch.distributed.run", *workers, *command]
+    command.insert(0, sys.executable)
     environment = dict(os.environ)
     output = None
     if args.jobs > 1:
@@ -267,7 +276,7 @@ def script(args, folder, name, hparams, *overrides):
         output = open(folder / f"{Path(name).stem}.out", "a")
     with subprocess.Popen(
         command,
-        cwd=RECIPE,
+        cwd=recipe or RECIPE,
         env=environment,
         stdout=output,
         stderr=subprocess.STDOUT if output else None,

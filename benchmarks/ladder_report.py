@@ -17,8 +17,6 @@ import numpy as np  # noqa: E402
 from ladder_page import OVERALL, write_page  # noqa: E402
 
 from speechbrain_scl.evaluation.bootstrap import bootstrap  # noqa: E402
-from speechbrain_scl.evaluation.report import trial_speakers  # noqa: E402
-from speechbrain_scl.evaluation.trials import read_trials  # noqa: E402
 
 RESAMPLES = 400
 
@@ -40,6 +38,8 @@ class Ladder:
         is one column, the mean over the parts.
     verification : str
         The folder of each run with the lists' scores.
+    speaker_pattern : str
+        A regular expression whose group is the speaker of a name in a list.
     """
 
     output: Path
@@ -47,6 +47,7 @@ class Ladder:
     seeds: list
     parts: dict
     verification: str = "verification"
+    speaker_pattern: str = "([^/]+)/"
 
     @property
     def results(self):
@@ -108,11 +109,20 @@ class Ladder:
         folder = self.folder(variant, seed, part) / self.verification
         return folder / f"scores{suffix}.txt"
 
-    def scores(self, variant, seed, part, path):
-        """The scores of a run, in the order of the trial list."""
+    def trials(self, variant, seed, part, path):
+        """Of a run: labels, the speakers of both sides, scores."""
+        pattern = re.compile(self.speaker_pattern)
+        speakers, rows = {}, []
         name = self.score_file(variant, seed, part, path)
         with open(name, encoding="utf-8") as file:
-            return [float(line.rsplit(maxsplit=1)[1]) for line in file]
+            for line in file:
+                label, *sides, score = line.split()
+                for side in sides:
+                    if side not in speakers:
+                        speakers[side] = pattern.match(side)[1]
+                rows.append((label == "1", *map(speakers.get, sides), score))
+        labels, enrol, test, scores = map(np.array, zip(*rows))
+        return labels, enrol, test, scores.astype(float)
 
 
 def report(ladder, tested=True):
@@ -314,19 +324,15 @@ def estimate(row):
 
 def resampled_rates(ladder, part, path):
     """EERs of all variants, the mean over the seeds, [variants, resamples]."""
-    trials = read_trials(str(path))
-    *speakers, _ = trial_speakers(trials, lambda n: n.split("/")[0])
-    systems = [
-        ladder.scores(name, seed, part, path)
-        for name in ladder.variants
-        for seed in ladder.seeds
-    ]
+    systems = []
+    for name in ladder.variants:
+        for seed in ladder.seeds:
+            *trials, scores = ladder.trials(name, seed, part, path)
+            systems.append(scores)
+    labels, enrol, test = trials
     # Lists of the same speakers are resampled alike.
-    names = sorted({n.split("/")[0] for n in trials.enrol_ids})
-    draw = zlib.crc32(" ".join(names).encode())
-    rates, _ = bootstrap(
-        systems, trials.labels, *speakers, RESAMPLES, seed=draw
-    )
+    draw = zlib.crc32(" ".join(sorted(set(enrol))).encode())
+    rates, _ = bootstrap(systems, labels, enrol, test, RESAMPLES, seed=draw)
     return rates.reshape(len(ladder.variants), len(ladder.seeds), -1).mean(1)
 
 

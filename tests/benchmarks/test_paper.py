@@ -1,0 +1,69 @@
+"""The paper's table, from small trainings on the synthesised corpora."""
+
+import sys
+
+import pytest
+from commands import ROOT, TINY, trial_option
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import ladder  # noqa: E402
+import paper  # noqa: E402
+
+
+def test_both_corpora_from_training_to_table(
+    corpus, cnceleb, run_warm, tmp_path, monkeypatch, capsys
+):
+    ran = []
+
+    def script(args, folder, name, hparams, *overrides, recipe, processes=1):
+        """As the ladder's own, in a process that has its imports."""
+        ran.append(name)
+        if name == "train_speaker_embeddings.py" and "CNCeleb" in str(recipe):
+            overrides += ("--strict=False", "--joined_duration=0")
+        elif "VoxCeleb" in str(recipe):
+            overrides += (trial_option(corpus, "verification_file"),)
+        done = run_warm(name, hparams, *overrides, folder=recipe)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    monkeypatch.setattr(ladder, "script", script)
+    noise = [f"--data_folder_{k}={corpus / k}" for k in ("noise", "rir")]
+    command = ["paper.py", str(tmp_path / "paper"), "--no-estimate"]
+    command += [f"--voxceleb1={corpus}", f"--cnceleb={cnceleb}", "--seeds", "1"]
+    command += ["--only", "aam", "balancing", "--verification"]
+    command += ["--top_n=2", "--bootstrap=0", "--", *TINY, *noise]
+    monkeypatch.setattr(sys, "argv", command)
+    paper.main()
+    assert len(ran) == 4 + 2 * 2 + 2 * 4  # trainings, tests of both corpora
+    text = (tmp_path / "paper" / "table.md").read_text()
+    assert capsys.readouterr().out.endswith(text)
+    rows = [line.split(" | ") for line in text.splitlines() if "|" in line]
+    head, measured, published = rows[0], rows[2], rows[4]
+    assert "cosine: trials-cross-language" in head
+    assert measured[0] == "| aam" and " / " in measured[1]
+    assert published[0] == "| wespeaker ECAPA-512" and published[1] == "2.23"
+    assert "as-norm, Concat: trials" in text
+    pages = tmp_path.glob("paper/*/*/comparison.html")
+    assert len(list(pages)) == 2 + 4
+    ran.clear()
+    paper.main()
+    assert ran == []  # nothing is done twice
+
+
+def test_the_hours_are_those_of_a_step_here(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        paper.step,
+        "compare",
+        lambda sizes, mode: paper.step.Comparison(0, 36.0, (), "-", "-"),
+    )
+    args = paper.argparse.Namespace(
+        gpus=2, overrides=["--number_of_epochs=5", *TINY[-1:]]
+    )
+    hours = paper.expected_hours(paper.CORPORA["voxceleb1"], corpus, args)
+    n_files = len(list((corpus / "wav").rglob("*.wav")))
+    assert hours == pytest.approx(5 * n_files / 4 * 0.01 / 2)
+
+
+def test_a_corpus_must_be_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["paper.py", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        paper.main()
