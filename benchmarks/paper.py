@@ -137,7 +137,9 @@ def parse_arguments():
         add(f"--{name}", type=Path, help=f"folder of {corpus.recipe}'s recipe")
     add("--gpus", type=int, default=1, help="of each training (torchrun)")
     add("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    add("--variants", type=Path, default=ladder.ROOT / "hparams" / "ladder.yaml")
+    add(
+        "--variants", type=Path, default=ladder.ROOT / "hparams" / "ladder.yaml"
+    )
     add("--only", nargs="+", help="which variants, in the order to report")
     add("--no-estimate", action="store_true", help="print no hours")
     add("--verification", nargs="+", default=[], help="its overrides")

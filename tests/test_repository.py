@@ -12,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+LAYOUT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
 CNCELEB = "recipes/CNCeleb/SpeakerRec"
 TRAIN, VERIFY = "train_speaker_embeddings.py", "speaker_verification_cosine.py"
@@ -19,9 +20,11 @@ TRAIN, VERIFY = "train_speaker_embeddings.py", "speaker_verification_cosine.py"
 BRAIN_OPTIONS = {"ckpt_interval_minutes"}
 
 
-def test_the_readmes_python_runs(untrained, spoken, tmp_path, monkeypatch):
+def test_the_pages_python_runs(untrained, spoken, tmp_path, monkeypatch):
+    pages = ("README.md", "docs/recordings.md", "docs/verification.md")
+    text = "".join((ROOT / p).read_text(encoding="utf-8") for p in pages)
     objective, swap, verifier, evaluation = re.findall(
-        r"```python\n(.*?)```", README, re.DOTALL
+        r"```python\n(.*?)```", text, re.DOTALL
     )
     assert "SpeakerBrain" in swap  # tests/recipes/test_drop_in.py
     names = {}
@@ -38,7 +41,7 @@ def test_the_readmes_python_runs(untrained, spoken, tmp_path, monkeypatch):
 
 
 def test_the_readmes_paths_exist():
-    named = re.findall(r"`((?:[\w-]+/)+[\w.-]*)`", README)
+    named = re.findall(r"`((?:[\w-]+/)+[\w.-]*)`", README + LAYOUT)
     assert len(named) > 5
     for path in named:
         if not path.startswith(("results/", "data/", "CORPUS/", "save/")):
@@ -46,7 +49,7 @@ def test_the_readmes_paths_exist():
 
 
 def test_the_layout_names_every_room():
-    layout = README.split("## Layout")[1].split("\n## ")[0]
+    layout = LAYOUT.split("## Layout")[1].split("\n## ")[0]
     for path in (ROOT / "speechbrain_scl").iterdir():
         if not path.name.startswith("__"):
             assert re.search(rf"[`/]{re.escape(path.name)}[`/]", layout), path
