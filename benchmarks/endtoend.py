@@ -202,7 +202,7 @@ def ours_end_to_end(corpus, trials, folder, args):
     cohort = read_manifest(hparams["train_annotation"])
     paths = found | {u.ID: u.wav for u in cohort}
     vectors = clock(
-        "extraction", extract_embeddings, encoder, paths, encoder.key
+        "extraction", extract_embeddings, encoder.embed, paths, encoder.key
     )
 
     def score():

@@ -10,7 +10,7 @@ from speechbrain_scl.data.download import fetch_file
 from speechbrain_scl.data.names import locate
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.encoder import load_encoder
-from speechbrain_scl.evaluation.store import load_embeddings, read_cache
+from speechbrain_scl.evaluation.store import load_embeddings
 from speechbrain_scl.evaluation.trials import read_trials
 from speechbrain_scl.training.checkpoints import CompleteCheckpointer
 
@@ -72,13 +72,12 @@ def test_a_model_with_code_is_refused(tmp_path, payload):
         load_encoder(str(folder), str(tmp_path / "loaded"))
 
 
-def test_embeddings_and_caches_hold_no_objects(tmp_path, payload):
+def test_embeddings_hold_no_objects(tmp_path, payload):
     path = str(tmp_path / "bad.npz")
     objects = np.array([payload], dtype=object)
-    np.savez(path, ids=objects, embeddings=objects, keys=objects, sizes=objects)
+    np.savez(path, ids=objects, embeddings=objects)
     with pytest.raises(UserError, match="no file of embeddings"):
         load_embeddings(path)
-    assert read_cache(path) == {}  # made anew
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ _RANGES = {
     "aam_margin": Range(0, math.pi),
     "aam_scale": _POSITIVE,
     # Verification
-    "batch_size": _FROM_1,
+    "pack_seconds": _POSITIVE,
     "top_n": _FROM_1,
     "plda_rank": _FROM_1,
     "bootstrap": Range(0, 100_000, whole=True),

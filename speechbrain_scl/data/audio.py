@@ -1,5 +1,6 @@
 """Finding a corpus's audio files, and judging each before training starts."""
 
+import io
 import os
 import shlex
 from concurrent.futures import ThreadPoolExecutor
@@ -163,22 +164,50 @@ def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
     >>> check_audio(path).reason
     'sample rate'
     """
+    return _check(path, path, sample_rate, min_duration, check)[0]
+
+
+def read_audio(path, content, sample_rate=16000):
+    """Judges one file by all its samples, and returns them.
+
+    Arguments
+    ---------
+    path : str
+        The file, for its ending and for errors.
+    content : bytes
+        What it holds.
+    sample_rate : int
+        The only rate accepted, Hz.
+
+    Returns
+    -------
+    judged : AudioFile or Excluded
+    samples : numpy.ndarray or None
+        float32 [time]; None where the file is not accepted.
+    """
+    return _check(path, io.BytesIO(content), sample_rate, 0.0, "full")
+
+
+def _check(path, source, sample_rate, min_duration, check):
+    """The verdict, and the samples that were read for it."""
     try:
         path.encode()
     except UnicodeEncodeError:  # no manifest can hold it
-        return Excluded(ascii(path), "name", "not UTF-8: rename it")
+        return Excluded(ascii(path), "name", "not UTF-8: rename it"), None
     ending = os.path.splitext(path)[1]
     if ending.lower() in TO_CONVERT:
-        return _to_convert(
-            path, "format", f"{ending} is not read here", sample_rate
-        )
+        value = f"{ending} is not read here"
+        return _to_convert(path, "format", value, sample_rate), None
     try:
         if os.path.getsize(path) == 0:
-            return Excluded(path, "empty", "zero bytes")
-        with soundfile.SoundFile(path) as file:
-            return _judge(file, path, sample_rate, min_duration, check)
+            return Excluded(path, "empty", "zero bytes"), None
+        with soundfile.SoundFile(source) as file:
+            header = _judge_header(file, path, sample_rate, min_duration)
+            if header:
+                return header, None
+            return _judge_samples(file, path, check)
     except (*UNREADABLE, OSError) as error:
-        return Excluded(path, "unreadable", str(error))
+        return Excluded(path, "unreadable", str(error)), None
 
 
 def _to_convert(path, reason, value, sample_rate):
@@ -196,7 +225,7 @@ def _to_convert(path, reason, value, sample_rate):
     )
 
 
-def _judge(file, path, sample_rate, min_duration, check):
+def _judge_header(file, path, sample_rate, min_duration):
     samples = file.frames
     if file.samplerate != sample_rate:
         value = f"{file.samplerate} Hz instead of {sample_rate}"
@@ -214,24 +243,31 @@ def _judge(file, path, sample_rate, min_duration, check):
     if samples < min_duration * sample_rate:
         return Excluded(path, "too short", f"{samples / sample_rate:.2f} s")
     missing = what_is_missing(file)
+    if missing:
+        return Excluded(path, "truncated", f"missing: {missing}")
+    return None
+
+
+def _judge_samples(file, path, check):
+    samples, signal = file.frames, None
     # Only floating-point formats can hold NaN.
     full = check == "full" or file.subtype in ("FLOAT", "DOUBLE")
-    if not missing and (full or file.format not in ("WAV", "WAVEX")):
+    if full or file.format not in ("WAV", "WAVEX"):
         # Of a WAV the header has been compared with the file's size.
         file.seek(0 if full else max(samples - 1600, 0))
         wanted = samples - file.tell()
         signal = file.read(dtype="float32")
         if not np.isfinite(signal).all():
             bad = int((~np.isfinite(signal)).sum())
-            return Excluded(path, "not finite", f"{bad} samples are NaN or inf")
+            value = f"{bad} samples are NaN or inf"
+            return Excluded(path, "not finite", value), None
         if len(signal) < wanted:
-            missing = f"{wanted - len(signal)} samples"
-        elif full and np.abs(signal).max() < SILENCE_PEAK:
-            peak = float(np.abs(signal).max())
-            return Excluded(path, "silent", f"peak {peak:.1e} of full scale")
-    if missing:
-        return Excluded(path, "truncated", f"missing: {missing}")
-    return AudioFile(path, samples, sample_rate)
+            value = f"missing: {wanted - len(signal)} samples"
+            return Excluded(path, "truncated", value), None
+        if full and np.abs(signal).max() < SILENCE_PEAK:
+            value = f"peak {float(np.abs(signal).max()):.1e} of full scale"
+            return Excluded(path, "silent", value), None
+    return AudioFile(path, samples, file.samplerate), signal
 
 
 def check_all(paths, **options):

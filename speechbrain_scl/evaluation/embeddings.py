@@ -1,44 +1,43 @@
-"""One embedding per utterance, whatever the batch it was computed in."""
+"""One embedding per utterance, whatever others are computed beside it."""
 
 import hashlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from tqdm import tqdm
 
-from speechbrain_scl.data.audio import check_all
-from speechbrain_scl.distributed import rank
+from speechbrain_scl.data.audio import Excluded, check_all, read_audio
+from speechbrain_scl.distributed import rank, world_size
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.cache import GrowingCache
 from speechbrain_scl.evaluation.processes import deal, gathering
-from speechbrain_scl.evaluation.store import file_digest, of_one_dimension
+from speechbrain_scl.evaluation.store import EmbeddingCache
 
 # Seconds; the widest kernels of an encoder need a few frames.
 SHORTEST = 0.1
-_READ_AHEAD = 4  # batches
+_READ_AHEAD = 2  # packs
 
 
 def extract_embeddings(
-    encoder,
+    embed,
     paths,
     model_key,
     cache=None,
-    batch_size=16,
+    pack_seconds=60.0,
     sample_rate=16000,
     crops=None,
 ):
     """Embeds whole utterances, each distinct one once.
 
-    Only utterances of equal length share a batch: padding would change the
-    features' mean and the pooling, so scores would depend on the batch. The
-    last bits of a product may depend even on the number of rows, so under
-    torchrun whole batches are dealt out to the processes, and a killed run
-    leaves whole batches: any number of processes, of as many threads each,
-    gives the same bits, and each of them all embeddings.
+    Utterances of about one length share a pack. The last bits of an embedding
+    may depend on what is computed beside it, so under torchrun whole packs are
+    dealt out to the processes: any number of processes, of as many threads
+    each, gives the same bits, and each of them all embeddings.
+
+    Each file is read once: its digest, the judgement of its samples and the
+    samples themselves are of one reading, ahead of what is computed.
 
     With ``crops`` an embedding is [f, m] / sqrt(2): f of the whole utterance,
     unit length, and m the mean of the unit embeddings of evenly spaced crops.
@@ -50,18 +49,19 @@ def extract_embeddings(
 
     Arguments
     ---------
-    encoder : callable
-        Waveforms [batch, time] to embeddings [batch, dim].
+    embed : callable
+        A list of waveforms [time] of any lengths to embeddings [len, dim],
+        such as ``Encoder.embed``; its ``check``, if it has one, is called with
+        the same waveforms in all processes.
     paths : dict
         Name -> audio file, or a tuple of files whose audio is joined.
     model_key : str
         Changes with the model, e.g. ``folder_digest`` of its folder.
     cache : str or None
-        An .npz file of embeddings by the hash of model and audio; what it
-        holds is not computed again. Each process adds its part to it twice a
-        minute (see ``GrowingCache``); all must see the same file.
-    batch_size : int
-        Utterances of one length at a time.
+        The folder of an ``EmbeddingCache``; what it holds is not computed
+        again.
+    pack_seconds : float
+        Of audio that are computed at a time; a longer utterance is alone.
     sample_rate : int
         That of the encoder, Hz.
     crops : tuple or None
@@ -76,141 +76,148 @@ def extract_embeddings(
     ------
     UserError
         Files that cannot be used (unreadable, silent, other rate, ...), all of
-        them at once and before any is embedded.
+        them at once. What their headers tell is told before anything is
+        embedded; from the first other one on, nothing is embedded any more.
     """
     paths = {
         name: (path,) if isinstance(path, str) else tuple(path)
         for name, path in paths.items()
     }
-    utterances = sorted(set(paths.values()))
+    known = EmbeddingCache(cache, model_key, crops and list(crops))
+    found, excluded = {}, []
     with gathering() as gather:
-        keys = _keys(utterances, model_key, crops, gather)
-        known = GrowingCache(cache)
-        known.known = of_one_dimension(known.known, keys.values(), cache)
-        todo = [parts for parts in utterances if keys[parts] not in known.known]
-        asked = hashlib.sha256(b"".join(keys[parts] for parts in todo))
-        if len(set(gather(asked.digest()))) > 1:
-            raise UserError(
-                f"{cache}: the processes do not see the same cache; it must "
-                "lie on a file system that they share"
-            )
-        lengths = _lengths(todo, sample_rate, gather)
-        todo.sort(key=lambda parts: (lengths[parts], parts))
-        mine = deal(list(_batches(todo, lengths, batch_size)))
+        packs = _packs(paths, pack_seconds, sample_rate, crops, gather)
+        if world_size() > 1 and packs and hasattr(embed, "check"):
+            _check_alike(embed, packs[0], sample_rate)
+        mine = deal(packs)
         try:
-            for batch, wavs in _loaded(_with_progress(mine)):
-                vectors = _embed(encoder, wavs, batch)
-                if crops:
-                    vectors = _with_crops(
-                        encoder, wavs, batch, vectors, crops, sample_rate
-                    )
-                known.add({keys[p]: v for p, v in zip(batch, vectors)})
+            for pack in _read_ahead(mine, known, sample_rate):
+                excluded += [
+                    x for x in pack.values() if isinstance(x, Excluded)
+                ]
+                if not excluded:
+                    vectors = _embed(embed, pack, known, crops, sample_rate)
+                    found.update(vectors)
         finally:
             known.save()
-        for others in gather(known.new):
-            known.known.update(others)
+        excluded = [file for part in gather(excluded) for file in part]
+        if excluded:
+            raise UserError(_complain(excluded))
+        found = _merged(gather(found))
         if rank() == 0:
             known.join()
-        gather(None)  # the next extraction finds one file, or nothing
-    return {name: known.known[keys[parts]] for name, parts in paths.items()}
+        gather(None)  # nobody reads the cache before it is one file
+    return {name: found[parts] for name, parts in paths.items()}
 
 
-def _merged(dicts):
-    return {key: value for part in dicts for key, value in part.items()}
+def _packs(paths, pack_seconds, sample_rate, crops, gather):
+    """Utterances (tuples of files) by length, as many as fill a pack."""
+    utterances = sorted(set(paths.values()))
+    files = sorted({path for parts in utterances for path in parts})
+    accepted, excluded = check_all(deal(files), sample_rate=sample_rate)
+    excluded = [file for part in gather(excluded) for file in part]
+    if excluded:
+        raise UserError(_complain(excluded))
+    samples = _merged(gather({file.path: file.samples for file in accepted}))
+    lengths = {
+        parts: sum(samples[path] for path in parts) / sample_rate
+        for parts in utterances
+    }
+    short = [parts for parts in utterances if lengths[parts] < SHORTEST]
+    if short:
+        raise UserError(
+            f"{len(short)} utterance(s) below {SHORTEST} s cannot be scored; "
+            f"the first is {', '.join(short[0])}: {lengths[short[0]]:.3f} s"
+        )
+    packs, room = [], 0.0
+    for parts in sorted(utterances, key=lambda parts: (lengths[parts], parts)):
+        needed = lengths[parts] + (crops[0] * crops[1] if crops else 0.0)
+        if needed > room:
+            packs.append([])
+            room = pack_seconds
+        packs[-1].append(parts)
+        room -= needed
+    return packs
 
 
-def _with_progress(batches):
-    with tqdm(
-        total=sum(map(len, batches)),
+def _check_alike(embed, pack, sample_rate):
+    """All processes find out by the same utterances how they embed."""
+    nothing = EmbeddingCache(None)
+    read = [_read(parts, nothing, sample_rate)[1] for parts in pack[:3]]
+    heard = [found for found in read if not isinstance(found, Excluded)]
+    embed.check([torch.from_numpy(wav) for _, wav in heard])
+
+
+def _read_ahead(packs, known, sample_rate):
+    """What ``_read`` finds in each pack, the next ones read meanwhile."""
+    progress = tqdm(
+        total=sum(map(len, packs)),
         desc="Embedding",
         unit="utt",
         dynamic_ncols=True,
         disable=rank() > 0,
-    ) as progress:
-        for batch in batches:
-            yield batch
-            progress.update(len(batch))
-
-
-def _keys(utterances, model_key, crops, gather):
-    """By the contents of an utterance's files, each of which is read once."""
-    files = sorted({path for parts in utterances for path in parts})
-    mine = deal(files)
-    with ThreadPoolExecutor() as pool:
-        digests = gather(dict(zip(mine, pool.map(file_digest, mine))))
-    digests = _merged(digests)
-    return {
-        parts: _key(model_key, [digests[p] for p in parts], crops)
-        for parts in utterances
-    }
-
-
-def _key(model_key, digests, crops):
-    parts = [model_key, *digests, *(map(str, crops) if crops else ())]
-    return hashlib.sha256("".join(parts).encode()).digest()
-
-
-def _lengths(utterances, sample_rate, gather):
-    """Samples of each utterance; all its files are decoded and judged."""
-    files = sorted({path for parts in utterances for path in parts})
-    accepted, excluded = check_all(
-        deal(files), sample_rate=sample_rate, check="full"
     )
-    excluded = [file for part in gather(excluded) for file in part]
-    if excluded:
-        raise UserError(_complain(sorted(excluded, key=lambda e: e.path)))
-    samples = _merged(gather({file.path: file.samples for file in accepted}))
-    lengths = {parts: sum(samples[p] for p in parts) for parts in utterances}
-    short = [p for p in utterances if lengths[p] < SHORTEST * sample_rate]
-    if short:
-        raise UserError(
-            f"{len(short)} utterance(s) below {SHORTEST} s cannot be scored; "
-            f"the first is {', '.join(short[0])}: "
-            f"{lengths[short[0]] / sample_rate:.3f} s"
-        )
-    return lengths
-
-
-def _batches(utterances, lengths, batch_size):
-    """Consecutive utterances of one length."""
-    for _, group in groupby(utterances, lengths.get):
-        group = list(group)
-        for i in range(0, len(group), batch_size):
-            yield group[i : i + batch_size]
-
-
-def _loaded(batches):
-    """Batches with their waveforms, the next ones read in the meantime."""
-    with ThreadPoolExecutor() as pool:
+    with progress, ThreadPoolExecutor() as pool:
         waiting = deque()
-        for batch in batches:
-            waiting.append((batch, pool.submit(_read, batch)))
+        for pack in [*packs, *[None] * _READ_AHEAD]:
+            waiting.append(
+                [pool.submit(_read, p, known, sample_rate) for p in pack or ()]
+            )
             if len(waiting) > _READ_AHEAD:
-                batch, wavs = waiting.popleft()
-                yield batch, wavs.result()
-        for batch, wavs in waiting:
-            yield batch, wavs.result()
+                read = [one.result() for one in waiting.popleft()]
+                yield dict(read)
+                progress.update(len(read))
 
 
-def _read(batch):
-    return torch.from_numpy(
-        np.stack(
-            [
-                np.concatenate(
-                    [soundfile.read(p, dtype="float32")[0] for p in parts]
-                )
-                for parts in batch
-            ]
-        )
-    )
+def _read(parts, known, sample_rate):
+    """An utterance and, of its files, the key and the samples [time]; samples
+    None where its embedding is known; or what is wrong with a file."""
+    contents = [Path(path).read_bytes() for path in parts]
+    key = known.key(*(hashlib.sha256(x).hexdigest() for x in contents))
+    if key in known.known:
+        return parts, (key, None)
+    samples = []
+    for path, content in zip(parts, contents):
+        judged, signal = read_audio(path, content, sample_rate)
+        if isinstance(judged, Excluded):
+            return parts, judged
+        samples.append(signal)
+    return parts, (key, np.concatenate(samples))
 
 
-def _embed(encoder, wavs, utterances):
-    """Unit embeddings [batch, dim], or the utterance whose is not."""
+def _embed(embed, pack, known, crops, sample_rate):
+    """Utterance -> embedding of a pack."""
+    new = {
+        parts: torch.from_numpy(wav)
+        for parts, (_, wav) in pack.items()
+        if wav is not None
+    }
+    pieces, owners = list(new.values()), list(new)
+    if crops:
+        n, length = crops[0], int(crops[1] * sample_rate)
+        for parts, wav in new.items():
+            wav = wav.repeat(-(-length // len(wav)))
+            starts = np.linspace(0, len(wav) - length, n).astype(int)
+            pieces += [wav[start : start + length] for start in starts]
+            owners += [parts] * n
+    if pieces:
+        vectors = _unit(embed, pieces, owners)
+        if crops:
+            whole, parts = np.split(vectors, [len(new)])
+            means = parts.reshape(len(new), n, -1).mean(1)
+            vectors = np.concatenate([whole, means], axis=1)
+            vectors /= np.float32(np.sqrt(2))
+        keys = [pack[parts][0] for parts in new]
+        known.add(dict(zip(keys, vectors)))
+    return {parts: known.known[key] for parts, (key, _) in pack.items()}
+
+
+def _unit(embed, wavs, owners):
+    """Unit embeddings [len, dim], or the utterance whose is not."""
     with torch.inference_mode():
-        vectors = encoder(wavs).cpu().float()
+        vectors = embed(wavs).cpu().float()
     norms = vectors.norm(dim=1, keepdim=True)
-    for parts, norm in zip(utterances, norms):
+    for parts, norm in zip(owners, norms):
         if not (torch.isfinite(norm) and norm > 0):
             raise UserError(
                 f"{', '.join(parts)}: the model's embedding is "
@@ -219,24 +226,13 @@ def _embed(encoder, wavs, utterances):
     return (vectors / norms).numpy()
 
 
-def _with_crops(encoder, wavs, utterances, whole, crops, sample_rate):
-    n, length = crops[0], int(crops[1] * sample_rate)
-    repeats = -(-length // wavs.shape[1])
-    wavs = wavs.repeat(1, repeats)
-    starts = np.linspace(0, wavs.shape[1] - length, n).astype(int)
-    pieces = torch.stack([wavs[:, s : s + length] for s in starts], 1)
-    vectors = _embed(
-        encoder,
-        pieces.flatten(0, 1),
-        [parts for parts in utterances for _ in range(n)],
-    )
-    means = vectors.reshape(len(wavs), n, -1).mean(1)
-    return np.concatenate([whole, means], axis=1) / np.float32(np.sqrt(2))
+def _merged(parts):
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _complain(excluded):
-    first = excluded[0]
-    reasons = sorted({e.reason for e in excluded})
+    first, *_ = excluded = sorted(excluded, key=lambda file: file.path)
+    reasons = sorted({file.reason for file in excluded})
     return (
         f"{len(excluded)} file(s) cannot be scored ({', '.join(reasons)}); "
         f"the first is {first.path}: {first.reason}, {first.value}"

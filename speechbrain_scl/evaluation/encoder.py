@@ -1,5 +1,6 @@
 """A trained encoder, from a folder or a hub."""
 
+import functools
 import os
 
 import huggingface_hub
@@ -9,6 +10,7 @@ from huggingface_hub.utils import HfHubHTTPError
 from speechbrain.inference import EncoderClassifier
 from speechbrain.utils.fetching import FetchConfig
 from speechbrain_scl.errors import UNLOADABLE, UserError, first_line
+from speechbrain_scl.evaluation.any_length import AnyLength
 from speechbrain_scl.evaluation.store import folder_digest
 
 # Published encoders, by short names
@@ -41,12 +43,12 @@ class Encoder:
         return getattr(self.classifier.hparams, "sample_rate", 16000)
 
     def __call__(self, wavs):
-        """Embeddings of whole waveforms.
+        """Embeddings of whole waveforms of one length.
 
         Arguments
         ---------
         wavs : torch.Tensor
-            [batch, time], equally long.
+            [batch, time].
 
         Returns
         -------
@@ -54,6 +56,11 @@ class Encoder:
             [batch, dim].
         """
         return self.classifier.encode_batch(wavs).squeeze(1)
+
+    @functools.cached_property
+    def embed(self):
+        """``AnyLength``: a list of waveforms [time] to [len, dim]."""
+        return AnyLength(self, self.classifier.mods)
 
 
 def load_encoder(source, folder, device="cpu"):

@@ -1,18 +1,21 @@
 """Embeddings on disk: by name for others, by content for the next run."""
 
 import hashlib
+import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 
 from speechbrain.utils.logger import get_logger
+from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError, first_line
 from speechbrain_scl.files import atomic_write
 
 logger = get_logger(__name__)
 
-_KEY_BYTES = 32  # SHA-256
+SAVE_SECONDS = 30  # between two parts of a cache
 
 
 def save_embeddings(path, embeddings):
@@ -29,7 +32,8 @@ def save_embeddings(path, embeddings):
     Raises
     ------
     UserError
-        Another ending, or kaldiio is missing.
+        Another ending, a name with blanks in Kaldi's format, or kaldiio is
+        missing.
 
     Example
     -------
@@ -41,20 +45,36 @@ def save_embeddings(path, embeddings):
     """
     root, ending = os.path.splitext(path)
     if ending == ".npz":
-        ids, vectors = list(embeddings), np.stack(list(embeddings.values()))
-        _write_npz(path, ids=np.array(ids), embeddings=vectors)
+        vectors = np.stack(list(embeddings.values())).astype(np.float32)
+        with atomic_write(path, binary=True) as file:
+            np.savez(file, ids=np.array(list(embeddings)), embeddings=vectors)
     elif ending in (".ark", ".scp"):
-        try:
-            from kaldiio import WriteHelper
-        except ImportError as error:
-            raise UserError(
-                f"{path}: Kaldi's format needs kaldiio: pip install kaldiio"
-            ) from error
-        with WriteHelper(f"ark,scp:{root}.ark,{root}.scp") as writer:
-            for name, vector in embeddings.items():
-                writer(name, vector)
+        _save_for_kaldi(root, embeddings)
     else:
         raise UserError(f"{path}: end it in .npz, .ark or .scp")
+
+
+def _save_for_kaldi(root, embeddings):
+    try:
+        from kaldiio import save_ark
+    except ImportError as error:
+        raise UserError(
+            f"{root}.ark: Kaldi's format needs kaldiio: pip install kaldiio"
+        ) from error
+    spaced = next((n for n in embeddings if len(n.split()) != 1), None)
+    if spaced is not None:
+        raise UserError(
+            f"{root}.ark: Kaldi's names hold no blanks, {spaced!r} does: "
+            "rename it, or end the file in .npz"
+        )
+    with (
+        atomic_write(f"{root}.scp") as scp,
+        atomic_write(f"{root}.ark", binary=True) as ark,
+    ):
+        for name, vector in embeddings.items():
+            place = ark.tell() + len(f"{name} ".encode())
+            save_ark(ark, {name: vector})
+            scp.write(f"{name} {root}.ark:{place}\n")
 
 
 def load_embeddings(path):
@@ -68,7 +88,7 @@ def load_embeddings(path):
     Returns
     -------
     dict
-        Name -> numpy.ndarray [dim].
+        Name -> numpy.ndarray [dim], float32.
 
     Raises
     ------
@@ -79,112 +99,112 @@ def load_embeddings(path):
         raise UserError(f"{path}: there is no such file of embeddings")
     try:
         with np.load(path, allow_pickle=False) as stored:
-            ids, vectors = stored["ids"].tolist(), stored["embeddings"]
+            ids, vectors = stored["ids"], stored["embeddings"]
+        if ids.dtype.kind != "U" or vectors.dtype != np.float32:
+            raise ValueError(f"ids {ids.dtype}, embeddings {vectors.dtype}")
+        if ids.shape != vectors.shape[:1] or vectors.ndim != 2:
+            raise ValueError(f"ids {ids.shape}, embeddings {vectors.shape}")
+        if len(np.unique(ids)) < len(ids) or not np.isfinite(vectors).all():
+            raise ValueError("ids that come twice, or values not finite")
     except Exception as error:
         # A damaged file makes NumPy and its zip reader raise all kinds.
         raise UserError(
             f"{path}: no file of embeddings, or a damaged one "
             f"({first_line(error)})"
         ) from error
-    return dict(zip(ids, vectors))
+    return dict(zip(ids.tolist(), vectors))
 
 
-def read_cache(path):
-    """Reads what ``write_cache`` left.
+class EmbeddingCache:
+    """The embeddings of one model by the content of their audio: what one run
+    has computed, the next one does not.
+
+    What is new is saved in parts: each appears whole or not at all, no process
+    touches another's, and a run that is killed leaves them to the next,
+    whatever its number of processes. What cannot be read is computed anew.
 
     Arguments
     ---------
-    path : str or None
-        The file; it need not exist.
+    folder : str or None
+        Where its files lie, beside those of other models. With None nothing is
+        saved.
+    *model
+        What an embedding depends on but for the audio; texts and numbers.
 
-    Returns
+    Example
     -------
-    dict
-        Key (32 bytes) -> numpy.ndarray [dim].
+    >>> folder = str(getfixture("tmp_path"))
+    >>> cache = EmbeddingCache(folder, "a model's digest")
+    >>> key = cache.key("the digest of a file")
+    >>> cache.add({key: np.ones(2, dtype=np.float32)})
+    >>> cache.save()
+    >>> key in EmbeddingCache(folder, "a model's digest").known
+    True
+    >>> key in EmbeddingCache(folder, "another model's").known
+    False
     """
-    if not path or not os.path.isfile(path):
-        return {}
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            keys, sizes, values = (
-                stored[name] for name in ("keys", "sizes", "values")
-            )
-        _check_cache(keys, sizes, values)
-    except Exception as error:
-        # Whatever a damaged or foreign file makes NumPy and its zip reader
-        # raise: a cache is only ever a saving.
-        logger.warning(
-            "%s: not a cache that can be used (%s); its embeddings are "
-            "computed anew",
-            path,
-            first_line(error),
-        )
-        return {}
-    vectors = np.split(values, sizes.cumsum()[:-1])
-    return {key.tobytes(): vector for key, vector in zip(keys, vectors)}
 
+    def __init__(self, folder, *model):
+        self._model = model
+        self._path = folder and Path(folder, f"{self.key()[:32]}.npz")
+        self._unsaved = {}
+        self._saved = time.monotonic()
+        self.known = {}
+        for path in self._files():
+            try:
+                self.known.update(load_embeddings(str(path)))
+            except UserError as error:  # a cache is only ever a saving
+                logger.warning("%s: they are computed anew", error)
 
-def of_one_dimension(known, keys, path):
-    """Cached embeddings, without those of a run if they do not agree.
+    def key(self, *content):
+        """What an embedding is found by.
 
-    Arguments
-    ---------
-    known : dict
-        Key -> numpy.ndarray [dim].
-    keys : iterable of bytes
-        Those of one model.
-    path : str
-        The cache, for the warning.
+        Arguments
+        ---------
+        *content
+            The digest of each file of an utterance.
 
-    Returns
-    -------
-    dict
-    """
-    keys = {key for key in keys if key in known}
-    dimensions = {len(known[key]) for key in keys}
-    if len(dimensions) < 2:
-        return known
-    logger.warning(
-        "%s: embeddings of one model have the dimensions %s; all %d are "
-        "computed anew",
-        path,
-        sorted(dimensions),
-        len(keys),
-    )
-    return {key: known[key] for key in known if key not in keys}
+        Returns
+        -------
+        str
+        """
+        text = json.dumps([self._model, content])
+        return hashlib.sha256(text.encode()).hexdigest()
 
+    def add(self, vectors):
+        """Takes in embeddings and saves now and then.
 
-def _check_cache(keys, sizes, values):
-    """Raises ValueError where the parts do not belong together."""
-    if keys.dtype != np.uint8 or keys.shape != (len(sizes), _KEY_BYTES):
-        raise ValueError(f"keys {keys.dtype} {keys.shape}")
-    if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or (sizes < 1).any():
-        raise ValueError("sizes that are none")
-    if values.dtype != np.float32 or values.shape != (sizes.sum(),):
-        raise ValueError(f"{values.shape} values for sizes of {sizes.sum()}")
-    if not np.isfinite(values).all():
-        raise ValueError("values that are not finite")
+        Arguments
+        ---------
+        vectors : dict
+            Key -> numpy.ndarray [dim].
+        """
+        self.known.update(vectors)
+        self._unsaved.update(vectors)
+        if time.monotonic() - self._saved >= SAVE_SECONDS:
+            self.save()
 
+    def save(self):
+        """Writes what no part holds yet."""
+        self._saved = time.monotonic()
+        if self._path and self._unsaved:
+            part = f"{self._path.stem}-{time.time_ns()}-{rank()}.npz"
+            save_embeddings(str(self._path.with_name(part)), self._unsaved)
+            self._unsaved = {}
 
-def write_cache(path, known):
-    """Writes embeddings of any dimensions by their keys.
+    def join(self):
+        """Makes one file of all parts; one process does, once all have saved."""
+        parts = [path for path in self._files() if path != self._path]
+        if parts:
+            whole = EmbeddingCache(self._path.parent, *self._model)
+            save_embeddings(str(self._path), whole.known)
+        for part in parts:
+            part.unlink()
 
-    Arguments
-    ---------
-    path : str
-        The .npz file.
-    known : dict
-        Key (32 bytes) -> numpy.ndarray [dim].
-    """
-    if not known:
-        return
-    keys = np.frombuffer(b"".join(known), dtype=np.uint8)
-    _write_npz(
-        path,
-        keys=keys.reshape(-1, _KEY_BYTES),
-        sizes=np.array([len(vector) for vector in known.values()]),
-        values=np.concatenate(list(known.values())),
-    )
+    def _files(self):
+        if not self._path:
+            return []
+        return sorted(self._path.parent.glob(f"{self._path.stem}*.npz"))
 
 
 def folder_digest(folder):
@@ -230,8 +250,3 @@ def file_digest(path):
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _write_npz(path, **arrays):
-    with atomic_write(path, binary=True) as file:
-        np.savez(file, **arrays)

@@ -1,6 +1,7 @@
 """Trial lists in the layouts that the field uses."""
 
 import dataclasses
+import io
 import itertools
 import os
 
@@ -22,7 +23,10 @@ LABELS = {
 # Of the scores that are written. Figures are those of the written scores, so
 # that anybody's reading of scores.txt gives them again.
 DECIMALS = 6
-_BLOCK = 2**17  # lines at a time
+_BLOCK = 2**25  # characters of a list, read at a time
+_ROWS = 2**20  # of a list, written at a time
+# From this size on, loading polars takes less time than it saves.
+_LONG = 2**24  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,21 +131,50 @@ def write_scores(path, trials):
     1 ann ann2 0.500000
     0 ann bob -0.250000
     """
+    write = _write_fast if len(trials) * 2**5 >= _LONG else _write
+    with atomic_write(path, binary=True) as file:
+        for start in range(0, len(trials), _ROWS):
+            block = slice(start, start + _ROWS)
+            write(file, trials, block)
+
+
+def _write(file, trials, block):
     columns = (
         trials.labels,
         trials.enrol_index,
         trials.test_index,
         trials.scores,
     )
-    with atomic_write(path) as file:
-        for start in range(0, len(trials), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            rows = zip(*(column[block].tolist() for column in columns))
-            file.writelines(
-                f"{label:d} {trials.enrol_ids[enrol]} {trials.test_ids[test]} "
-                f"{score:.{DECIMALS}f}\n"
-                for label, enrol, test, score in rows
-            )
+    lines = (
+        f"{label:d} {trials.enrol_ids[enrol]} {trials.test_ids[test]} "
+        f"{score:.{DECIMALS}f}\n"
+        for label, enrol, test, score in zip(
+            *(x[block].tolist() for x in columns)
+        )
+    )
+    file.write("".join(lines).encode())
+
+
+def _write_fast(file, trials, block):
+    import polars
+
+    sides = (
+        polars.Series(ids, dtype=polars.String).gather(index[block])
+        for ids, index in (
+            (trials.enrol_ids, trials.enrol_index),
+            (trials.test_ids, trials.test_index),
+        )
+    )
+    label = trials.labels[block].astype(np.uint8)
+    columns = (label, *sides, trials.scores[block])
+    polars.DataFrame(dict(zip("abcd", columns))).write_csv(
+        file,
+        include_header=False,
+        separator=" ",
+        quote_style="never",
+        float_precision=DECIMALS,
+        float_scientific=False,
+    )
 
 
 def read_trials(path, layout="auto"):
@@ -184,30 +217,29 @@ def read_trials(path, layout="auto"):
         raise UserError(f"trial_layout={layout!r}: choose one of {LAYOUTS}")
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such trial list")
-    enrol, test = _Numbers(), _Numbers()
-    blocks = [], [], []
+    numbers = _Numbers(), _Numbers(), LABELS
+    dtypes = np.int32, np.int32, bool
+    found = [], [], []
     first_line = 1
-    with open(path, encoding="utf-8-sig") as file:
-        while lines := _lines(path, file):
-            if layout == "auto":
-                layout = _layout(path, first_line, lines)
-            columns = _columns(lines)
-            if layout == "label_first":
-                columns = [*columns[1:], columns[0]]
-            if not LABELS.keys() >= set(columns[2]):
-                _refuse(path, first_line, lines, layout)
-            for found, numbers, column, dtype in zip(
-                blocks, (enrol, test, LABELS), columns, ("i4", "i4", "?")
-            ):
-                found.append(np.array([numbers[x] for x in column], dtype))
-            first_line += len(lines)
-    if not blocks[0]:
+    read = _read_fast if os.path.getsize(path) >= _LONG else _read
+    for block in _blocks(path):
+        if layout == "auto":
+            layout = _layout(path, first_line, block)
+        columns = read(block, layout) or _read(block, layout)
+        if not LABELS.keys() >= set(columns[2][0]):
+            _refuse(path, first_line, block, layout)
+        for parts, number, dtype, (words, places) in zip(
+            found, numbers, dtypes, columns
+        ):
+            part = np.array([number[word] for word in words], dtype)
+            parts.append(part[places])
+        first_line += block.count("\n")
+    if not any(map(len, found[0])):
         raise UserError(f"{path}: it holds no trial")
-    enrol_index, test_index, labels = map(np.concatenate, blocks)
+    enrol_index, test_index, labels = map(np.concatenate, found)
     trials = Trials(
         str(path),
-        list(enrol),
-        list(test),
+        *map(list, numbers[:2]),
         enrol_index,
         test_index,
         labels,
@@ -224,20 +256,24 @@ class _Numbers(dict):
         return number
 
 
-def _lines(path, file):
-    """The next lines; what is no text is an error of one line."""
-    try:
-        return list(itertools.islice(file, _BLOCK))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file in UTF-8: {error}") from error
+def _blocks(path):
+    """Whole lines; what is no text is an error of one line."""
+    with open(path, encoding="utf-8-sig") as file:
+        try:
+            while block := file.read(_BLOCK):
+                yield block + file.readline()
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path}: not a text file in UTF-8: {error}"
+            ) from error
 
 
-def _columns(lines):
-    """The three fields of each line that has any; empty ones of a line with
-    another number of fields."""
+def _read(block, layout):
+    """The words of the enrolments, the tests and the labels, and where in them
+    those of each trial are. A line of another form has empty ones."""
     columns = [], [], []
     first, second, third = (column.append for column in columns)
-    for line in lines:
+    for line in block.split("\n"):
         # No list of each line's fields stays: the garbage collector would
         # visit them all, again and again.
         try:
@@ -249,12 +285,41 @@ def _columns(lines):
         first(one)
         second(two)
         third(three)
+    if layout == "label_first":
+        columns = [*columns[1:], columns[0]]
+    return [(words, slice(None)) for words in columns]
+
+
+def _read_fast(block, layout):
+    """As ``_read``; None where a line has anything but three words with a
+    single blank between."""
+    import polars
+
+    names = ["enrol", "test"]
+    names.insert(0 if layout == "label_first" else 2, "label")
+    try:
+        frame = polars.read_csv(
+            block.encode(),
+            has_header=False,
+            separator=" ",
+            quote_char=None,
+            schema=dict.fromkeys(names, polars.String),
+        )
+    except polars.exceptions.PolarsError:
+        return None
+    columns = []
+    for name in ("enrol", "test", "label"):
+        words = frame[name].unique(maintain_order=True)
+        if not all(word and word.split() == [word] for word in words):
+            return None
+        places = frame[name].cast(polars.Enum(words)).to_physical()
+        columns.append((words.to_list(), places.to_numpy()))
     return columns
 
 
-def _refuse(path, first_line, lines, layout):
+def _refuse(path, first_line, block, layout):
     """Says which of some lines is malformed."""
-    for number, line in enumerate(lines, first_line):
+    for number, line in enumerate(block.split("\n"), first_line):
         fields = line.split()
         if len(fields) not in (0, 3):
             raise UserError(
@@ -270,16 +335,16 @@ def _refuse(path, first_line, lines, layout):
             )
 
 
-def _layout(path, first_line, lines):
+def _layout(path, first_line, block):
     """The layout that the first trial shows; auto where there is none yet."""
-    for number, line in enumerate(lines, first_line):
-        fields = line.split()
-        if len(fields) == 3:
-            break
-        if fields:
-            return "label_last"  # refused, whatever it is
-    else:
+    lines = enumerate(io.StringIO(block), first_line)
+    number, fields = next(
+        ((n, x.split()) for n, x in lines if x.strip()), (0, [])
+    )
+    if not fields:
         return "auto"
+    if len(fields) != 3:
+        return "label_last"  # refused, whatever it is
     first, last = fields[0] in LABELS, fields[2] in LABELS
     if first and last:
         raise UserError(
@@ -291,8 +356,6 @@ def _layout(path, first_line, lines):
 
 
 def _check(trials):
-    if len(trials) == 0:
-        raise UserError(f"{trials.path}: it holds no trial")
     n_targets = np.count_nonzero(trials.labels)
     if n_targets in (0, len(trials)):
         missing = "a target" if n_targets == 0 else "an impostor"

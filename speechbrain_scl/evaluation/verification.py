@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import re
 
@@ -78,26 +79,13 @@ def verify(params, run_opts):
 
 def _verify(params, run_opts):
     output = params["output_folder"]
-    sources = as_list(params["verification_file"], "verification_file")
-    with main_first():
-        files = [fetch_file(source, output) for source in sources]
-    lists = [read_trials(file, params["trial_layout"]) for file in files]
-    names = [trials.name for trials in lists]
-    if len(set(names)) < len(names):
-        raise UserError(
-            f"verification_file: the lists {', '.join(names)} need different "
-            "file names, as their results bear them"
-        )
-    models = {}
-    if params["enrolment_map"]:
-        models = read_enrolment_map(params["enrolment_map"])
-    paths = {}
-    for trials in lists:
-        paths.update(_audio_of(trials, models, params))
+    # What can be told before anything is computed
+    lists = _read_lists(params)
     speaker_of = speaker_function(params)
-    for trials in lists:  # before hours of embedding
+    for trials in lists:
         report.speakers_of_names(trials, speaker_of)
     splits = _conditions(params, lists, speaker_of)
+    audio, enrolled = _audio_of(lists, params)
 
     with main_first():
         encoder = load_encoder(
@@ -107,51 +95,51 @@ def _verify(params, run_opts):
         )
     embed = functools.partial(
         extract_embeddings,
-        encoder,
+        encoder.embed,
         model_key=encoder.key,
-        cache=os.path.join(output, "embedding_cache.npz"),
-        batch_size=params["batch_size"],
+        cache=os.path.join(output, "embedding_cache"),
+        pack_seconds=params["pack_seconds"],
         sample_rate=params["sample_rate"],
         crops=params["crops"],
     )
-    vectors = embed(paths)
-    if rank() == 0:
-        save_embeddings(params["embeddings_file"], vectors)
-    if params["enrolment"] == "mean":
-        for model, utterances in models.items():
-            if all(name in vectors for name in utterances):
-                vectors[model] = mean_embedding(
-                    [vectors[name] for name in utterances], params["crops"]
-                )
+    vectors = embed(audio)
     scorer = list_scorer(params, embed)
-    calibrate = score_calibration(params, embed, scorer, encoder.key)
+    calibration = score_calibration(params, embed, scorer, encoder.key)
     if rank() > 0:
         return {}
 
+    save_embeddings(params["embeddings_file"], vectors)
+    enrolled = {
+        model: vectors[names]
+        if isinstance(names, str)
+        else mean_embedding([vectors[x] for x in names], params["crops"])
+        for model, names in enrolled.items()
+    }
     metrics, scored, score_files = {}, {}, {}
     for trials, conditions in zip(lists, splits):
-        suffix = f"-{trials.name}" if len(lists) > 1 else ""
-        score_files[trials.name] = f"scores{suffix}.txt"
         scores = scorer(
-            np.stack([vectors[name] for name in trials.enrol_ids]),
+            np.stack([enrolled[name] for name in trials.enrol_ids]),
             np.stack([vectors[name] for name in trials.test_ids]),
             trials.enrol_index,
             trials.test_index,
         )
-        if calibrate:
-            scores = calibrate(scores)
+        if calibration:
+            scores = calibration(scores)
         trials = trials.with_scores(scores)
+        suffix = f"-{trials.name}" if len(lists) > 1 else ""
+        score_files[trials.name] = f"scores{suffix}.txt"
         write_scores(os.path.join(output, score_files[trials.name]), trials)
         found = report.measure(
             trials,
             speaker_of,
             params["p_target"],
             params["bootstrap"],
-            bool(calibrate),
+            bool(calibration),
             conditions,
         )
-        threshold = calibrate and calibrate.threshold(found["p_target"])
-        if calibrate and trials.scores.max() < threshold:
+        if calibration and trials.scores.max() < calibration.threshold(
+            found["p_target"]
+        ):
             found["remarks"].append(
                 f"at p_target = {found['p_target']} no score reaches the "
                 "calibrated threshold, so that every trial is rejected"
@@ -160,6 +148,52 @@ def _verify(params, run_opts):
         scored[trials.name] = trials
     _report(params, metrics, scored, score_files, encoder.model_file)
     return metrics
+
+
+def _read_lists(params):
+    """The trial lists, fetched where they are URLs."""
+    sources = as_list(params["verification_file"], "verification_file")
+    with main_first():
+        files = [fetch_file(x, params["output_folder"]) for x in sources]
+    lists = [read_trials(file, params["trial_layout"]) for file in files]
+    names = [trials.name for trials in lists]
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"verification_file: the lists {', '.join(names)} need different "
+            "file names, as their results bear them"
+        )
+    return lists
+
+
+def _audio_of(lists, params):
+    """What is embedded, name -> files whose audio is joined; and for each model
+    or utterance to enrol, the name or a list of names whose mean it is."""
+    joins = params["enrolment"] == "concatenate"
+    models = {}
+    if params["enrolment_map"]:
+        models = read_enrolment_map(params["enrolment_map"])
+    roots = as_list(params["data_folder"], "data_folder")
+    files, audio, enrolled = {}, {}, {}
+    for trials in lists:
+        parts = {name: models.get(name, [name]) for name in trials.enrol_ids}
+        names = dict.fromkeys(trials.test_ids)
+        names.update(dict.fromkeys(itertools.chain(*parts.values())))
+        files.update(locate(names, roots, trials.path, trials.line_of))
+        alone = trials.test_ids if joins else names
+        audio.update((name, (files[name],)) for name in alone)
+        enrolled.update(parts)
+    for model, parts in enrolled.items():
+        if joins:
+            joined = tuple(files[name] for name in parts)
+            # An utterance may bear the model's name.
+            name = model
+            if audio.get(model, joined) != joined:
+                name = f"{model}-enrolment"
+            audio[name] = joined
+            enrolled[model] = name
+        elif model not in models:
+            enrolled[model] = model
+    return audio, enrolled
 
 
 def check_options(params):
@@ -252,20 +286,6 @@ def speaker_function(params):
         return found[1]
 
     return speaker_of
-
-
-def _audio_of(trials, models, params):
-    """Name -> audio of all that a list compares."""
-    enrolled = {name: models.get(name, [name]) for name in trials.enrol_ids}
-    utterances = dict.fromkeys(trials.test_ids)
-    for parts in enrolled.values():
-        utterances.update(dict.fromkeys(parts))
-    roots = as_list(params["data_folder"], "data_folder")
-    found = locate(utterances, roots, trials.path, trials.line_of)
-    if params["enrolment"] == "concatenate":
-        joined = {m: tuple(found[p] for p in ps) for m, ps in enrolled.items()}
-        found = {name: found[name] for name in trials.test_ids} | joined
-    return found
 
 
 def _conditions(params, lists, speaker_of):

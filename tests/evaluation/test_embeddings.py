@@ -1,5 +1,7 @@
 """Embeddings: independent of the batch, and never of another model."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -7,9 +9,9 @@ import torch
 
 from speechbrain_scl.data.names import locate
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.any_length import AnyLength
 from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.enrolment import mean_embedding
-from speechbrain_scl.evaluation.store import read_cache, write_cache
 from speechbrain_scl.evaluation.trials import read_trials
 
 
@@ -32,19 +34,39 @@ class Encoder:
 
     def __call__(self, wavs):
         Encoder.calls += len(wavs)
+        return AnyLength(self.moments, {})(wavs)
+
+    @staticmethod
+    def moments(wavs):
         return torch.stack([wavs.std(1), wavs.abs().mean(1), wavs[:, 0]], 1)
 
 
-def test_the_batch_does_not_matter(files):
-    alone = extract_embeddings(Encoder(), files, "m", batch_size=1)
-    together = extract_embeddings(Encoder(), files, "m", batch_size=4)
+def test_the_pack_does_not_matter(files):
+    alone = extract_embeddings(Encoder(), files, "m", pack_seconds=0.01)
+    together = extract_embeddings(Encoder(), files, "m", pack_seconds=9)
     for name in files:
         np.testing.assert_allclose(alone[name], together[name], atol=1e-6)
         assert np.linalg.norm(alone[name]) == pytest.approx(1)
 
 
+def test_packs_are_of_neighbours_in_length(files):
+    packs = []
+
+    def embed(wavs):
+        packs.append([len(wav) for wav in wavs])
+        return Encoder()(wavs)
+
+    extract_embeddings(embed, files, "m", pack_seconds=1.1)
+    assert packs == [[4000, 8000], [8000, 9000], [12345]]
+    packs.clear()
+    extract_embeddings(embed, files, "m", pack_seconds=2, crops=(2, 0.5))
+    assert packs == [[4000, *[8000] * 2], [8000, *[8000] * 2]] + [
+        [n, 8000, 8000] for n in (8000, 9000, 12345)
+    ]
+
+
 def test_the_cache_knows_the_model_and_the_audio(files, tmp_path):
-    cache = str(tmp_path / "cache.npz")
+    cache = str(tmp_path / "cache")
     Encoder.calls = 0
     extract_embeddings(Encoder(), files, "m1", cache)
     extract_embeddings(Encoder(), files, "m1", cache)
@@ -54,21 +76,22 @@ def test_the_cache_knows_the_model_and_the_audio(files, tmp_path):
     soundfile.write(files["u3"], 0.2 * np.ones(4000), 16000)
     extract_embeddings(Encoder(), files, "m2", cache)
     assert Encoder.calls == 11
-    (tmp_path / "cache.npz").write_bytes(b"broken")
+    for path in (tmp_path / "cache").iterdir():
+        path.write_bytes(b"broken")
     extract_embeddings(Encoder(), files, "m2", cache)
     assert Encoder.calls == 16
 
 
 def test_what_was_done_before_a_failure_is_kept(files, tmp_path):
-    cache = str(tmp_path / "cache.npz")
+    cache = str(tmp_path / "cache")
 
     def failing(wavs):
-        if wavs.shape[1] > 10000:
+        if any(len(wav) > 10000 for wav in wavs):
             raise RuntimeError("out of memory")
         return Encoder()(wavs)
 
     with pytest.raises(RuntimeError):
-        extract_embeddings(failing, files, "m", cache)
+        extract_embeddings(failing, files, "m", cache, pack_seconds=0.6)
     Encoder.calls = 0
     extract_embeddings(Encoder(), files, "m", cache)
     assert Encoder.calls == 1
@@ -86,14 +109,20 @@ def test_audio_too_short_for_an_encoder_is_named(files, tmp_path):
 
 def test_an_embedding_that_is_not_finite_is_named(files):
     with pytest.raises(UserError, match="4.wav: the model's embedding is not"):
-        extract_embeddings(lambda w: w[:, :2] * float("nan"), files, "m")
+        extract_embeddings(lambda w: torch.ones(len(w), 2) / 0, files, "m")
 
 
 def test_files_that_cannot_be_scored_are_counted(files, tmp_path):
-    soundfile.write(files["u1"], np.zeros(8000), 16000)
-    soundfile.write(files["u2"], np.zeros(8000), 8000)
-    with pytest.raises(UserError, match=r"2 file\(s\).*sample rate, silent"):
+    """What is wrong in a header before, the rest instead of being embedded."""
+    for name in ("u1", "u2"):
+        soundfile.write(files[name], np.zeros(8000), 16000)
+    Encoder.calls = 0
+    with pytest.raises(UserError, match=r"2 file\(s\).*\(silent\)"):
         extract_embeddings(Encoder(), files, "m")
+    soundfile.write(files["u2"], np.ones(8000), 8000)
+    with pytest.raises(UserError, match=r"1 file\(s\).*\(sample rate\)"):
+        extract_embeddings(Encoder(), files, "m")
+    assert Encoder.calls == 0
 
 
 def test_missing_utterances_are_counted(tmp_path):
@@ -123,11 +152,11 @@ def test_crops_score_as_the_double_loop(files):
     # 4000 samples are shorter than a crop and repeated.
     seconds, rate = 0.4, 16000
     found = extract_embeddings(
-        Encoder(), files, "m", batch_size=2, crops=(5, seconds)
+        Encoder(), files, "m", pack_seconds=4, crops=(5, seconds)
     )
 
     def unit(wav):
-        vector = Encoder()(torch.from_numpy(wav)[None])[0].numpy()
+        vector = Encoder()([torch.from_numpy(wav)])[0].numpy()
         return vector / np.linalg.norm(vector)
 
     sides = []
@@ -145,7 +174,7 @@ def test_crops_score_as_the_double_loop(files):
 
 
 def test_one_cache_for_models_of_any_dimension(files, tmp_path):
-    cache = str(tmp_path / "cache.npz")
+    cache = str(tmp_path / "cache")
     for crops in (None, (2, 0.1), None, (2, 0.1)):
         found = extract_embeddings(Encoder(), files, "m", cache, crops=crops)
         assert found["u0"].shape == ((6,) if crops else (3,))
@@ -160,7 +189,7 @@ def test_each_utterance_of_an_enrolment_has_one_vote(files):
 
     def of_other_lengths(wavs):
         vectors = encoder(wavs)
-        return vectors * (1 + vectors[:, :1].abs())
+        return vectors * (1 + 9 * vectors[:, :1].abs())
 
     plain, scaled = (
         mean_embedding(list(extract_embeddings(e, files, "m").values()))
@@ -169,22 +198,27 @@ def test_each_utterance_of_an_enrolment_has_one_vote(files):
     np.testing.assert_allclose(scaled, plain, atol=1e-6)
 
 
-def test_cached_embeddings_of_two_dimensions_are_made_anew(
-    files, tmp_path, caplog
-):
-    cache = str(tmp_path / "cache.npz")
-    wanted = extract_embeddings(Encoder(), files, "m", cache)
-    known = read_cache(cache)
-    known[next(iter(known))] = np.ones(5, np.float32)
-    write_cache(cache, known)
-    found = extract_embeddings(Encoder(), files, "m", cache)
-    assert all(np.array_equal(found[name], wanted[name]) for name in files)
-    assert "dimensions [3, 5]" in caplog.text
+def test_a_file_is_read_once(files, monkeypatch):
+    """Its digest, its judgement and its samples are of one reading."""
+    opened = []
+    read = Path.read_bytes
+
+    def counted(path):
+        opened.append(str(path))
+        return read(path)
+
+    for path in files.values():  # as corpora have them: no whole look for NaN
+        soundfile.write(path, soundfile.read(path)[0], 16000, "PCM_16")
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    extract_embeddings(Encoder(), files, "m")
+    assert sorted(opened) == sorted(files.values())
 
 
-def test_bad_files_are_told_before_anything_is_embedded(files):
-    soundfile.write(files["u3"], np.zeros(12345), 16000)
-    Encoder.calls = 0
-    with pytest.raises(UserError, match="silent"):
-        extract_embeddings(Encoder(), files, "m")
-    assert Encoder.calls == 0
+@pytest.mark.parametrize("pair", [[(11, 0.5), (1, 10.5)], [(1, 0.2), None]])
+def test_crops_are_not_taken_for_others(files, tmp_path, pair):
+    cache = str(tmp_path / "cache")
+    for crops in pair:
+        cached = extract_embeddings(Encoder(), files, "m", cache, crops=crops)
+        fresh = extract_embeddings(Encoder(), files, "m", crops=crops)
+        for name in files:
+            np.testing.assert_array_equal(cached[name], fresh[name])

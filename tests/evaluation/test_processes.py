@@ -15,7 +15,7 @@ import torch
 from commands import RECIPE, ROOT, trial_option
 
 from speechbrain_scl.evaluation.embeddings import extract_embeddings
-from speechbrain_scl.evaluation.store import read_cache
+from speechbrain_scl.evaluation.store import EmbeddingCache
 
 TESTS = [str(ROOT / "tests"), str(Path(__file__).parent)]
 # Saves after each batch. "one" of the processes dies in its second, or "all" do
@@ -34,12 +34,12 @@ import torch
 sys.path[:0] = {tests!r}
 from test_processes import encoder
 from speechbrain_scl import distributed
-from speechbrain_scl.evaluation import cache, embeddings
+from speechbrain_scl.evaluation import embeddings, store
 
 folder, dies = Path(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group("gloo")
 rank = distributed.rank()
-cache.SAVE_SECONDS = 0
+store.SAVE_SECONDS = 0
 batches = []
 processes = [None, None]
 torch.distributed.all_gather_object(processes, os.getpid())
@@ -50,7 +50,7 @@ doomed = {{
 }}[dies]
 
 def counted(wavs):
-    batches.append(list(wavs.shape))
+    batches.append([len(wavs), len(wavs[0])])
     if rank == 1 and len(batches) == 2:
         for process in doomed:
             os.kill(process, signal.SIGKILL)
@@ -60,7 +60,7 @@ def counted(wavs):
 
 paths = json.loads((folder / "paths.json").read_text())
 found = embeddings.extract_embeddings(
-    counted, paths, "m", str(folder / "cache.npz"), batch_size=3
+    counted, paths, "m", str(folder / "cache"), pack_seconds=1
 )
 (folder / f"{{rank}}.pickle").write_bytes(pickle.dumps((found, batches)))
 distributed.leave_process_group()
@@ -68,9 +68,9 @@ distributed.leave_process_group()
 
 
 def encoder(wavs):
-    """Exaggerates what kernels do: it matters who shares a batch."""
-    moments = [wavs.std(1), wavs.abs().mean(1), wavs[:, 0]]
-    return torch.stack(moments, 1) + 1e-3 * wavs.abs().mean()
+    """Exaggerates what kernels do: it matters who shares a pack."""
+    moments = [[wav.std(), wav.abs().mean(), wav[0]] for wav in wavs]
+    return torch.tensor(moments) + 1e-3 * torch.cat(wavs).abs().mean()
 
 
 def torchrun(*command, **kwargs):
@@ -111,8 +111,7 @@ def test_killed_and_resumed_on_two_processes(tmp_path, one_thread):
     script.write_text(SCRIPT.format(tests=TESTS))
 
     def stored():
-        parts = (tmp_path / "cache.npz.parts").glob("*.npz")
-        return {k: v for part in parts for k, v in read_cache(part).items()}
+        return EmbeddingCache(str(tmp_path / "cache"), "m", None).known
 
     assert torchrun(script, tmp_path, "all").returncode == -signal.SIGKILL
     first = stored()
@@ -128,14 +127,13 @@ def test_killed_and_resumed_on_two_processes(tmp_path, one_thread):
     ]
     batches = [batch for _, mine in ranks for batch in mine]
     assert sum(n for n, _ in batches) == len(paths) - len(kept)
-    assert not (tmp_path / "cache.npz.parts").exists()
-    alone = extract_embeddings(encoder, paths, "m", batch_size=3)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    alone = extract_embeddings(encoder, paths, "m", pack_seconds=1)
     for found, _ in ranks:
         assert all(
             found[name].tobytes() == alone[name].tobytes() for name in paths
         )
-    joined = read_cache(str(tmp_path / "cache.npz"))
-    assert {v.tobytes() for v in joined.values()} == {
+    assert {v.tobytes() for v in stored().values()} == {
         v.tobytes() for v in alone.values()
     }
 
@@ -155,7 +153,7 @@ def test_two_processes_score_as_one(
             f"--calibration={trained / 'save' / 'valid.csv'}",
             "--score_norm=s-norm",
             "--bootstrap=0",
-            "--batch_size=2",
+            "--pack_seconds=4",
             "--device=cpu",
             trial_option(corpus, "verification_file"),
         ]

@@ -1,7 +1,6 @@
 """Embeddings on disk."""
 
 import sys
-from pathlib import Path
 
 import kaldiio
 import numpy as np
@@ -9,11 +8,10 @@ import pytest
 
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.store import (
+    EmbeddingCache,
     folder_digest,
     load_embeddings,
-    read_cache,
     save_embeddings,
-    write_cache,
 )
 
 NAMED = {f"ann/{i}.wav": np.arange(4, dtype=np.float32) + i for i in range(3)}
@@ -44,62 +42,79 @@ def test_the_digest_sees_content_and_names(tmp_path):
     assert len({first, second, folder_digest(str(tmp_path))}) == 3
 
 
-def cache_of(tmp_path):
-    path = str(tmp_path / "cache.npz")
-    known = {bytes([i]) * 32: np.full(4, i, dtype=np.float32) for i in range(3)}
-    write_cache(path, known)
-    return path, known
+@pytest.fixture
+def cached(tmp_path):
+    """A cache's only file, and what it holds."""
+    cache = EmbeddingCache(str(tmp_path / "cache"), "model")
+    for i in range(3):
+        cache.add({cache.key(str(i)): np.full(4, i, dtype=np.float32)})
+        cache.save()
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+    cache.join()
+    (path,) = (tmp_path / "cache").iterdir()
+    return path, cache.known
 
 
-def test_a_cache_is_read_as_written(tmp_path):
-    path, known = cache_of(tmp_path)
-    found = read_cache(path)
-    assert found.keys() == known.keys()
+def read(path):
+    return EmbeddingCache(str(path.parent), "model").known
+
+
+def test_a_cache_is_read_as_written(cached):
+    path, known = cached
+    found = read(path)
+    assert found.keys() == known.keys() and len(found) == 3
     assert all(np.array_equal(found[key], known[key]) for key in known)
 
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5, 0.9])
-def test_a_truncated_cache_is_made_anew_with_a_word(tmp_path, caplog, kept):
-    path, _ = cache_of(tmp_path)
-    content = Path(path).read_bytes()
+def test_a_truncated_cache_is_made_anew_with_a_word(cached, caplog, kept):
+    path, _ = cached
+    content = path.read_bytes()
     size = kept if isinstance(kept, int) else int(kept * len(content))
-    Path(path).write_bytes(content[:size])
-    assert read_cache(path) == {}
-    assert "computed anew" in caplog.text and path in caplog.text
+    path.write_bytes(content[:size])
+    assert read(path) == {}
+    assert "computed anew" in caplog.text and str(path) in caplog.text
 
 
-def test_no_flipped_bit_is_a_traceback_or_another_embedding(tmp_path):
-    path, known = cache_of(tmp_path)
-    content = Path(path).read_bytes()
+def test_no_flipped_bit_is_a_traceback_or_another_embedding(cached):
+    path, known = cached
+    content = path.read_bytes()
     rng = np.random.default_rng(0)
     for place in rng.choice(len(content), 150, replace=False):
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(rng.integers(8))
-        Path(path).write_bytes(flipped)
-        for key, vector in read_cache(path).items():
+        path.write_bytes(flipped)
+        for key, vector in read(path).items():
             assert np.array_equal(vector, known[key])
 
 
 @pytest.mark.parametrize(
     "arrays",
     [
-        {"sizes": np.array([4, 4])},
-        {"sizes": np.array([4, 4, 5])},
-        {"sizes": np.array([4.0, 4.0, 4.0])},
-        {"values": np.full(12, np.nan, dtype=np.float32)},
-        {"values": np.zeros(12)},
-        {"keys": np.zeros((3, 4), dtype=np.uint8)},
+        {"ids": np.array(["a", "b"])},
+        {"ids": np.array(["a", "b", "b"])},
+        {"ids": np.arange(3)},
+        {"embeddings": np.full((3, 4), np.nan, dtype=np.float32)},
+        {"embeddings": np.zeros((3, 4))},
+        {"embeddings": np.zeros(3, dtype=np.float32)},
     ],
 )
-def test_a_foreign_cache_is_made_anew(tmp_path, arrays):
-    path = tmp_path / "cache.npz"
+def test_foreign_embeddings_are_told_and_no_cache(tmp_path, cached, arrays):
+    path, _ = cached
     whole = {
-        "keys": np.zeros((3, 32), dtype=np.uint8),
-        "sizes": np.array([4, 4, 4]),
-        "values": np.zeros(12, dtype=np.float32),
+        "ids": np.array(["a", "b", "c"]),
+        "embeddings": np.zeros((3, 4), dtype=np.float32),
     }
     np.savez(path, **{**whole, **arrays})
-    assert read_cache(str(path)) == {}
+    assert read(path) == {}
+    with pytest.raises(UserError, match="no file of embeddings"):
+        load_embeddings(str(path))
+
+
+def test_a_name_that_kaldi_could_not_read_is_told(tmp_path):
+    with pytest.raises(UserError, match="'c d.wav' does: rename it"):
+        save_embeddings(str(tmp_path / "a.ark"), {"c d.wav": np.ones(2)})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kept", [0, 1, 40, 200, -1])

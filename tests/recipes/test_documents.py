@@ -142,7 +142,7 @@ def perform(place, corpus, cnceleb, trained, monkeypatch):
             if CNCELEB in os.getcwd():
                 extra.append("--strict=False")
         elif script == "speaker_verification_cosine.py":
-            extra = ["--bootstrap=2", "--batch_size=4"]
+            extra = ["--bootstrap=2", "--pack_seconds=4"]
             if f"--data_folder={corpus}" in arguments:
                 extra.append(f"--verification_file={corpus}/{LIST}")
         elif script == "ladder.py":
