@@ -30,6 +30,7 @@ from speechbrain.dataio.dataloader import make_dataloader
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.metric_stats import EER
 from speechbrain_scl.evaluation import scoring
 from speechbrain_scl.evaluation.any_length import AnyLength
@@ -182,19 +183,21 @@ def extraction_rows(args):
         lin_neurons=DIM,
     ).eval()
 
+    modules = {
+        "compute_features": features.eval(),
+        "mean_var_norm": InputNormalization(
+            norm_type="sentence", std_norm=False
+        ).eval(),
+        "embedding_model": model,
+    }
+
     def encode(wavs, lengths=None):
-        return model(features(wavs), lengths).squeeze(1)
+        if lengths is None:
+            lengths = torch.ones(len(wavs))
+        x = modules["mean_var_norm"](features(wavs), lengths)
+        return model(x, lengths).squeeze(1)
 
-    norm = InputNormalization(norm_type="sentence", std_norm=False).eval()
-    ours = AnyLength(
-        encode,
-        {
-            "compute_features": features.eval(),
-            "mean_var_norm": norm,
-            "embedding_model": model,
-        },
-    )
-
+    ours = AnyLength(encode, modules)
     with tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(0)
         paths = {}
