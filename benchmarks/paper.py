@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """The table of a paper: each part of the objective, on the real corpora.
 
-    python benchmarks/paper.py results/paper --voxceleb1 DIR --cnceleb DIR \\
-        [--tidyvoice DIR] [--gpus N] [-- TRAINING OVERRIDES]
+    python benchmarks/paper.py --voxceleb1 DIR --cnceleb DIR \\
+        [--gpus N] [-- TRAINING OVERRIDES]
 
 For each corpus it trains the full ECAPA-TDNN of its recipe with AAM-softmax
 and with what hparams/ladder.yaml adds to it, three seeds each, and tests by
 cosine and with AS-norm, on CN-Celeb with both enrolment conventions. The hours
 that it expects are printed first. What is finished is not repeated, so that
 the same command goes on. table.md, with figures that others have published in
-its last rows, and a page for each test (comparison.html) are left there.
+its last rows, and a page for each test (comparison.html) are left in --output.
 """
 
 import argparse
@@ -132,7 +132,7 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    add("output", type=Path)
+    add("--output", type=Path, default=Path("results/paper"))
     for name, corpus in CORPORA.items():
         add(f"--{name}", type=Path, help=f"folder of {corpus.recipe}'s recipe")
     add("--gpus", type=int, default=1, help="of each training (torchrun)")
@@ -142,7 +142,8 @@ def parse_arguments():
     )
     add("--only", nargs="+", help="which variants, in the order to report")
     add("--no-estimate", action="store_true", help="print no hours")
-    add("--verification", nargs="+", default=[], help="its overrides")
+    help_ = "--verification=OPTION, an override of the tests; repeatable"
+    add("--verification", action="append", default=[], help=help_)
     add("overrides", nargs="*", help="of the trainings, after --")
     args = parser.parse_args()
     if all(getattr(args, name) is None for name in CORPORA):

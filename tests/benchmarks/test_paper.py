@@ -27,10 +27,10 @@ def test_both_corpora_from_training_to_table(
 
     monkeypatch.setattr(ladder, "script", script)
     noise = [f"--data_folder_{k}={corpus / k}" for k in ("noise", "rir")]
-    command = ["paper.py", str(tmp_path / "paper"), "--no-estimate"]
+    command = ["paper.py", f"--output={tmp_path / 'paper'}", "--no-estimate"]
     command += [f"--voxceleb1={corpus}", f"--cnceleb={cnceleb}", "--seeds", "1"]
-    command += ["--only", "aam", "balancing", "--verification"]
-    command += ["--top_n=2", "--bootstrap=0", "--", *TINY, *noise]
+    command += ["--only", "aam", "balancing", "--verification=--top_n=2"]
+    command += ["--verification=--bootstrap=0", "--", *TINY, *noise]
     monkeypatch.setattr(sys, "argv", command)
     paper.main()
     assert len(ran) == 4 + 2 * 2 + 2 * 4  # trainings, tests of both corpora
@@ -64,6 +64,6 @@ def test_the_hours_are_those_of_a_step_here(corpus, tmp_path, monkeypatch):
 
 
 def test_a_corpus_must_be_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["paper.py", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["paper.py"])
     with pytest.raises(SystemExit):
         paper.main()
