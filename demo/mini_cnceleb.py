@@ -41,22 +41,7 @@ def make_mini_cnceleb(mini_folder, folder, languages=("cmn",)):
     UserError
         No mini corpus, or fewer than two test speakers of these languages.
     """
-    metadata = Path(mini_folder, "metadata.csv")
-    if not metadata.is_file():
-        raise UserError(
-            f"{metadata}: not there; make the corpus with python -m demo.mini"
-        )
-    voices = {"train": {}, "test": {}}
-    with open(metadata, encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["language"] in languages:
-                found = voices[row["split"]].setdefault(row["speaker"], [])
-                found.append(row)
-    if len(voices["test"]) < 2:
-        raise UserError(
-            f"{mini_folder}: {len(voices['test'])} test speaker(s) of "
-            f"{', '.join(languages)}; at least 2 are needed"
-        )
+    voices = read_voices(mini_folder, languages)
     with atomic_folder(folder) as aside:
         first, second = (
             Path(aside, "CN-Celeb_flac"),
@@ -75,6 +60,45 @@ def make_mini_cnceleb(mini_folder, folder, languages=("cmn",)):
         (first / "dev").mkdir(parents=True)
         Path(first, "dev", "dev.lst").write_text("".join(f"{s}\n" for s in dev))
         _write_eval(mini_folder, voices["test"], first)
+
+
+def read_voices(mini_folder, languages=None):
+    """The mini corpus's utterances by split and speaker.
+
+    Arguments
+    ---------
+    mini_folder : str
+        As ``make_mini_corpus`` left it.
+    languages : tuple of str or None
+        Whose utterances to take; None takes all.
+
+    Returns
+    -------
+    dict
+        ``train`` and ``test`` -> speaker -> rows of metadata.csv.
+
+    Raises
+    ------
+    UserError
+        No mini corpus, or fewer than two test speakers of these languages.
+    """
+    metadata = Path(mini_folder, "metadata.csv")
+    if not metadata.is_file():
+        raise UserError(
+            f"{metadata}: not there; make the corpus with python -m demo.mini"
+        )
+    voices = {"train": {}, "test": {}}
+    with open(metadata, encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if languages is None or row["language"] in languages:
+                found = voices[row["split"]].setdefault(row["speaker"], [])
+                found.append(row)
+    if len(voices["test"]) < 2:
+        raise UserError(
+            f"{mini_folder}: {len(voices['test'])} test speaker(s) of "
+            f"{languages or 'any language'}; at least 2 are needed"
+        )
+    return voices
 
 
 def _write_eval(mini_folder, voices, root):
@@ -135,18 +159,14 @@ def _save(target, audio):
     soundfile.write(target.with_suffix(".flac"), audio, 16000)
 
 
-def main():
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+def two_folders(text):
+    """The mini corpus and the folder to write, of a command line."""
+    parser = argparse.ArgumentParser(description=text.split("\n")[0])
     parser.add_argument("mini", help="the mini corpus")
     parser.add_argument("folder", help="where to write")
-    args = parser.parse_args()
-    make_mini_cnceleb(args.mini, args.folder)
-    print(args.folder)
+    return vars(parser.parse_args()).values()
 
 
 if __name__ == "__main__":
     with user_errors_in_one_line():
-        main()
+        make_mini_cnceleb(*two_folders(__doc__))

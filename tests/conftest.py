@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from demo.mini import make_mini_corpus
 from demo.mini_cnceleb import make_mini_cnceleb
+from demo.mini_tidyvoice import make_mini_tidyvoice
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.importutils import LazyModule
 from speechbrain_scl.release.inference import save_inference_folder
@@ -55,6 +56,14 @@ def cnceleb(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cnceleb") / "corpus"
     languages = ("en-us", "cmn", "de", "es")  # all that the small corpus has
     make_mini_cnceleb(str(corpus), str(folder), languages)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tidyvoice(corpus, tmp_path_factory):
+    """The same voices in TidyVoice's layout."""
+    folder = tmp_path_factory.mktemp("tidyvoice") / "corpus"
+    make_mini_tidyvoice(str(corpus), str(folder))
     return folder
 
 

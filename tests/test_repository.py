@@ -15,6 +15,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 LAYOUT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
 CNCELEB = "recipes/CNCeleb/SpeakerRec"
+TIDYVOICE = "recipes/TidyVoice/SpeakerRec"
 TRAIN, VERIFY = "train_speaker_embeddings.py", "speaker_verification_cosine.py"
 # SpeechBrain's Brain reads these from the hparams by itself.
 BRAIN_OPTIONS = {"ckpt_interval_minutes"}
@@ -60,7 +61,7 @@ def test_the_layout_names_every_room():
     [
         *(
             (f"{recipe}/hparams/{name}.yaml", f"{recipe}/{script}")
-            for recipe in (VOXCELEB, CNCELEB)
+            for recipe in (VOXCELEB, CNCELEB, TIDYVOICE)
             for name, script in (
                 ("ecapa_scl", TRAIN),
                 ("verification_ecapa_scl", VERIFY),
@@ -124,7 +125,7 @@ def test_the_reference_is_complete(tmp_path):
                 assert ">Parameters<" in page and ">Raises<" in page
 
 
-@pytest.mark.parametrize("corpus", ["VoxCeleb", "CNCeleb"])
+@pytest.mark.parametrize("corpus", ["VoxCeleb", "CNCeleb", "TidyVoice"])
 def test_the_preparation_is_linked_by_convention(corpus):
     name = f"{corpus.lower()}_prepare.py"
     link = ROOT / "recipes" / corpus / "SpeakerRec" / name

@@ -8,7 +8,7 @@ import numpy as np
 from speechbrain_scl.errors import UserError
 
 UNKNOWN = "unknown"
-_TEST_SIDE = "test_"
+_TEST_SIDE, _SAME = "test_", "same_"
 # Upper edges in seconds; a trial is as long as its shorter side.
 _DURATIONS = (2.0, 4.0, 8.0)
 # Told apart by hardly any value: names and numbers, not conditions.
@@ -25,7 +25,7 @@ def read_metadata(path, columns):
         them; endings do not count) or ``speaker``, and with ``columns``.
     columns : list of str
         The conditions, e.g. gender, language; ``duration`` is in seconds.
-        ``test_X`` reads the column X.
+        ``test_X`` and ``same_X`` read the column X.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def read_metadata(path, columns):
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such metadata file")
     found = {}
-    columns = [column.removeprefix(_TEST_SIDE) for column in columns]
+    columns = [_column(column) for column in columns]
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         names = reader.fieldnames or []
@@ -79,6 +79,9 @@ class Conditions:
     "column: value" where both sides agree, "column: value - value" where they
     differ, "duration: 2 to 4 s" by the shorter side; of ``test_X`` the test
     side counts alone, as where models are enrolled with several values of X.
+    ``same_X`` asks whether both sides agree, of targets and of impostors: "X:
+    same", "X: different", and the two mixtures, "X: targets different, impostors
+    same" being the hardest.
     An utterance without metadata counts as "unknown"; nothing is dropped.
 
     Arguments
@@ -112,7 +115,7 @@ class Conditions:
         self.columns = columns
         self._codes, self._values = zip(
             *(
-                _codes(sides, column.removeprefix(_TEST_SIDE))
+                _codes(sides, _column(column), column.startswith(_SAME))
                 for column in columns
             )
         )
@@ -137,6 +140,9 @@ class Conditions:
         ):
             pair = codes[0][trials.enrol_index], codes[1][trials.test_index]
             low, high = np.minimum(*pair), np.maximum(*pair)
+            if column.startswith(_SAME):
+                yield from _agreement(column, *pair, trials.labels)
+                continue
             if column == "duration":
                 high = low
             if column.startswith(_TEST_SIDE):
@@ -148,7 +154,21 @@ class Conditions:
                 yield f"{column}: {both}", numbers == number
 
 
-def _codes(sides, column):
+def _column(condition):
+    """The metadata's column of a condition."""
+    return condition.removeprefix(_TEST_SIDE).removeprefix(_SAME)
+
+
+def _agreement(condition, first, second, labels):
+    """Both sides alike or not, for targets and for impostors."""
+    name, same = _column(condition), first == second
+    yield f"{name}: same", same
+    yield f"{name}: different", ~same
+    yield f"{name}: targets different, impostors same", same != labels
+    yield f"{name}: targets same, impostors different", same == labels
+
+
+def _codes(sides, column, many=False):
     """The values of each side's names as numbers, and the values' names."""
     per_side = [
         [row[column] if row else UNKNOWN for row in known] for known in sides
@@ -166,7 +186,7 @@ def _codes(sides, column):
         ]
     else:
         values = sorted({x for side in per_side for x in side})
-        if len(values) > _MOST_VALUES:
+        if len(values) > _MOST_VALUES and not many:
             raise UserError(
                 f"conditions: {column} has {len(values)} values; name columns "
                 f"with at most {_MOST_VALUES}"

@@ -84,6 +84,7 @@ def _verify(params, run_opts):
     speaker_of = speaker_function(params)
     for trials in lists:
         report.speakers_of_names(trials, speaker_of)
+    _refuse_tested(params, lists, speaker_of)
     splits = _conditions(params, lists, speaker_of)
     audio, enrolled = _audio_of(lists, params)
 
@@ -217,10 +218,8 @@ def check_options(params):
             "backend=plda gives log-likelihood ratios: use score_norm=none"
         )
     speaker_function(params)
-    uses_cohort = params["backend"] == "plda" or params["score_norm"] != "none"
-    for key in ["cohort"] * uses_cohort + ["calibration"]:
-        if params[key]:
-            read_manifest(params[key])
+    for key in _manifests(params):
+        read_manifest(params[key])
     crops = params["crops"]
     if crops is not None and not (
         isinstance(crops, list | tuple)
@@ -237,6 +236,13 @@ def check_options(params):
                 f"data_folder={root}: there is no such folder; name yours "
                 "with --data_folder=/path/to/corpus"
             )
+
+
+def _manifests(params):
+    """The options that name manifests which are used."""
+    uses_cohort = params["backend"] == "plda" or params["score_norm"] != "none"
+    keys = ["cohort"] * uses_cohort + ["calibration"]
+    return [key for key in keys if params[key]]
 
 
 def speaker_function(params):
@@ -286,6 +292,25 @@ def speaker_function(params):
         return found[1]
 
     return speaker_of
+
+
+def _refuse_tested(params, lists, speaker_of):
+    """A cohort or calibration of the tested speakers flatters the result."""
+    roots = as_list(params["data_folder"], "data_folder")
+    names = [n for t in lists for n in (*t.enrol_ids, *t.test_ids)]
+    tested = set(map(speaker_of, names))
+    for key in _manifests(params):
+        common = [
+            u
+            for u in read_manifest(params[key])
+            if u.spk_id in tested and below(os.path.abspath(u.wav), roots)
+        ]
+        if common:
+            raise UserError(
+                f"{key}={params[key]}: {len(common)} of its utterances are of "
+                f"speakers that are tested, the first is {common[0].ID}: the "
+                "result would flatter; name a manifest of other speakers"
+            )
 
 
 def _conditions(params, lists, speaker_of):

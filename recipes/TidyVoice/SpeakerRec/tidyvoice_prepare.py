@@ -1,0 +1,1 @@
+../tidyvoice_prepare.py

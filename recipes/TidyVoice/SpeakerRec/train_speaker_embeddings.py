@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""Trains speaker embeddings on TidyVoice with the margin-contrastive objective:
+AAM-softmax classification and supervised contrast with an angular margin and
+class-aware attention, balanced by their gradients.
+
+To run this recipe, use the following command:
+> python train_speaker_embeddings.py hparams/ecapa_scl.yaml --data_folder=/path/to/TidyVoice
+
+Reference
+    Li, Mak, Meng, "Discriminative speaker representation via contrastive
+    learning with class-aware attention in angular space", ICASSP 2023
+    (arXiv 2210.16622).
+"""
+
+import sys
+
+import speechbrain as sb
+from speechbrain.utils.distributed import ddp_init_group, run_on_main
+from speechbrain_scl.command_line.experiment import read_experiment
+from speechbrain_scl.distributed import leave_process_group
+from speechbrain_scl.errors import user_errors_in_one_line
+from speechbrain_scl.training.run import train
+
+
+def main(arguments):
+    """Prepares the data, trains, and leaves the inference folder."""
+    hparams, run_opts, hparams_file, overrides = read_experiment(
+        arguments, "hparams/ecapa_scl.yaml"
+    )
+    ddp_init_group(run_opts)
+    sb.core.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=hparams_file,
+        overrides=overrides,
+    )
+
+    # Dataset prep (parsing TidyVoice and annotation into csv files)
+    from tidyvoice_prepare import prepare_tidyvoice  # noqa
+
+    run_on_main(
+        prepare_tidyvoice,
+        kwargs={
+            "data_folder": hparams["data_folder"],
+            "save_folder": hparams["save_folder"],
+            "verification_file": hparams["verification_file"],
+            "valid_speakers": hparams["valid_speakers"],
+            "min_duration": hparams["min_duration"],
+            "check_audio": hparams["check_audio"],
+            "max_excluded": hparams["max_excluded"],
+            "seed": hparams["seed"],
+            "skip_prep": hparams["skip_prep"],
+        },
+    )
+    train(hparams, run_opts, hparams_file, overrides)
+    leave_process_group()
+
+
+if __name__ == "__main__":
+    with user_errors_in_one_line():
+        main(sys.argv[1:])

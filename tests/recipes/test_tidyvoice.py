@@ -1,0 +1,170 @@
+"""TidyVoice's recipe on a tree in its layout."""
+
+import csv
+import json
+import re
+import shlex
+import shutil
+import sys
+
+import pytest
+from commands import ROOT, TINY
+
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.conditions import Conditions
+from speechbrain_scl.evaluation.metrics import eer
+from speechbrain_scl.evaluation.trials import read_trials
+
+sys.path.insert(0, str(ROOT / "recipes" / "TidyVoice"))
+from tidyvoice_prepare import prepare_tidyvoice  # noqa: E402
+
+RECIPE = ROOT / "recipes" / "TidyVoice" / "SpeakerRec"
+
+
+def prepare(tidyvoice, save, **options):
+    listed = str(tidyvoice / "TidyVoiceX_Dev.txt")
+    options = {"valid_speakers": 2, **options}
+    return prepare_tidyvoice(str(tidyvoice), str(save), listed, **options)
+
+
+def read(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_training_is_of_the_training_folder(tidyvoice, tmp_path):
+    counts = prepare(tidyvoice, tmp_path)
+    assert counts["train"]["speakers"] == 4
+    assert counts["valid"]["speakers"] == 2
+    rows = read(tmp_path / "train.csv") + read(tmp_path / "valid.csv")
+    assert len(rows) == len(list(tidyvoice.glob("TidyVoiceX_Train/*/*/*.wav")))
+    for row in rows:
+        assert row["wav"].split("/")[-2] == row["language"]
+        assert "TidyVoiceX_Train" in row["wav"]
+    spoken = {(row["spk_id"], row["language"]) for row in rows}
+    assert len(spoken) == 2 * 6  # two languages each
+    trials = read_trials(str(tidyvoice / "TidyVoiceX_Dev.txt"))
+    tested = {
+        row["path"]: row["language"] for row in read(tmp_path / "dev.csv")
+    }
+    assert set(tested) == {*trials.enrol_ids, *trials.test_ids}
+    assert all(path.split("/")[1] == tested[path] for path in tested)
+
+
+@pytest.mark.parametrize(
+    "broken, message",
+    [
+        (
+            lambda root: shutil.rmtree(root / "TidyVoiceX_Dev"),
+            "TidyVoiceX_Dev: not there",
+        ),
+        (
+            lambda root: (root / "TidyVoiceX_Dev.txt").unlink(),
+            "TidyVoiceX_Dev.txt: there is no such trial list",
+        ),
+        (
+            lambda root: (root / "TidyVoiceX_Dev.txt").write_text(
+                "1 a/b/1.wav a/c/2.wav\n0 a/b/1.wav d/b/1.wav\n"
+            ),
+            "4 of 4|3 of 3",
+        ),
+        (
+            lambda root: shutil.copytree(
+                next((root / "TidyVoiceX_Dev").iterdir()),
+                root
+                / "TidyVoiceX_Train"
+                / next((root / "TidyVoiceX_Dev").iterdir()).name.upper(),
+            ),
+            "1 speakers of TidyVoiceX_Train are in",
+        ),
+    ],
+)
+def test_a_wrong_tree_is_told(tidyvoice, tmp_path, broken, message):
+    copy = tmp_path / "copy"
+    shutil.copytree(tidyvoice, copy)
+    broken(copy)
+    with pytest.raises(UserError, match=message):
+        prepare(copy, tmp_path / "save")
+
+
+def test_the_four_categories_of_trials(tidyvoice):
+    trials = read_trials(str(tidyvoice / "TidyVoiceX_Dev.txt"))
+    language = {
+        name: {"language": name.split("/")[1]}
+        for name in (*trials.enrol_ids, *trials.test_ids)
+    }
+    metadata = {name.removesuffix(".wav"): x for name, x in language.items()}
+    parts = dict(
+        Conditions(trials, metadata, ["same_language"], str).parts(trials)
+    )
+    for i, (e, t, label) in enumerate(
+        zip(trials.enrol_index, trials.test_index, trials.labels)
+    ):
+        names = trials.enrol_ids[e], trials.test_ids[t]
+        same = language[names[0]] == language[names[1]]
+        # Each trial is in two of the four: each kind of targets meets each
+        # kind of impostors.
+        assert {name for name, chosen in parts.items() if chosen[i]} == {
+            f"language: {'same' if same else 'different'}",
+            "language: targets different, impostors same"
+            if same != label
+            else "language: targets same, impostors different",
+        }
+    assert all(0 < chosen.sum() < len(trials) for chosen in parts.values())
+
+
+def test_the_readmes_commands(tidyvoice, corpus, run_warm, tmp_path):
+    recipe = tmp_path / "TidyVoice" / "SpeakerRec"
+    shutil.copytree(RECIPE.parent, recipe.parent, symlinks=True)
+    blocks = re.findall(
+        r"```bash\npython (.*?)\n```", (RECIPE / "README.md").read_text(), re.S
+    )
+    train, verify, evaluate = (
+        shlex.split(
+            block.replace("\\\n", "").replace(
+                "/path/to/TidyVoice", str(tidyvoice)
+            )
+        )
+        for block in blocks
+    )
+
+    def run(command):
+        done = run_warm(*command, folder=recipe)
+        assert done.returncode == 0, done.stderr[-3000:]
+        folder = recipe / "results" / "ecapa_scl" / "1986"
+        name = "evaluation" if command == evaluate else "verification"
+        path = folder / name / "metrics.json"
+        return path.exists() and json.loads(path.read_text())["trials"]
+
+    noises = [
+        f"--data_folder_{kind}={corpus / kind}" for kind in ("noise", "rir")
+    ]
+    run([*train, *noises, *TINY])
+    parts = run(verify)["TidyVoiceX_Dev"]["conditions"]
+    # The primary figure, computed anew
+    results = recipe / "results" / "ecapa_scl" / "1986"
+    scores, labels = [], []
+    for line in (results / "verification/scores.txt").read_text().splitlines():
+        label, first, second, score = line.split()
+        if first.split("/")[1] != second.split("/")[1]:
+            scores.append(float(score))
+            labels.append(int(label))
+    wanted = eer(scores, labels)[0]
+    assert parts["language: different"]["eer"] == pytest.approx(wanted)
+    assert set(run(evaluate)) == {"tidyvoice_eval1", "tidyvoice_eval2"}
+    # Normalisation by speakers that are tested is refused.
+    leak = tmp_path / "leak.csv"
+    rows = read(results / "save" / "train.csv")
+    path = next((tidyvoice / "TidyVoiceX_Dev").glob("*/*/*.wav"))
+    rows[0].update(wav=str(path), spk_id=path.parts[-3])
+    with open(leak, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    for options in (
+        [f"--cohort={leak}", "--score_norm=as-norm"],
+        [f"--calibration={leak}"],
+    ):
+        done = run_warm(*verify, *options, folder=recipe)
+        assert done.returncode == 1
+        assert "of speakers that are tested" in done.stderr
