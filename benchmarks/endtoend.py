@@ -5,14 +5,15 @@
     python benchmarks/endtoend.py results/benchmarks --corpus data/mini \\
         --speechbrain CHECKOUT
 
-Both take the same corpus, encoder and features (hparams/ecapa_small.yaml),
-batch size, view (one crop under one of the same augmentations), number of
-training and validation utterances, and length of what they validate on; both
-verify with the same parameters. ``stock`` calls the functions of the recipe in
-a checkout of SpeechBrain, which is no part of its package. They run in turn,
-each time in a process of its own, on one thread; endtoend.md holds the quickest
-seconds by stage, on the clock and of the CPU: the second number bears other
-work on the machine.
+Both take the same corpus, encoder and features, batch size, view (one crop under
+one of the same augmentations), number of training and validation utterances,
+and length of what they validate on; both verify with the same parameters. The
+encoder is that of hparams/ecapa_small.yaml, or the full one of SpeechBrain's
+recipe. ``stock`` calls the functions of the recipe in a checkout of SpeechBrain,
+which is no part of its package. They run in turn, each time in a process of its
+own; endtoend.md holds the medians of the seconds by stage, on the clock and of
+the CPU (which bears other work on the machine), and how far each embedding is
+from that of the utterance alone.
 """
 
 import argparse
@@ -24,7 +25,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
+import torch.nn.functional as F
+import yaml
 from hyperpyyaml import load_hyperpyyaml
 from preparation import load
 
@@ -51,6 +55,25 @@ STAGES = {
     "metrics": "EER and minDCF",
 }
 TOP_N = 100
+ALONE = 32  # utterances that are embedded alone, too
+ENCODERS = {
+    "small": {
+        "compute_features": {"hop_length": 20},
+        "embedding_model": {
+            "channels": [64, 64, 64, 64, 192],
+            "attention_channels": 64,
+            "se_channels": 64,
+        },
+    },
+    "full": {
+        "compute_features": {"hop_length": 10},
+        "embedding_model": {
+            "channels": [1024, 1024, 1024, 1024, 3072],
+            "attention_channels": 128,
+            "se_channels": 128,
+        },
+    },
+}
 
 
 class Clock:
@@ -79,6 +102,8 @@ def main():
     add("--corpus", type=Path, required=True, help="the mini corpus")
     add("--speechbrain", type=Path, help="checkout; without it ours alone")
     add("--list", default="trials-same-language.txt", help="of the corpus")
+    add("--encoders", nargs="+", default=["small"], choices=ENCODERS)
+    add("--threads", nargs="+", type=int, default=[1])
     add("--speakers", type=int, default=24, help="per batch")
     add("--valid-speakers", type=int, default=8)
     add("--crop", type=float, default=1.0, help="s; stock needs longer files")
@@ -86,49 +111,61 @@ def main():
     args = parser.parse_args()
     for path in args.corpus.rglob("*.wav"):  # into the page cache
         path.read_bytes()
+    texts = []
+    for name in args.encoders:
+        for threads in args.threads:
+            text = f"{name} encoder, {threads} thread(s)\n\n"
+            text += compared(name, threads, args)
+            print(text, flush=True)
+            texts.append(text)
+            with atomic_write(str(args.output / "endtoend.md")) as file:
+                file.write("\n".join(texts))
+
+
+def compared(encoder, threads, args):
+    """The table of one encoder, and the figures in words."""
     sides = [ours_end_to_end]
     if args.speechbrain:
         sides.append(stock_end_to_end)
     found = {side: [] for side in sides}
+    words = {}
     for i in range(args.repeats):
         for side in sides[:: (-1) ** i]:
             with ProcessPoolExecutor(1, get_context("spawn")) as one:
-                stages, words = one.submit(one_run, side, args).result()
+                run = one.submit(one_run, side, encoder, threads, args)
+                stages, words[side] = run.result()
             print(side.__name__, stages, flush=True)
             found[side].append(stages)
-            if side is ours_end_to_end:
-                facts = words
     ours, stock = (
         {
-            stage: np.min([run[stage] for run in runs], axis=0)
+            stage: np.median([run[stage] for run in found[side]], axis=0)
             for stage in STAGES
         }
-        if (runs := found.get(side))
+        if side in found
         else {}
         for side in (ours_end_to_end, stock_end_to_end)
     )
-    text = table(stock, ours) + f"\n\n{facts}\n"
-    print(text)
-    with atomic_write(str(args.output / "endtoend.md")) as file:
-        file.write(text)
+    return "\n".join([table(stock, ours), "", *words.values(), ""])
 
 
-def one_run(side, args):
+def one_run(side, encoder, threads, args):
     """Of either recipe, in a process that has computed nothing."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     # Two seconds of imports that PyTorch leaves to the first optimiser
     torch.optim.Adam([torch.zeros(1)])
     corpus = args.corpus.resolve()
     with tempfile.TemporaryDirectory() as folder:
-        return side(corpus, corpus / args.list, Path(folder), args)
+        return side(
+            corpus, corpus / args.list, Path(folder), ENCODERS[encoder], args
+        )
 
 
 def table(stock, ours):
-    """Seconds by stage, and the ratios of what the CPU needed."""
+    """Seconds by stage, and their ratios."""
     lines = [
-        "| stage | stock, s | stock, CPU s | ours, s | ours, CPU s | "
-        "stock / ours, CPU |",
-        "|:--|--:|--:|--:|--:|--:|",
+        "| stage | stock, s | ours, s | stock / ours | stock, CPU s | "
+        "ours, CPU s | stock / ours, CPU |",
+        "|:--|--:|--:|--:|--:|--:|--:|",
     ]
     rows = {f"{name}: {what}": name for name, what in STAGES.items()}
     sums = [
@@ -136,23 +173,58 @@ def table(stock, ours):
         for side in (stock, ours)
     ]
     for label, name in (*rows.items(), ("together", None)):
-        first, second = (
+        theirs, mine = (
             total if name is None else side.get(name)
             for side, total in zip((stock, ours), sums)
         )
-        cells = [
-            f"{x:.3g}" if x < 1000 else f"{x:,.0f}"
-            for pair in (first, second)
-            if pair is not None
-            for x in pair
-        ]
-        ratio = "-" if first is None else f"{first[1] / second[1]:.2f}"
-        cells = ["-"] * (4 - len(cells)) + cells
-        lines.append(f"| {label} | {' | '.join(cells)} | {ratio} |")
+        cells = []
+        for i in range(2):
+            if theirs is None:
+                cells += ["-", f"{mine[i]:.3g}", "-"]
+            else:
+                ratio = f"{theirs[i] / mine[i]:.2f}"
+                cells += [f"{theirs[i]:.3g}", f"{mine[i]:.3g}", ratio]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def ours_end_to_end(corpus, trials, folder, args):
+def from_alone(files, vectors, alone):
+    """How far embeddings are from those of the utterances alone, in words.
+
+    Arguments
+    ---------
+    files : dict
+        Name -> file; as many of them as ``ALONE`` are looked at.
+    vectors : dict
+        Name -> embedding.
+    alone : function
+        A waveform [1, time] to its embedding.
+    """
+    names = list(files)[:: -(-len(files) // ALONE)]
+    with torch.inference_mode():
+        wanted = [
+            alone(
+                torch.from_numpy(soundfile.read(files[n], dtype="float32")[0])[
+                    None
+                ]
+            )
+            for n in names
+        ]
+    found = [torch.as_tensor(vectors[name]) for name in names]
+    found, wanted = (
+        F.normalize(torch.stack([v.flatten().double() for v in side]))
+        for side in (found, wanted)
+    )
+    cosine = (found * wanted).sum(1).min()
+    moved = (found @ found.T - wanted @ wanted.T).abs().max()
+    return (
+        f"Of {len(names)} utterances, the least cosine to the utterance alone "
+        f"is 1 - {1 - cosine:.1e}, and a pair's cosine moves by up to "
+        f"{moved:.1e}."
+    )
+
+
+def ours_end_to_end(corpus, trials, folder, encoder, args):
     """Seconds by stage, and the figures in words."""
     clock = Clock()
     output = folder / "ours"
@@ -168,6 +240,7 @@ def ours_end_to_end(corpus, trials, folder, args):
             f"--valid_speakers={args.valid_speakers}",
             f"--speakers_per_batch={args.speakers}",
             "--device=cpu",
+            *(f"--{key}={value}" for key, value in encoder.items()),
         ]
     )
     output.mkdir(exist_ok=True)
@@ -195,14 +268,14 @@ def ours_end_to_end(corpus, trials, folder, args):
     finally:
         run.SupConSpeakerBrain = whole
 
-    encoder = load_encoder(hparams["inference_folder"], str(folder / "models"))
+    model = load_encoder(hparams["inference_folder"], str(folder / "models"))
     listed = clock("scoring", read_trials, str(trials))
     names = dict.fromkeys([*listed.enrol_ids, *listed.test_ids])
     found = locate(names, [str(corpus)], str(trials))
     cohort = read_manifest(hparams["train_annotation"])
     paths = found | {u.ID: u.wav for u in cohort}
     vectors = clock(
-        "extraction", extract_embeddings, encoder.embed, paths, encoder.key
+        "extraction", extract_embeddings, model.embed, paths, model.key
     )
 
     def score():
@@ -228,23 +301,21 @@ def ours_end_to_end(corpus, trials, folder, args):
     rate, _ = clock("metrics", eer, *scored)
     clock("metrics", min_dcf, *scored)
     words = (
-        f"{len(listed):,} trials of {len(found)} utterances, cohort of "
-        f"{len(cohort)}, which are the training utterances. Ours has an EER "
-        f"of {100 * rate:.1f} % after this one epoch"
+        f"Ours: {len(listed):,} trials of {len(found)} utterances, cohort of "
+        f"{len(cohort)}, which are the training utterances; an EER of "
+        f"{100 * rate:.1f} % after this one epoch. "
     )
-    return clock.stages, words + "."
+    return clock.stages, words + from_alone(found, vectors, model)
 
 
-def stock_end_to_end(corpus, trials, folder, args):
+def stock_end_to_end(corpus, trials, folder, encoder, args):
     """Seconds by stage of the functions of SpeechBrain's recipe."""
     clock = Clock()
     recipe = args.speechbrain.resolve() / RECIPE
     output = folder / "stock"
     (output / "save").mkdir(parents=True)
-    encoder = "channels: [64, 64, 64, 64, 192], attention_channels: 64"
     shared = f"data_folder: {corpus}\noutput_folder: {output}\n"
-    shared += f"embedding_model: {{{encoder}, se_channels: 64}}\n"
-    shared += "compute_features: {hop_length: 20}\n"
+    shared += yaml.safe_dump(encoder)
     # Its training and its verification prepare alike; here they do it once.
     prepare = load(recipe.parent / "voxceleb_prepare.py", "stock")
     clock(
@@ -314,7 +385,15 @@ def stock_end_to_end(corpus, trials, folder, args):
     positive, negative = torch.tensor(positive), torch.tensor(negative)
     clock("metrics", EER, positive, negative)
     clock("metrics", minDCF, positive, negative)
-    return clock.stages, ""
+    files = {
+        name: str(corpus / "wav" / f"{name}.wav") for name in script.test_dict
+    }
+
+    def alone(wav):
+        return script.compute_embedding(wav, torch.ones(1))
+
+    words = from_alone(files, script.test_dict, alone)
+    return clock.stages, f"Stock, padded batches: {words}"
 
 
 if __name__ == "__main__":

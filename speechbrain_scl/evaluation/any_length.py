@@ -62,7 +62,7 @@ class AnyLength:
         Arguments
         ---------
         wavs : list of torch.Tensor
-            [time] each, on the CPU.
+            [time] each, float32.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class AnyLength:
         if not some:
             return
         self.checked = True
-        with _without_tf32():
+        with _float32():
             alone = torch.cat([self.alone(wav[None]) for wav in some])
             packed = self.packed(some)
         off = 1 - F.cosine_similarity(alone.double(), packed.double()).min()
@@ -111,14 +111,16 @@ class AnyLength:
 
 
 @contextmanager
-def _without_tf32():
-    """A GPU multiplies in float32, whatever SpeechBrain has set."""
+def _float32():
+    """Without autocast and TF32, which SpeechBrain allows on a GPU."""
     places = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [place.allow_tf32 for place in places]
     try:
         for place in places:
             place.allow_tf32 = False
-        yield
+        with torch.autocast("cuda", enabled=False):
+            with torch.autocast("cpu", enabled=False):
+                yield
     finally:
         for place, allowed in zip(places, before):
             place.allow_tf32 = allowed

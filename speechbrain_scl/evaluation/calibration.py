@@ -7,7 +7,6 @@ import os
 from numbers import Real
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.metrics import as_arrays, counted, error_rates
@@ -270,6 +269,9 @@ def fit_calibration(scores, labels, p_target=0.01, model=None, kind="cosine"):
         raise UserError("all calibration scores are equal")
     share = labels.mean()
     # On a scale of its own, so that the penalty means the same everywhere.
+    # Half a second of imports, which applying a calibration does without
+    from sklearn.linear_model import LogisticRegression
+
     regression = LogisticRegression(
         C=1 / (_PENALTY * len(scores)), tol=1e-8, max_iter=1000
     ).fit(

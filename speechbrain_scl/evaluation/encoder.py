@@ -5,7 +5,6 @@ import os
 
 import huggingface_hub
 import torch
-from huggingface_hub.utils import HfHubHTTPError
 
 from speechbrain.inference import EncoderClassifier
 from speechbrain.utils.fetching import FetchConfig
@@ -144,6 +143,9 @@ def how_to_fetch(source):
 
 
 def _hub_answers(repo):
+    # Its client's network library, for hub repositories alone
+    from huggingface_hub.errors import HfHubHTTPError
+
     try:
         huggingface_hub.get_hf_file_metadata(
             huggingface_hub.hf_hub_url(repo, "hyperparams.yaml")

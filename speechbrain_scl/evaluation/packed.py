@@ -55,6 +55,9 @@ class PackedEncoder:
         if features.deltas or features.context or normalization.std_norm:
             raise Unknown("deltas, context or variance of the features")
         self.stft = features.compute_STFT
+        kind = self.stft.center, self.stft.pad_mode, self.stft.normalized_stft
+        if kind != (True, "constant", False):
+            raise Unknown("an STFT that is normalised or padded otherwise")
         self.top_db = features.compute_fbanks.top_db
         self.filters = copy.copy(features.compute_fbanks)
         self.filters.top_db = torch.inf  # it is below an utterance's maximum
@@ -76,7 +79,7 @@ class PackedEncoder:
         Arguments
         ---------
         wavs : list of torch.Tensor
-            [time] each, on the CPU, of at least ``shortest`` samples.
+            [time] each, float32, of at least ``shortest`` samples.
 
         Returns
         -------
@@ -98,7 +101,7 @@ class PackedEncoder:
     def _features(self, wavs, pack):
         """Log Mel energies less their means, [frames, Mel bands]."""
         n_fft, hop = self.stft.n_fft, self.stft.hop_length
-        signal = torch.zeros((len(pack.owner) - 1) * hop + n_fft)
+        signal = wavs[0].new_zeros((len(pack.owner) - 1) * hop + n_fft)
         for wav, start in zip(wavs, pack.starts.tolist()):
             start = start * hop + n_fft // 2
             signal[start : start + len(wav)] = wav
