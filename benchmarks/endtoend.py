@@ -34,7 +34,9 @@ from preparation import load
 
 from speechbrain.augment.preparation import prepare_csv
 from speechbrain.utils.metric_stats import EER, minDCF
+from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.command_line.experiment import read_experiment
+from speechbrain_scl.data.augmentation import prepare_augmentation
 from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.data.names import locate
 from speechbrain_scl.evaluation import scoring
@@ -43,7 +45,7 @@ from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import eer, min_dcf
 from speechbrain_scl.evaluation.trials import read_trials, write_scores
 from speechbrain_scl.files import atomic_write
-from speechbrain_scl.training import run
+from speechbrain_scl.training.run import train
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = Path("recipes") / "VoxCeleb" / "SpeakerRec"
@@ -255,18 +257,13 @@ def ours_end_to_end(corpus, trials, folder, encoder, args):
         seed=hparams["seed"],
         **{name: hparams[name] for name in names},
     )
-    for kind in ("noise", "rir"):
-        clock("preparation", hparams[f"prepare_{kind}_data"])
+    clock("preparation", prepare_augmentation, hparams)
 
-    class Timed(run.SupConSpeakerBrain):
+    class Timed(SupConSpeakerBrain):
         def fit(self, *positional, **named):
             clock("epoch", super().fit, *positional, **named)
 
-    whole, run.SupConSpeakerBrain = run.SupConSpeakerBrain, Timed
-    try:
-        run.train(hparams, run_opts, file, overrides)
-    finally:
-        run.SupConSpeakerBrain = whole
+    train(Timed, hparams, run_opts, file, overrides)
 
     model = load_encoder(hparams["inference_folder"], str(folder / "models"))
     listed = clock("scoring", read_trials, str(trials))

@@ -3,6 +3,7 @@
 import copy
 import functools
 import logging
+import re
 from collections import Counter
 
 import pytest
@@ -15,9 +16,16 @@ from speechbrain.augment.time_domain import DropChunk, DropFreq
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.lobes.features import Fbank
+from speechbrain.lobes.models import Xvector
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, Classifier
 from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
-from speechbrain.nnet.schedulers import CyclicLRScheduler
+from speechbrain.nnet.schedulers import (
+    CyclicLRScheduler,
+    NewBobScheduler,
+    NoamScheduler,
+    ReduceLROnPlateau,
+    StepScheduler,
+)
 from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.epoch_loop import EpochCounter
@@ -27,11 +35,11 @@ from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import FixedBalancer, MinNormBalancer
 from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.metrics import eer
+from speechbrain_scl.evaluation.validation import VerificationErrorStats
 from speechbrain_scl.losses import SupConMarginLoss
+from speechbrain_scl.objective import Objective
 from speechbrain_scl.samplers import SpeakerBatchSampler
 from speechbrain_scl.training.classifiers import SampledClassifier
-from speechbrain_scl.training.schedules import PreferenceCourse
 
 N_SPEAKERS, N_UTTERANCES = 4, 6
 
@@ -66,7 +74,20 @@ def dataset():
     return data
 
 
-def experiment(folder=None, **changes):
+def objective(**parts):
+    """The full objective, or one with other parts."""
+    return Objective(
+        **{
+            "classification": LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30)),
+            "contrastive": SupConMarginLoss(),
+            "attention": ClassAwareAttention(),
+            "balancer": MinNormBalancer("l2"),
+            **parts,
+        }
+    )
+
+
+def experiment(folder=None, parts=None, **changes):
     """Modules and hparams of a small experiment, equal for an equal seed."""
     seed_everything(1)
     modules = {
@@ -84,10 +105,7 @@ def experiment(folder=None, **changes):
         "classifier": Classifier(12, out_neurons=N_SPEAKERS),
     }
     hparams = {
-        "compute_cost": LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30)),
-        "contrastive_loss": SupConMarginLoss(),
-        "attention": ClassAwareAttention(),
-        "balancer": MinNormBalancer("l2"),
+        "objective": objective(**parts or {}),
         "wav_augment": Augmenter(
             concat_original=True,
             min_augmentations=1,
@@ -96,7 +114,7 @@ def experiment(folder=None, **changes):
             augmentations=[DropFreq(), DropChunk(100, 200)],
         ),
         "lr_annealing": CyclicLRScheduler(1e-8, 1e-2, 3),
-        "verification_error": eer,
+        "error_stats": VerificationErrorStats,
     }
     checkpointer = None
     if folder is not None:
@@ -146,7 +164,8 @@ class StockBrain(sb.core.Brain):
         labels = self.hparams.wav_augment.replicate_labels(
             batch.spk_id_encoded[0]
         )
-        loss = self.hparams.compute_cost(outputs, labels, lens)
+        cost = self.hparams.objective.classification
+        loss = cost(outputs, labels, lens)
         self.hparams.lr_annealing.on_batch_end(self.optimizer)
         return loss
 
@@ -156,7 +175,7 @@ def test_without_contrast_it_is_the_stock_brain():
     losses, weights = [], []
     for brain_class, changes in (
         (StockBrain, {}),
-        (SupConSpeakerBrain, {"contrastive_loss": None}),
+        (SupConSpeakerBrain, {"parts": {"contrastive": None}}),
     ):
         brain = brain_class(**experiment(**changes))
         brain.on_fit_start()
@@ -180,7 +199,7 @@ def test_without_contrast_it_is_the_stock_brain():
 def test_the_gradient_is_the_weighted_sum_of_one_encoder_pass():
     """Against each objective's own gradient, found with its own pass."""
     made = experiment(wav_augment=None)
-    del made["hparams"]["wav_augment"]
+    parts = made["hparams"]["objective"]
     brain = started(SupConSpeakerBrain(**made, run_opts={"max_grad_norm": 1e9}))
     batch = PaddedBatch([item(i) for i in range(8)])
     labels = batch.spk_id_encoded[0]
@@ -191,18 +210,16 @@ def test_the_gradient_is_the_weighted_sum_of_one_encoder_pass():
             modules.compute_features(batch.sig[0]), batch.sig[1]
         )
         embeddings = modules.embedding_model(feats)
-        attention = made["hparams"]["attention"](
+        attention = parts.attention(
             embeddings, labels, modules.classifier.weight
         )
         return embeddings, [
-            made["hparams"]["compute_cost"](
-                modules.classifier(embeddings), labels
-            ),
-            made["hparams"]["contrastive_loss"](embeddings, labels, attention),
+            parts.classification(modules.classifier(embeddings), labels),
+            parts.contrastive(embeddings, labels, attention),
         ]
 
     embeddings, pair = losses()
-    weights = made["hparams"]["balancer"](pair, embeddings)
+    weights = parts.balancer(pair, embeddings)
     (weights[0] * pair[0] + weights[1] * pair[1]).backward()
 
     passes = {"forward": 0, "backward": 0}
@@ -254,12 +271,14 @@ def test_an_attention_of_embeddings_alone_is_served_too():
 
     losses = []
     for attention in (ClassAwareAttention(), Attention()):
-        brain = started(SupConSpeakerBrain(**experiment(attention=attention)))
+        brain = started(
+            SupConSpeakerBrain(**experiment(parts={"attention": attention}))
+        )
         batch = PaddedBatch([item(i) for i in range(8)])
         losses.append(brain.fit_batch(batch))
     assert torch.equal(*losses)
     # Sampled classes have other numbers than all vectors have.
-    made = experiment(attention=Attention())
+    made = experiment(parts={"attention": Attention()})
     made["modules"]["classifier"] = SampledClassifier(12, 400, rate=0.1)
     rows = [item(i) for i in range(8)]
     for row in rows:
@@ -304,8 +323,8 @@ def test_a_sample_of_the_classes_trains(precision):
     [
         {},
         {"balance_at": "parameters"},
-        {"attention": None, "balancer": FixedBalancer()},
-        {"balancer": MinNormBalancer("loss")},
+        {"parts": {"attention": None, "balancer": FixedBalancer()}},
+        {"parts": {"balancer": MinNormBalancer("loss")}},
     ],
 )
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -347,8 +366,7 @@ def test_a_non_finite_loss_never_reaches_the_weights(caplog, precision):
 
 
 def test_a_batch_without_a_pair_trains_the_classifier():
-    made = experiment()
-    del made["hparams"]["wav_augment"]
+    made = experiment(wav_augment=None)
     brain = started(SupConSpeakerBrain(**made))
     loss = brain.fit_batch(PaddedBatch([item(i) for i in range(4)]))
     assert loss > 0
@@ -436,57 +454,82 @@ def test_validation_without_both_kinds_of_pairs_is_refused(tmp_path):
         brain.on_stage_end(sb.Stage.VALID, 0.0, 1)
 
 
-def test_the_contrastive_loss_sees_the_projection(tmp_path):
-    """It is trained, saved, and nothing else of the embedding's."""
-    head = torch.nn.Linear(12, 3)
-    before = head.weight.detach().clone()
-    seen = []
-
-    class Loss(SupConMarginLoss):
-        def forward(self, embeddings, labels, weights=None):
-            seen.append(embeddings.shape[-1])
-            return super().forward(embeddings, labels, weights)
-
-    changes = {"contrastive_projection": head, "contrastive_loss": Loss()}
-    made = experiment(tmp_path, **changes)
-    brain = started(SupConSpeakerBrain(**made, run_opts={"precision": "bf16"}))
-    assert brain.fit_batch(PaddedBatch([item(i) for i in range(8)])).isfinite()
-    assert seen == [3]
-    assert not torch.equal(head.weight, before)
-    brain.checkpointer.save_checkpoint()
-    trained = head.weight.detach().clone()
-    torch.nn.init.zeros_(head.weight)
-    brain.checkpointer.recover_if_possible()
-    assert torch.equal(head.weight, trained)
-
-
-def test_the_course_of_the_balance():
-    balancer = MinNormBalancer("l2", [9, 1])
-    course = PreferenceCourse(balancer, [1, 9], epochs=2)
-    made = experiment(balancer=balancer, preference_course=course)
-    brain = started(SupConSpeakerBrain(**made))
-    brain.batches_per_epoch = 2
-    seen = []
-    for epoch in (1, 2):
-        brain.epoch = epoch
-        for brain.step in (1, 2):
-            brain.fit_batch(PaddedBatch([item(i) for i in range(8)]))
-            seen.append(balancer.preference[0])
-    assert seen == pytest.approx([9, 9**0.75, 3, 9**0.25])
-
-
-@pytest.mark.parametrize("part", ["classifier", "contrastive_projection"])
-def test_all_from_the_embedding_on_is_float32(part):
-    changes = {"contrastive_projection": torch.nn.Linear(12, 12)}
-    brain = SupConSpeakerBrain(
-        **experiment(**changes), run_opts={"precision": "bf16"}
-    )
+def test_all_from_the_embedding_on_is_float32():
+    brain = SupConSpeakerBrain(**experiment(), run_opts={"precision": "bf16"})
     found = {}
-    for name in ("embedding_model", part):
+    for name in ("embedding_model", "classifier"):
         brain.modules[name].register_forward_hook(
             lambda module, _, output, name=name: found.update({name: output})
         )
     started(brain).fit_batch(PaddedBatch([item(i) for i in range(8)]))
     assert found["embedding_model"].dtype == torch.bfloat16
-    assert found[part].dtype == torch.float32
-    assert not torch.equal(found[part], found[part].bfloat16().float())
+    outputs = found["classifier"]
+    assert outputs.dtype == torch.float32
+    assert not torch.equal(outputs, outputs.bfloat16().float())
+
+
+def test_a_classifier_without_class_vectors_is_refused():
+    """Such as that of SpeechBrain's x-vectors."""
+    made = experiment()
+    made["modules"]["classifier"] = Xvector.Classifier(
+        (None, None, 12), out_neurons=N_SPEAKERS
+    )
+    brain = started(SupConSpeakerBrain(**made))
+    with pytest.raises(UserError, match="Classifier has no `weight`.*null"):
+        brain.fit_batch(PaddedBatch([item(i) for i in range(8)]))
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_what_may_lack_may_lack(tmp_path, validation):
+    """A schedule, a logger, augmentation, a validation set."""
+    made = experiment(
+        tmp_path, wav_augment=None, lr_annealing=None, train_logger=None
+    )
+    del made["checkpointer"].recoverables["lr_annealing"]
+    brain = SupConSpeakerBrain(**made)
+    brain.fit(
+        made["hparams"]["epoch_counter"],
+        dataset(),
+        dataset() if validation else None,
+        progressbar=False,
+        train_loader_kwargs={"batch_size": 12},
+    )
+    (checkpoint,) = brain.checkpointer.list_checkpoints()
+    assert ("EER" in checkpoint.meta) == validation
+    assert checkpoint.meta["end-of-epoch"]
+
+
+def test_the_error_rate_of_a_test_set_is_told(tmp_path, caplog):
+    brain = SupConSpeakerBrain(**experiment(tmp_path))
+    with caplog.at_level(logging.INFO):
+        brain.evaluate(dataset(), progressbar=False)
+    assert re.search(r"EER of the test: \d+\.\d\d %", caplog.text)
+
+
+@pytest.mark.parametrize(
+    "make, wanted",
+    [
+        # Halved where the EER does not fall: it is 0 from the start.
+        (lambda: NewBobScheduler(1e-3), [1e-3, 5e-4]),
+        (lambda: StepScheduler(1e-3, 0.1, 1), [1e-4, 1e-5]),
+        (lambda: NoamScheduler(1e-3, n_warmup_steps=100), [2e-5, 4e-5]),
+        (lambda: ReduceLROnPlateau(factor=0.5, patience=0), [1e-3, 1e-3]),
+    ],
+)
+def test_a_schedule_gets_what_it_goes_by(tmp_path, make, wanted):
+    """Epochs, steps or the EER."""
+    made = experiment(tmp_path, lr_annealing=make())
+    del made["checkpointer"].recoverables["lr_annealing"]
+    brain = SupConSpeakerBrain(**made)
+    rates = []
+    for _ in range(2):
+        brain.hparams.epoch_counter.limit = len(rates) + 1
+        brain.fit(
+            brain.hparams.epoch_counter,
+            dataset(),
+            dataset(),
+            progressbar=False,
+            train_loader_kwargs={"batch_size": 12},
+        )
+        rates.append(brain.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx(wanted)

@@ -22,6 +22,7 @@ from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.distributed import all_reduce_sum, gather_rows, world_size
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.losses import SupConMarginLoss
+from speechbrain_scl.objective import Objective
 
 N_LOCAL = (5, 8)  # utterances of each rank
 NORMALIZE = ("none", "l2", "loss")
@@ -100,10 +101,12 @@ def whole_brain(normalize):
         },
         opt_class=lambda params: torch.optim.SGD(params, lr=0.1),
         hparams={
-            "compute_cost": LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 2)),
-            "contrastive_loss": SupConMarginLoss(0.2, 0.3, gather=True),
-            "attention": ClassAwareAttention(3.0),
-            "balancer": MinNormBalancer(normalize),
+            "objective": Objective(
+                LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 2)),
+                SupConMarginLoss(0.2, 0.3, gather=True),
+                ClassAwareAttention(3.0),
+                MinNormBalancer(normalize),
+            )
         },
         run_opts={
             "max_grad_norm": 1e9,

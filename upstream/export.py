@@ -100,7 +100,7 @@ def setting(recipe, name):
     recipe : Path
         The file.
     name : str
-        A key of it, or object.argument.
+        A key of it, object.argument, or object.part.argument.
 
     Returns
     -------
@@ -109,10 +109,13 @@ def setting(recipe, name):
     """
     text = recipe.read_text("utf-8")
     *objects, key = name.split(".")
+    indent = ""
     for thing in objects:
-        block = re.search(rf"(?m)^{thing}:.*\n((?:[ #].*\n)*)", text)
-        text = block[1] if block else ""
-    indent = "    " * len(objects)
+        inside = indent + "    "
+        block = re.search(
+            rf"(?m)^{indent}{thing}:.*\n((?:{inside}.*\n|#.*\n)*)", text
+        )
+        text, indent = block[1] if block else "", inside
     value = re.search(rf"(?m)^{indent}{key}: ([^!#\n]+?) *(#.*)?$", text)
     if not value:
         raise CannotExport(f"{recipe} has no plain value of {name}")

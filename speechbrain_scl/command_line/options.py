@@ -29,8 +29,6 @@ _RANGES = {
     "lr": _POSITIVE,
     "weight_decay": Range(0),
     "average_checkpoints": _FROM_1,
-    "margin_warmup_epochs": Range(0),
-    "spec_augment_prob": Range(0, 1),
     "aam_margin": Range(0, math.pi),
     "aam_scale": _POSITIVE,
     # Verification
@@ -66,18 +64,16 @@ _TEXT_OR_NULL = (
 _NAME_OR_NULL = ("spread_over",)
 
 _OBJECTS = (
-    "compute_cost",
-    "balancer",
+    "aam_loss",
+    "objective",
     "compute_features",
     "mean_var_norm",
     "embedding_model",
     "classifier",
-    "prepare_noise_data",
-    "prepare_rir_data",
     "opt_class",
     "lr_annealing",
     "epoch_counter",
-    "verification_error",
+    "error_stats",
     "train_logger",
     "checkpointer",
 )
@@ -95,13 +91,9 @@ _MODULES = {
     "classifier",
 }
 _OBJECTS_OR_NULL = (
-    "contrastive_loss",
-    "attention",
     "wav_augment",
     "fea_augment",
     "margin_warmup",
-    "preference_course",
-    "contrastive_projection",
 )
 _PLAIN = str | int | float | list | tuple | dict
 

@@ -87,7 +87,7 @@ def prepare_augmentation(hparams):
     ---------
     hparams : dict
         ``augmentation`` says where they come from: ``folders`` (also where it
-        lacks) through ``prepare_noise_data`` and ``prepare_rir_data``,
+        lacks: ``data_folder_noise`` and ``data_folder_rir``),
         ``synthesised`` into ``save_folder``, or ``none``.
 
     Raises
@@ -97,8 +97,13 @@ def prepare_augmentation(hparams):
     """
     source = hparams.get("augmentation", "folders")
     if source == "folders":
-        hparams["prepare_noise_data"]()
-        hparams["prepare_rir_data"]()
+        for name in ("noise", "rir"):
+            prepare_augmentation_folder(
+                hparams[f"data_folder_{name}"],
+                hparams[f"{name}_annotation"],
+                hparams.get(f"{name.upper()}_DATASET_URL"),
+                hparams["sample_rate"],
+            )
     if source == "synthesised":
         rate = hparams["sample_rate"]
         for name in ("noise", "rir"):

@@ -1,4 +1,4 @@
-"""The error rate that a training is watched by."""
+"""The error rate that a training run is watched by."""
 
 from collections import Counter
 
@@ -6,64 +6,107 @@ import torch
 import torch.nn.functional as F
 
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.metrics import eer
 
 # Utterances: their pairs, 4.5 million, are scored in a second.
 _MOST = 3000
 
 
-def validation_error(embeddings, speakers, error_rate):
-    """The error rate over all pairs of the validation utterances.
+class VerificationErrorStats:
+    """The equal error rate over all pairs of utterances.
 
-    Of many utterances, 3,000 are paired, spread over the speakers.
-
-    Arguments
-    ---------
-    embeddings : torch.Tensor
-        [utterances, dim], of any length.
-    speakers : list
-        The speaker of each, by name or class.
-    error_rate : function
-        Of (scores, labels), both [pairs], to (error rate, threshold), e.g.
-        ``evaluation.metrics.eer``.
-
-    Returns
-    -------
-    float
-        As ``error_rate`` returns it.
-
-    Raises
-    ------
-    UserError
-        No pair of one speaker, or none of two.
+    Used as SpeechBrain's ``MetricStats``, on embeddings. Of many utterances,
+    3,000 are paired, spread over the speakers.
 
     Example
     -------
-    >>> from speechbrain_scl.evaluation.metrics import eer
+    >>> stats = VerificationErrorStats()
     >>> embeddings = torch.tensor([[1.0, 0], [2, 0.1], [0, 1], [0.1, 3]])
-    >>> validation_error(embeddings, ["ann", "ann", "bob", "bob"], eer)
-    0.0
+    >>> stats.append(list("wxyz"), embeddings, ["ann", "ann", "bob", "bob"])
+    >>> stats.summarize()
+    {'EER': 0.0}
     """
-    embeddings = F.normalize(embeddings).cpu()
-    classes = {name: i for i, name in enumerate(speakers)}
-    speakers = torch.tensor([classes[name] for name in speakers])
-    if len(speakers) > _MOST:
-        kept = _spread(speakers.tolist(), _MOST)
-        embeddings, speakers = embeddings[kept], speakers[kept]
-    first, second = torch.triu_indices(len(speakers), len(speakers), 1)
-    scores = (embeddings @ embeddings.T)[first, second]
-    labels = speakers[first] == speakers[second]
-    if labels.all() or not labels.any():
-        raise UserError(
-            f"validation needs pairs of the same and of different "
-            f"speakers, but has {len(speakers)} utterance(s) of "
-            f"{len(classes)} speaker(s): raise valid_speakers"
-        )
-    rate, _ = error_rate(scores, labels)
-    return rate
+
+    def __init__(self):
+        self.clear()
+
+    def clear(self):
+        """Forgets all utterances."""
+        self.embeddings = []
+        self.speakers = []
+
+    def append(self, ids, embeddings, speakers):
+        """Adds a batch.
+
+        Arguments
+        ---------
+        ids : list of str
+            Of the utterances; not needed.
+        embeddings : torch.Tensor
+            [batch, dim] or [batch, 1, dim], of any length.
+        speakers : list
+            The speaker of each, by name or class.
+        """
+        self.embeddings.append(embeddings.flatten(1).float())
+        self.speakers.extend(speakers)
+
+    def summarize(self, field=None):
+        """The error rate so far.
+
+        Arguments
+        ---------
+        field : str or None
+            ``EER``; None for all that there is.
+
+        Returns
+        -------
+        float or dict
+
+        Raises
+        ------
+        UserError
+            No pair of one speaker, or none of two.
+        """
+        classes = {name: i for i, name in enumerate(self.speakers)}
+        speakers = torch.tensor([classes[name] for name in self.speakers])
+        embeddings = torch.cat(self.embeddings or [torch.empty(0, 1)])
+        embeddings = F.normalize(embeddings).cpu()
+        if len(speakers) > _MOST:
+            kept = spread(speakers.tolist(), _MOST)
+            embeddings, speakers = embeddings[kept], speakers[kept]
+        first, second = torch.triu_indices(len(speakers), len(speakers), 1)
+        scores = (embeddings @ embeddings.T)[first, second]
+        labels = speakers[first] == speakers[second]
+        if labels.all() or not labels.any():
+            raise UserError(
+                f"validation needs pairs of the same and of different "
+                f"speakers, but has {len(speakers)} utterance(s) of "
+                f"{len(classes)} speaker(s): raise valid_speakers"
+            )
+        rate, _ = eer(scores, labels)
+        return {"EER": rate} if field is None else {"EER": rate}[field]
 
 
-def _spread(speakers, most):
-    """The first utterances of every speaker, then the second ones, ..."""
+def spread(speakers, most):
+    """The first utterances of every speaker, then the second ones, ...
+
+    Arguments
+    ---------
+    speakers : list
+        The speaker of each utterance.
+    most : int
+        How many utterances to take.
+
+    Returns
+    -------
+    list of int
+        Their places.
+
+    Example
+    -------
+    >>> spread(["a", "a", "a", "b", "c", "c"], 4)
+    [0, 3, 4, 1]
+    """
     seen = Counter()
     rounds = []
     for speaker in speakers:

@@ -18,7 +18,8 @@ def describe_training(hparams, speakers):
     dict
         Of texts and numbers; no path of the machine.
     """
-    classification = hparams["compute_cost"]
+    objective = hparams["objective"]
+    classification = objective.classification
     classification = getattr(classification, "loss_fn", classification)
     margin, scale = (
         getattr(classification, key, None) for key in ("margin", "scale")
@@ -32,15 +33,11 @@ def describe_training(hparams, speakers):
         "epochs": hparams["epoch_counter"].limit,
         "speeds": list(hparams.get("speeds") or [1.0]),
     }
-    if hparams.get("contrastive_loss") is not None:
-        for key in (
-            "contrastive_loss",
-            "contrastive_projection",
-            "attention",
-            "balancer",
-        ):
-            part = hparams.get(key)
-            found[key] = None if part is None else str(part)
+    if objective.contrastive is not None:
+        found["contrastive_loss"] = str(objective.contrastive)
+        attention = objective.attention
+        found["attention"] = None if attention is None else str(attention)
+        found["balancer"] = str(objective.balancer)
         found["balance_at"] = hparams.get("balance_at", "embedding")
     return found
 
@@ -71,7 +68,6 @@ def training_in_words(folder):
     said.append(f"\n- classification: `{found['classification']}`")
     names = {
         "contrastive_loss": "supervised contrast",
-        "contrastive_projection": "seen through",
         "attention": "class-aware attention",
         "balancer": "balancing",
     }

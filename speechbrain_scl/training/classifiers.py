@@ -6,27 +6,6 @@ from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from speechbrain_scl.attention import class_cosines
 
 
-def gives_cosines(classifier):
-    """Whether its outputs are cosines of embeddings and class vectors.
-
-    Arguments
-    ---------
-    classifier : torch.nn.Module
-        SpeechBrain's, or of this module.
-
-    Returns
-    -------
-    bool
-
-    Example
-    -------
-    >>> gives_cosines(Classifier(4)), gives_cosines(torch.nn.Linear(4, 3))
-    (True, False)
-    """
-    kinds = Classifier, SubCentreClassifier
-    return isinstance(classifier, kinds)
-
-
 class SampledClassifier(Classifier):
     """SpeechBrain's ``Classifier``, in training by a sample of the classes.
 

@@ -1,13 +1,14 @@
-"""Reading crops of utterances for training."""
+"""Crops of utterances, as they are or at another speed."""
 
 import dataclasses
 import functools
 import math
 import random
 
+import soundfile
+import torch
 import torchaudio
 
-from speechbrain.dataio import audio_io
 from speechbrain_scl.data.manifest import Utterance
 from speechbrain_scl.errors import UserError
 
@@ -72,47 +73,8 @@ def copies_at_speeds(utterances, speeds):
     return found
 
 
-def read_crop_at_speed(wav, start, stop, length, draw, speed, rate):
-    """As ``read_crop``, faster or slower.
-
-    Arguments
-    ---------
-    wav, start, stop, length, draw
-        Those of ``read_crop``.
-    speed : float
-        More than 1 is faster, and the voice higher.
-    rate : int
-        Of the file, Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        [length], float32.
-
-    Example
-    -------
-    >>> import torch
-    >>> path = str(getfixture("tmp_path") / "tone.wav")
-    >>> tone = 0.5 * torch.sin(2 * math.pi * 1000 * torch.arange(16000) / 16000)
-    >>> audio_io.save(path, tone[None], 16000)
-    >>> crop = read_crop_at_speed(path, 0, 16000, 8000, "x", 1.1, 16000)
-    >>> crop.shape, crop.diff().sign().diff().ne(0).sum().item() // 2
-    (torch.Size([8000]), 550)
-    """
-    if speed == 1:
-        return read_crop(wav, start, stop, length, draw, rate)
-    longer = math.ceil(length * speed) + 1
-    crop = read_crop(wav, start, stop, longer, draw, rate)
-    return _resampler(round(rate * speed), rate)(crop)[:length]
-
-
-@functools.cache
-def _resampler(from_rate, to_rate):
-    return torchaudio.transforms.Resample(from_rate, to_rate)
-
-
-def read_crop(wav, start, stop, length, draw=None, rate=None):
-    """Reads a crop of ``length`` samples of one utterance, and no more of it.
+def read_crop(wav, start, stop, length, draw=None, rate=None, speed=1.0):
+    """Reads a crop of one utterance, and no more of the file.
 
     An utterance shorter than the crop is repeated until it fills it.
 
@@ -125,10 +87,12 @@ def read_crop(wav, start, stop, length, draw=None, rate=None):
     length : int
         Samples of the crop.
     draw : str or None
-        Names the random position of the crop: equal names give equal crops,
+        Seeds the random position of the crop: equal names give equal crops,
         whatever loader worker reads them. None takes the middle.
     rate : int or None
         That the file must have, Hz; None takes any.
+    speed : float
+        More than 1 is faster, and the voice higher; with a ``rate``.
 
     Returns
     -------
@@ -143,49 +107,60 @@ def read_crop(wav, start, stop, length, draw=None, rate=None):
 
     Example
     -------
-    >>> import torch
-    >>> path = getfixture("tmp_path") / "ramp.wav"
-    >>> audio_io.save(path, torch.linspace(0, 0.9, 100)[None], 16000)
-    >>> crop = read_crop(str(path), 0, 100, 40, draw="epoch 1, ramp")
-    >>> crop.shape
+    >>> path = str(getfixture("tmp_path") / "tone.wav")
+    >>> tone = 0.5 * torch.sin(2 * math.pi * 1000 * torch.arange(16000) / 16000)
+    >>> soundfile.write(path, tone.numpy(), 16000)
+    >>> read_crop(path, 0, 16000, 40, draw="epoch 1, tone").shape
     torch.Size([40])
-    >>> read_crop(str(path), 0, 100, 250).shape
-    torch.Size([250])
+    >>> crop = read_crop(path, 0, 16000, 8000, rate=16000, speed=1.1)
+    >>> crop.shape, crop.diff().sign().diff().ne(0).sum().item() // 2
+    (torch.Size([8000]), 550)
     """
+    if speed != 1:
+        more = math.ceil(length * speed) + 1
+        crop = read_crop(wav, start, stop, more, draw, rate)
+        return _resampler(round(rate * speed), rate)(crop)[:length]
     start, stop = int(start), int(stop)
     spare = max(stop - start - length, 0)
-    offset = (
+    first = start + (
         spare // 2 if draw is None else random.Random(draw).randint(0, spare)
     )
     try:
-        signal, found = audio_io.load(
+        samples, found = soundfile.read(
             wav,
-            frame_offset=start + offset,
-            num_frames=min(length, stop - start),
+            frames=min(length, stop - start),
+            start=first,
+            dtype="float32",
+            always_2d=True,
         )
     except Exception as error:
         # Whatever the audio library raises, the user needs the file's name.
         raise UserError(f"{wav}: cannot be read ({error})") from error
-    signal = signal[0] if len(signal) == 1 else signal.mean(0)
+    crop = torch.from_numpy(samples)
+    crop = crop[:, 0] if crop.shape[1] == 1 else crop.mean(1)
     changed = ""
     if rate not in (None, found):
         changed = f"{found} Hz instead of {rate}"
-    elif signal.numel() < min(length, stop - start):
+    elif crop.numel() < min(length, stop - start):
         changed = "shorter"
-    elif not signal.any() and not audio_io.load(wav)[0].any():
+    elif not crop.any() and not soundfile.read(wav)[0].any():
         changed = "silent"
     if changed:
         raise UserError(
             f"{wav}: it has changed since the preparation ({changed}); train "
             "without --skip_prep to prepare anew"
         )
-    # NaN and infinity outlive a sum, which is a tenth of the work of looking
-    # at each sample.
-    if signal.numel() == 0 or not math.isfinite(signal.sum()):
+    # NaN and infinity outlive a sum, which costs a tenth of looking at each.
+    if crop.numel() == 0 or not math.isfinite(crop.sum()):
         raise UserError(
-            f"{wav}: samples {start + offset} to {start + offset + length} are "
-            'empty or not finite; prepare the data with check_audio: "full"'
+            f"{wav}: samples {first} to {first + length} are empty or not "
+            'finite; prepare the data with check_audio: "full"'
         )
-    if signal.numel() < length:
-        signal = signal.repeat(-(-length // signal.numel()))[:length]
-    return signal
+    if crop.numel() < length:
+        crop = crop.repeat(-(-length // crop.numel()))[:length]
+    return crop
+
+
+@functools.cache
+def _resampler(from_rate, to_rate):
+    return torchaudio.transforms.Resample(from_rate, to_rate)

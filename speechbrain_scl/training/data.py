@@ -9,11 +9,7 @@ from speechbrain.utils.distributed import run_on_main
 from speechbrain_scl.data.manifest import read_column, read_manifest
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.conditions import read_metadata
-from speechbrain_scl.training.crops import (
-    copies_at_speeds,
-    read_crop,
-    read_crop_at_speed,
-)
+from speechbrain_scl.training.crops import copies_at_speeds, read_crop
 
 
 class UtteranceDataset(DynamicItemDataset):
@@ -136,7 +132,7 @@ def add_items(train_data, valid_data, speakers, hparams):
         if repetition:
             draw += f" {repetition}"
         length = int(hparams["sentence_len"] * rate)
-        return read_crop_at_speed(wav, start, stop, length, draw, speed, rate)
+        return read_crop(wav, start, stop, length, draw, speed, rate)
 
     @sb.utils.data_pipeline.takes("wav", "start", "stop")
     @sb.utils.data_pipeline.provides("sig")

@@ -69,13 +69,13 @@ class Progress:
             From 1.
         loss : float
             The mean training loss; the first one is remembered.
-        error_rate : float
-            The equal error rate of the validation, in [0, 1].
+        error_rate : float or None
+            The equal error rate of the validation, in [0, 1], if there is one.
         """
         if self.first_loss is None:
             self.first_loss = loss
         symptoms = []
-        if epoch >= CHANCE_AFTER and error_rate > CHANCE:
+        if epoch >= CHANCE_AFTER and (error_rate or 0.0) > CHANCE:
             symptoms.append(f"the validation EER is {100 * error_rate:.0f} %")
         if loss > self.first_loss:
             symptoms.append(

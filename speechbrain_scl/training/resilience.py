@@ -24,10 +24,10 @@ class ResilientBrain(sb.core.Brain):
     """SpeechBrain's Brain, with rules for what goes wrong in long runs.
 
     Interruption: checkpoints hold the random number generators of every
-    process, the learning rate's schedule and the epoch's ``progress``, and are taken between optimiser
-    steps only, so that a run that goes on from one is the run that was not
-    interrupted. The first Ctrl-C or SIGTERM writes a checkpoint and ends the
-    program with status 130 or 143.
+    process, the state of ``lr_annealing`` and the epoch's means, and are taken
+    between optimiser steps only, so that a run that goes on from one is the
+    run that was not interrupted. The first Ctrl-C or SIGTERM writes a
+    checkpoint and ends the program with status 130 or 143.
 
     Numerics: a loss or a gradient that is not finite never reaches the
     parameters or the running statistics, at any precision. Its batch is named
@@ -39,8 +39,9 @@ class ResilientBrain(sb.core.Brain):
     Arguments
     ---------
     *args, **kwargs
-        Those of ``speechbrain.core.Brain``. With an ``CompleteCheckpointer``,
-        not even a kill during a checkpoint does harm.
+        Those of ``speechbrain.core.Brain``. Give it a
+        ``CompleteCheckpointer``, or a kill during a checkpoint leaves half of
+        one that looks whole.
 
     Example
     -------
@@ -59,6 +60,10 @@ class ResilientBrain(sb.core.Brain):
     2
     """
 
+    # For loaders made elsewhere schedules advance per epoch.
+    batches_per_epoch = float("inf")
+    epoch = 1
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         # Asks optimizers_step for check_gradients.
@@ -74,13 +79,7 @@ class ResilientBrain(sb.core.Brain):
             self._add_recoverables()
 
     def fit(self, *args, **kwargs):
-        """As SpeechBrain's; a first Ctrl-C or SIGTERM ends it in good order.
-
-        Arguments
-        ---------
-        *args, **kwargs
-            Those of ``speechbrain.core.Brain.fit``.
-        """
+        """As SpeechBrain's; a first Ctrl-C or SIGTERM ends it in good order."""
         with Interruption() as self.interruption:
             super().fit(*args, **kwargs)
 
@@ -94,17 +93,45 @@ class ResilientBrain(sb.core.Brain):
             random.seed(seed)
             np.random.seed(seed % 2**32)
         super().on_fit_start()
+        # Lists: a walk through a deep encoder's modules is a part of a step.
+        self.parameters = list(self.modules.parameters())
+        self.buffer_places = [
+            (module._buffers, name)
+            for module in self.modules.modules()
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
+
+    def make_dataloader(
+        self, dataset, stage, ckpt_prefix="dataloader-", **loader_kwargs
+    ):
+        """As SpeechBrain's, which forgets a custom batch sampler's epochs."""
+        loader = super().make_dataloader(
+            dataset, stage, ckpt_prefix, **loader_kwargs
+        )
+        if stage == sb.Stage.TRAIN:
+            self.batches_per_epoch = len(loader)
+            if self.train_sampler is None:
+                self.train_sampler = loader_kwargs.get("batch_sampler")
+        return loader
 
     def on_fit_batch_start(self, batch, should_step):
         """Remembers what a batch that is left out must not change."""
         self.random_state.resume()
+        self.epochs_done = self.epoch - 1
+        self.epochs_done += (self.step - 1) / self.batches_per_epoch
+        hparams = getattr(self, "hparams", None)
+        _restart_recordings(getattr(hparams, "wav_augment", None))
         self.batch_ids = list(getattr(batch, "id", []))
         self.step_ids += self.batch_ids
         self._remember_buffers()
 
+    def _buffers(self):
+        # Some modules replace theirs instead of writing into them.
+        return [holder[name] for holder, name in self.buffer_places]
+
     def _remember_buffers(self):
-        """Keeps what they hold; into the same memory for every batch."""
-        buffers = list(self.modules.buffers())
+        buffers = self._buffers()
         if [b.shape for b in buffers] != [b.shape for b in self.buffers_before]:
             self.buffers_before = [b.clone() for b in buffers]
         elif buffers:
@@ -128,9 +155,7 @@ class ResilientBrain(sb.core.Brain):
 
         DDP has averaged the gradients, so all processes decide alike.
         """
-        parameters = [
-            p for p in self.modules.parameters() if p.grad is not None
-        ]
+        parameters = [p for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         *answers, gradient_is_bad = torch.cat(
             [self.asked, (~norm.isfinite()).to(self.asked)[None]]
@@ -176,12 +201,16 @@ class ResilientBrain(sb.core.Brain):
             self._judge_loss(*self.asked.tolist())
         if not self.loss_is_finite:
             for buffer, before in zip(
-                self.modules.buffers(), self.buffers_before, strict=True
+                self._buffers(), self.buffers_before, strict=True
             ):
                 buffer.copy_(before)
 
     def on_stage_start(self, stage, epoch=None):
         """Starts the epoch's means, but within an epoch goes on with them."""
+        if stage == sb.Stage.TRAIN:
+            self.epoch = epoch
+            # An epoch's last micro-batches may have waited for a step in vain.
+            self._start_step()
         goes_on = stage == sb.Stage.TRAIN and self.step > 0
         if not goes_on:
             # An interruption after the last batch left no batch to do it.
@@ -257,8 +286,7 @@ class ResilientBrain(sb.core.Brain):
         )
 
     def _signal(self):
-        """What the processes were told: each its own, or all what they agreed
-        on with the last batch."""
+        """This process's signal; under DDP the agreed one."""
         if not self.distributed_launch:
             self.agreed_signal = self.interruption.signal
         return self.agreed_signal
@@ -279,3 +307,15 @@ class ResilientBrain(sb.core.Brain):
             # Beside the progress bar, not at its end.
             tqdm.write(f"interrupted: {state}{where}", file=sys.stderr)
         sys.exit(128 + self.agreed_signal)
+
+
+def _restart_recordings(augmenter):
+    """Lets the augmentations choose noises and rooms anew for each batch.
+
+    Their loaders otherwise walk through a shuffled list, and their place in
+    it is in no checkpoint.
+    """
+    for augmentation in getattr(augmenter, "augmentations", {}).values():
+        for name in ("noise_data", "rir_data"):
+            if hasattr(augmentation, name):
+                setattr(augmentation, name, iter(()))

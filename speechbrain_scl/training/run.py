@@ -7,7 +7,6 @@ import torch
 
 from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import if_main_process, run_on_main
-from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.data.augmentation import augmenter_of, prepare_augmentation
 from speechbrain_scl.distributed import world_size
 from speechbrain_scl.errors import UserError
@@ -19,11 +18,13 @@ from speechbrain_scl.training.data import dataio_prep, spread_values
 from speechbrain_scl.training.finetuning import start_from
 
 
-def train(hparams, run_opts, hparams_file, overrides):
+def train(brain_class, hparams, run_opts, hparams_file, overrides):
     """Trains from prepared manifests and leaves the inference folder.
 
     Arguments
     ---------
+    brain_class : type
+        The Brain to train with, e.g. ``SupConSpeakerBrain``.
     hparams : dict
         The experiment, as ``hparams/ecapa_scl.yaml`` of a recipe spells it.
     run_opts : speechbrain.utils.run_opts.RunOptions
@@ -40,10 +41,10 @@ def train(hparams, run_opts, hparams_file, overrides):
     # The processes of one run share the folder; one of them holds it.
     alone = if_main_process()
     with only_run_in(hparams["output_folder"]) if alone else nullcontext():
-        _train(hparams, run_opts, hparams_file, overrides)
+        _train(brain_class, hparams, run_opts, hparams_file, overrides)
 
 
-def _train(hparams, run_opts, hparams_file, overrides):
+def _train(brain_class, hparams, run_opts, hparams_file, overrides):
     _check_compilation(run_opts, hparams["modules"])
     torch.backends.cudnn.benchmark = True
     run_on_main(prepare_augmentation, [hparams])
@@ -76,14 +77,14 @@ def _train(hparams, run_opts, hparams_file, overrides):
             os.path.join(hparams["save_folder"], "pretrained"),
         )
 
-    speaker_brain = SupConSpeakerBrain(
+    brain = brain_class(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
         hparams=hparams,
         run_opts=run_opts,
         checkpointer=checkpointer,
     )
-    speaker_brain.fit(
+    brain.fit(
         hparams["epoch_counter"],
         train_data,
         valid_data,

@@ -1,15 +1,48 @@
-"""Learning rates and margins over a training.
+"""Learning rates and margins over a training run.
 
-Each is a function of how many epochs are done, fractions included: neither
-the number of batches in an epoch nor an interruption changes it, and no
-checkpoint has to hold it.
+Those of this module are functions of how many epochs are done, fractions
+included: neither the number of batches in an epoch nor an interruption changes
+them, and no checkpoint has to hold them.
 """
 
+import inspect
 import math
 
+from speechbrain.nnet.schedulers import update_learning_rate
+from speechbrain_scl.errors import UserError
 
-class _Warmup:
-    """Rises in a line to the peak, then falls in the subclass's curve."""
+
+class WarmupCosine:
+    """A learning rate that rises in a line, then falls along half a cosine.
+
+    With s the share of the epochs after the warm-up that is done,
+
+        lr = final + (peak - final) (1 + cos(pi s)) / 2
+
+    (Loshchilov and Hutter, "SGDR", ICLR 2017, without restarts.)
+
+    Arguments
+    ---------
+    peak : float
+        The largest rate, after the warm-up.
+    epochs : float
+        Of the run; after them the rate stays ``final``.
+    warmup_epochs : float
+        For which the rate rises from ``final``.
+    final : float
+        The smallest rate, above 0.
+
+    Raises
+    ------
+    ValueError
+        No epoch is left to fall in, or a final rate above the peak.
+
+    Example
+    -------
+    >>> rate = WarmupCosine(peak=0.1, epochs=11, warmup_epochs=1, final=0.001)
+    >>> [round(rate.at(done), 4) for done in (0, 0.5, 1, 6, 11, 20)]
+    [0.001, 0.0505, 0.1, 0.0505, 0.001, 0.001]
+    """
 
     def __init__(self, peak, epochs, warmup_epochs=1.0, final=1e-6):
         if not 0 <= warmup_epochs < epochs:
@@ -43,6 +76,10 @@ class _Warmup:
         falling = self.epochs - self.warmup_epochs
         return self._fall(min((done - self.warmup_epochs) / falling, 1.0))
 
+    def _fall(self, share):
+        height = (1 + math.cos(math.pi * share)) / 2
+        return self.final + (self.peak - self.final) * height
+
     def __call__(self, epoch):
         """What SpeechBrain's schedulers answer at the end of an epoch.
 
@@ -59,58 +96,14 @@ class _Warmup:
         return self.at(epoch - 1), self.at(epoch)
 
 
-class WarmupCosine(_Warmup):
-    """A learning rate that falls along half a cosine.
-
-    With s the share of the epochs after the warm-up that is done,
-
-        lr = final + (peak - final) (1 + cos(pi s)) / 2
-
-    (Loshchilov and Hutter, "SGDR", ICLR 2017, without restarts.)
-
-    Arguments
-    ---------
-    peak : float
-        The largest rate, after the warm-up.
-    epochs : float
-        Of the training; after them the rate stays ``final``.
-    warmup_epochs : float
-        For which the rate rises in a line from ``final``.
-    final : float
-        The smallest rate, above 0.
-
-    Raises
-    ------
-    ValueError
-        No epoch is left to fall in, or a final rate above the peak.
-
-    Example
-    -------
-    >>> rate = WarmupCosine(peak=0.1, epochs=11, warmup_epochs=1, final=0.001)
-    >>> [round(rate.at(done), 4) for done in (0, 0.5, 1, 6, 11, 20)]
-    [0.001, 0.0505, 0.1, 0.0505, 0.001, 0.001]
-    """
-
-    def _fall(self, share):
-        height = (1 + math.cos(math.pi * share)) / 2
-        return self.final + (self.peak - self.final) * height
-
-
-class WarmupExponential(_Warmup):
-    """A learning rate that falls by the same factor in every epoch.
+class WarmupExponential(WarmupCosine):
+    """As ``WarmupCosine``, but falling by the same factor in every epoch.
 
         lr = peak (final / peak)^s
-
-    with s as for ``WarmupCosine``.
 
     Arguments
     ---------
     peak, epochs, warmup_epochs, final : float
-        As for ``WarmupCosine``.
-
-    Raises
-    ------
-    ValueError
         As there.
 
     Example
@@ -127,44 +120,41 @@ class WarmupExponential(_Warmup):
 class MarginWarmup:
     """Margins that grow from zero in a line.
 
-    A full margin at random weights pushes where nothing is known yet.
+    A full margin destabilises early training, when classes mean nothing yet.
 
     Arguments
     ---------
-    losses : list of torch.nn.Module or None
-        Those whose ``margin`` grows to what it is now: ``SupConMarginLoss``,
-        and SpeechBrain's ``AdditiveAngularMargin`` and ``AngularMargin``; a
-        loss that the experiment does without is passed over.
+    loss : torch.nn.Module
+        It and what it holds: the ``margin`` of each grows to what it is now,
+        such as those of ``SupConMarginLoss`` and of SpeechBrain's
+        ``AdditiveAngularMargin`` within an ``Objective``.
     epochs : float
         Until the margin is whole; 0 leaves the margins alone.
 
     Raises
     ------
     ValueError
-        A negative time, or a loss without a margin.
+        A negative time, or no margin.
 
     Example
     -------
-    >>> from speechbrain.nnet.losses import AdditiveAngularMargin
-    >>> loss = AdditiveAngularMargin(margin=0.2, scale=30)
-    >>> warmup = MarginWarmup([loss], epochs=4)
+    >>> from speechbrain.nnet import losses
+    >>> aam = losses.AdditiveAngularMargin(margin=0.2, scale=30)
+    >>> warmup = MarginWarmup(losses.LogSoftmaxWrapper(aam), epochs=4)
     >>> warmup.update(1)
-    >>> loss.margin
+    >>> aam.margin
     0.05
-    >>> warmup.update(9)
-    >>> loss.margin
-    0.2
     """
 
-    def __init__(self, losses, epochs):
+    def __init__(self, loss, epochs):
         if not 0 <= epochs < math.inf:
             raise ValueError(f"epochs={epochs}: it must be at least 0")
-        losses = [loss for loss in losses if loss is not None]
-        for loss in losses:
-            if not hasattr(loss, "margin"):
-                raise ValueError(f"{type(loss).__name__} has no margin")
         self.epochs = epochs
-        self.losses = [(loss, loss.margin) for loss in losses]
+        self.losses = [
+            (m, m.margin) for m in loss.modules() if hasattr(m, "margin")
+        ]
+        if not self.losses:
+            raise ValueError(f"{type(loss).__name__} has no margin")
 
     def update(self, done):
         """Sets the margins.
@@ -184,66 +174,91 @@ class MarginWarmup:
                 loss.mm = loss.sin_m * loss.margin
 
 
-class PreferenceCourse:
-    """What the balancing prefers, from its own preference to another one.
-
-    With s the share of the epochs that is done, each preference is
-
-        first^(1 - s) last^s
-
-    where ``first`` is what the balancer was made with: contrast first, or
-    contrast last.
+def anneal_step(annealing, optimizer, done, updates):
+    """Sets the learning rate before a step, where a schedule goes by steps.
 
     Arguments
     ---------
-    balancer : torch.nn.Module or None
-        One with a ``preference``, such as ``MinNormBalancer``.
-    last : list of float or None
-        The preference at the end; None leaves the balancer alone, whichever
-        it is.
-    epochs : float
-        Until then.
+    annealing : Callable or None
+        A schedule of SpeechBrain or of this module.
+    optimizer : torch.optim.Optimizer
+        Whose rate is set.
+    done : float
+        Epochs, and the done share of this one.
+    updates : int
+        Steps so far.
+    """
+    if hasattr(annealing, "at"):
+        update_learning_rate(optimizer, annealing.at(done))
+    elif hasattr(annealing, "on_batch_end"):
+        annealing.on_batch_end(optimizer)
+    elif annealing is not None and "opt" in _arguments_of(annealing):
+        _call(annealing, opt=optimizer, num_updates=updates)
+
+
+def anneal_epoch(annealing, optimizer, epoch, error_rate):
+    """Sets the learning rate after an epoch, where a schedule goes by epochs.
+
+    Arguments
+    ---------
+    annealing, optimizer
+        As for ``anneal_step``.
+    epoch : int
+        The epoch that is complete, from 1.
+    error_rate : float or None
+        Of the validation, for schedules that go by a metric.
+
+    Returns
+    -------
+    float
+        The rate that the log shows for the epoch.
 
     Raises
     ------
-    ValueError
-        No time, or a balancer without such a preference.
+    UserError
+        No schedule of SpeechBrain, or one by a metric without a validation.
 
     Example
     -------
-    >>> from speechbrain_scl.balancing import MinNormBalancer
-    >>> balancer = MinNormBalancer("l2", preference=[1, 1])
-    >>> course = PreferenceCourse(balancer, last=[4, 1], epochs=10)
-    >>> course.update(5)
-    >>> balancer.preference
-    (2.0, 1.0)
+    >>> import torch
+    >>> from speechbrain.nnet.schedulers import NewBobScheduler
+    >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    >>> newbob = NewBobScheduler(1.0)
+    >>> [anneal_epoch(newbob, optimizer, 1, e) for e in (0.2, 0.1, 0.3, 0.2)]
+    [1.0, 1.0, 1.0, 0.5]
     """
+    rate = optimizer.param_groups[0]["lr"]
+    if annealing is None or "opt" in _arguments_of(annealing):
+        return rate
+    rate, following = _call(
+        annealing,
+        epoch=epoch,
+        current_epoch=epoch,
+        metric_value=error_rate,
+        current_loss=error_rate,
+        optim_list=[optimizer],
+    )
+    update_learning_rate(optimizer, following)
+    return rate
 
-    def __init__(self, balancer, last=None, epochs=1.0):
-        self.balancer = balancer
-        self.last = last
-        if last is None:
-            return
-        if not epochs > 0:
-            raise ValueError(f"epochs={epochs}: above 0")
-        self.epochs = epochs
-        self.first = getattr(balancer, "preference", None)
-        if self.first is None:
-            raise ValueError(f"{type(balancer).__name__} has no preference")
-        balancer.preference = last  # refused here, and not in mid-training
-        balancer.preference = self.first
 
-    def update(self, done):
-        """Sets the preference.
+def _arguments_of(annealing):
+    # Their names tell SpeechBrain's kinds of schedules from each other.
+    if not callable(annealing):
+        raise UserError(
+            f"lr_annealing: {type(annealing).__name__} cannot be called as "
+            "the schedules of speechbrain.nnet.schedulers and "
+            "speechbrain_scl.training.schedules are"
+        )
+    return inspect.signature(annealing).parameters
 
-        Arguments
-        ---------
-        done : float
-            Epochs, and the done share of the next one.
-        """
-        if self.last is not None:
-            share = min(done / self.epochs, 1.0)
-            self.balancer.preference = [
-                a ** (1 - share) * b**share
-                for a, b in zip(self.first, self.last, strict=True)
-            ]
+
+def _call(annealing, **known):
+    names = _arguments_of(annealing)
+    if missing := [name for name in names if known.get(name) is None]:
+        raise UserError(
+            f"lr_annealing: {type(annealing).__name__} goes by "
+            f"{', '.join(missing)}, which this run does not have; give a "
+            "validation set where that is an error rate"
+        )
+    return annealing(**{name: known[name] for name in names})

@@ -15,6 +15,15 @@ import folds  # noqa: E402
 import ladder  # noqa: E402
 import ladder_report  # noqa: E402
 
+from speechbrain_scl.attention import ClassAwareAttention  # noqa: E402
+from speechbrain_scl.balancing import (  # noqa: E402
+    FixedBalancer,
+    MinNormBalancer,
+)
+from speechbrain_scl.command_line.experiment import (  # noqa: E402
+    read_experiment,
+)
+
 
 def measured(rate, cost):
     """Of what metrics.json holds, as much as a ladder reads."""
@@ -24,13 +33,24 @@ def measured(rate, cost):
 def test_the_rungs_take_the_full_objective_apart():
     rungs = ladder.read_variants(ROOT / "hparams" / "ladder.yaml", None)
     assert list(rungs) == ["aam", "supcon", "margin", "attention", "balancing"]
-    assert rungs["aam"] == ["--contrastive_loss=null"]
-    assert "--contrastive_loss={margin: 0.0}" in rungs["supcon"]
-    assert (
-        "--balancer=!new:speechbrain_scl.balancing.FixedBalancer"
-        in rungs["attention"]
-    )
-    assert rungs["balancing"] == []
+    objectives = {}
+    for name, overrides in rungs.items():
+        options = [str(ROOT / "hparams" / "ecapa_small.yaml"), "--seed=1"]
+        options += ["--data_folder=x", "--verification_file=x", *overrides]
+        objectives[name] = read_experiment(options)[0]["objective"]
+    assert objectives["aam"].contrastive is None
+    assert objectives["supcon"].contrastive.margin == 0
+    for name, kinds in {
+        "supcon": (None, FixedBalancer),
+        "margin": (None, FixedBalancer),
+        "attention": (ClassAwareAttention, FixedBalancer),
+        "balancing": (ClassAwareAttention, MinNormBalancer),
+    }.items():
+        part = objectives[name]
+        assert part.contrastive.temperature == 0.07
+        assert part.contrastive.margin == 0.2 * (name != "supcon")
+        found = part.attention and type(part.attention), type(part.balancer)
+        assert found == kinds
     with pytest.raises(SystemExit, match="no variant typo"):
         ladder.read_variants(ROOT / "hparams" / "ladder.yaml", ["typo"])
 
@@ -349,4 +369,7 @@ def test_wrong_labels_take_the_place_of_the_manifest(tmp_path, monkeypatch):
     )
     ladder.main()
     (call,) = calls
-    assert call[-1] == "--noisy=0.3 7" and "--contrastive_loss=null" in call
+    assert (
+        call[-1] == "--noisy=0.3 7"
+        and "--objective={contrastive: null}" in call
+    )

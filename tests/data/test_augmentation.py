@@ -14,13 +14,8 @@ sample_rate: 8000
 save_folder: {folder}
 noise_annotation: {folder}/noise.csv
 rir_annotation: {folder}/rir.csv
-prepare_noise_data: !name:{place}.prepare_augmentation_folder
-    folder: {noise}
-    csv_file: !ref <noise_annotation>
-    sample_rate: 8000
-prepare_rir_data: !name:{place}.prepare_augmentation_folder
-    folder: {rir}
-    csv_file: !ref <rir_annotation>
+data_folder_noise: {noise}
+data_folder_rir: {rir}
 wav_augment: !new:speechbrain.augment.augmenter.Augmenter
     max_augmentations: 3
     augmentations:

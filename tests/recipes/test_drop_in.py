@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 from commands import ROOT
 from hyperpyyaml import load_hyperpyyaml
 
 import speechbrain as sb
 from speechbrain.dataio import audio_io
+from speechbrain_scl.errors import UserError
 from speechbrain_scl.samplers import SpeakerBatchSampler
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,28 +59,51 @@ def data(tmp_path):
     return data, [row["spk_id"] for row in rows.values()]
 
 
+def with_the_readmes_blocks():
+    """The stock yaml with the README's keys."""
+    text, added = STOCK.read_text(encoding="utf-8"), section("yaml")
+    for key, _ in yaml.compose(added).value:
+        text = re.sub(rf"(?m)^{key.value}:.*\n(?:[ \t]+.*\n)*", "", text)
+    return text + added
+
+
+def brain_of(hparams):
+    """As SpeechBrain's script makes it, after the README's import."""
+    names = {}
+    exec(section("python"), names)  # noqa: S102
+    return names["SpeakerBrain"](
+        modules=hparams["modules"],
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        checkpointer=hparams["checkpointer"],
+    )
+
+
+@pytest.mark.parametrize("key", ["objective", "error_stats"])
+def test_a_block_that_was_forgotten_is_asked_for(tmp_path, key):
+    text = with_the_readmes_blocks()
+    if key == "objective":
+        text = re.sub(r"(?m)^objective:.*\n(?:[ \t]+.*\n)*", "", text)
+    hparams = load_hyperpyyaml(text, {"output_folder": str(tmp_path)})
+    if key == "error_stats":
+        stock = STOCK.read_text(encoding="utf-8")
+        stock = load_hyperpyyaml(stock, {"output_folder": str(tmp_path)})
+        hparams["error_stats"] = stock["error_stats"]
+    with pytest.raises(UserError, match=f"{key}: .*!n.*speechbrain_scl"):
+        brain_of(hparams).on_fit_start()
+
+
 @pytest.mark.parametrize("objective", ["stock", "ours"])
 @pytest.mark.parametrize("batches", ["stock", "ours"])
 def test_the_stock_yaml_with_the_readmes_lines(
     data, tmp_path, objective, batches
 ):
     data, speakers = data
-    added = section("yaml")
-    if objective == "stock":  # the Brain alone makes no other objective
-        added = added.splitlines()[-1]
-        assert added.startswith("verification_error")
-    names = {}
-    exec(section("python"), names)  # noqa: S102
-    hparams = load_hyperpyyaml(
-        STOCK.read_text(encoding="utf-8") + added,
-        {"output_folder": str(tmp_path)},
-    )
-    brain = names["SpeakerBrain"](
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        checkpointer=hparams["checkpointer"],
-    )
+    overrides = {"output_folder": str(tmp_path)}
+    if objective == "stock":
+        overrides["objective"] = {"contrastive": None}
+    hparams = load_hyperpyyaml(with_the_readmes_blocks(), overrides)
+    brain = brain_of(hparams)
     before = hparams["embedding_model"].fc.conv.weight.detach().clone()
     loader = hparams["dataloader_options"]
     if batches == "ours":

@@ -24,7 +24,7 @@ from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import min_dcf
 from speechbrain_scl.evaluation.trials import read_trials
 from speechbrain_scl.release.inference import save_inference_folder
-from speechbrain_scl.training.run import dataio_prep
+from speechbrain_scl.training.data import dataio_prep
 from speechbrain_scl.values import FEWEST_TEST_SPEAKERS, as_list
 
 MODEL = """

@@ -18,7 +18,6 @@ import torch
 sys.path[:0] = [{recipe!r}]
 import train_speaker_embeddings
 from speechbrain_scl import brain, distributed
-from speechbrain_scl.training import run
 
 
 class Noting(brain.SupConSpeakerBrain):
@@ -32,12 +31,13 @@ class Noting(brain.SupConSpeakerBrain):
         epoch = self.hparams.epoch_counter.current
         self.notes["batches"].append((epoch, batch.id, labels))
         self.notes["weights"].append(
-            float(self.batch_values["weight_contrastive"])
+            float(self.hparams.objective.log["weight_contrastive"])
         )
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         super().on_stage_end(stage, stage_loss, epoch)
-        self.notes["valid"].append(len(getattr(self, "validation_speakers", [])))
+        if stage.name == "VALID":
+            self.notes["valid"].append(len(self.error_stats.speakers))
         self.notes["random"] = torch.get_rng_state()
         self.notes["stats"] = self.train_stats
         self.notes["parameters"] = [
@@ -46,7 +46,7 @@ class Noting(brain.SupConSpeakerBrain):
         torch.save(self.notes, sys.argv[-1] + f"/{{distributed.rank()}}.pt")
 
 
-run.SupConSpeakerBrain = Noting
+train_speaker_embeddings.SupConSpeakerBrain = Noting
 train_speaker_embeddings.main(sys.argv[1:-1])
 """
 
@@ -95,7 +95,7 @@ def folder(corpus, tmp_path_factory):
     hparams_file = folder / "hparams.yaml"
     # Batch normalisation cannot be synchronised on the CPU.
     hparams_file.write_text(
-        re.sub(r"(?m)^embedding_model: .*\n(    .*\n)+\n", ENCODER, small)
+        re.sub(r"(?m)^embedding_model: .*\n(    .*\n)+", ENCODER, small)
     )
     script = folder / "script.py"
     script.write_text(SCRIPT.format(recipe=str(RECIPE)))

@@ -120,7 +120,7 @@ def test_an_interrupted_training_goes_on(trained, corpus, run_warm):
         (["hparams/ecapa_scl.yaml"], "data/VoxCeleb1: there is no such folder"),
         ([*SMALL, "--temperatur=0.1"], "--temperatur: neither a key"),
         (
-            [*SMALL, "--contrastive_loss={margin: 10}"],
+            [*SMALL, "--objective={contrastive: {margin: 10}}"],
             "margin=10: an angular margin lies in",
         ),
         ([*SMALL, "--out_n_neurons=3"], "set out_n_neurons to 4"),

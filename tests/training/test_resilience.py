@@ -146,6 +146,19 @@ def test_one_bad_micro_batch_drops_the_step_of_all(caplog):
     assert not torch.equal(weights(brain), before)
 
 
+def test_a_bad_leftover_micro_batch_leaves_the_next_epoch_alone(caplog):
+    brain = line(grad_accumulation_factor=2)
+    brain.at_batch = lambda step: None
+    leftover = batches()[:2] + [batches()[2] * float("nan")]
+    before = []
+    for epoch, rows in ((1, leftover), (2, batches()[3:5])):
+        brain.fit([epoch], rows, progressbar=False)
+        before.append(weights(brain).clone())
+    assert brain.optimizer_step == 2
+    assert not torch.equal(*before)
+    assert brain.step_ids == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("at_step", [1, 3, 6])
@@ -236,9 +249,31 @@ class Operations(TorchDispatchMode):
 
 def test_all_buffers_are_kept_by_one_copy():
     norms = [torch.nn.BatchNorm1d(3) for _ in range(3)]
-    brain = line(model=torch.nn.Sequential(*norms))
-    brain._remember_buffers()
+    brain = ready(line(model=torch.nn.Sequential(*norms)))
+    brain.on_fit_batch_start(batches()[0], True)
+    second = batches()[1]
     with Operations() as operations:
-        brain._remember_buffers()
+        brain.on_fit_batch_start(second, False)
     assert operations.found == ["_foreach_copy_"]
-    assert len(brain.buffers_before) == 9
+
+
+def test_a_bad_batch_leaves_no_trace_in_statistics_that_are_replaced():
+    """As SpeechBrain's global normalisation does, by assignment."""
+
+    class Mean(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+            self.register_buffer("mean", torch.zeros(()))
+
+        def forward(self, x):
+            self.mean = 0.5 * self.mean + 0.5 * x.mean().detach()
+            return self.weight * x - self.mean
+
+    brain = ready(line(model=Mean()))
+    brain.fit_batch(batches()[0])
+    before = brain.modules.model.mean.clone()
+    brain.fit_batch(batches()[1] * float("nan"))
+    assert torch.equal(brain.modules.model.mean, before)
+    brain.fit_batch(batches()[1])
+    assert not torch.equal(brain.modules.model.mean, before)

@@ -10,11 +10,9 @@ from hypothesis import (
 )
 
 from speechbrain.nnet.losses import AdditiveAngularMargin, AngularMargin
-from speechbrain_scl.balancing import FixedBalancer, MinNormBalancer
 from speechbrain_scl.losses import SupConMarginLoss
 from speechbrain_scl.training.schedules import (
     MarginWarmup,
-    PreferenceCourse,
     WarmupCosine,
     WarmupExponential,
 )
@@ -56,7 +54,7 @@ def test_a_grown_margin_is_a_margin_from_the_start(margin, length, done):
     share = min(done / length, 1)
     for kind in (AdditiveAngularMargin, AngularMargin):
         grown = kind(margin=margin, scale=30)
-        MarginWarmup([grown, None], length).update(done)
+        MarginWarmup(torch.nn.ModuleList([grown]), length).update(done)
         fresh = kind(margin=share * margin, scale=30)
         torch.testing.assert_close(
             grown(cosines, targets), fresh(cosines, targets)
@@ -64,7 +62,7 @@ def test_a_grown_margin_is_a_margin_from_the_start(margin, length, done):
     embeddings = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
     grown = SupConMarginLoss(margin=margin)
-    MarginWarmup([grown], length).update(done)
+    MarginWarmup(torch.nn.ModuleList([grown]), length).update(done)
     torch.testing.assert_close(
         grown(embeddings, labels),
         SupConMarginLoss(margin=share * margin)(embeddings, labels),
@@ -73,7 +71,7 @@ def test_a_grown_margin_is_a_margin_from_the_start(margin, length, done):
 
 def test_no_warmup_leaves_the_margin_alone():
     loss = SupConMarginLoss(margin=0.3)
-    MarginWarmup([loss], 0).update(0)
+    MarginWarmup(loss, 0).update(0)
     assert loss.margin == 0.3
 
 
@@ -83,35 +81,10 @@ def test_no_warmup_leaves_the_margin_alone():
         lambda: WarmupCosine(0.1, epochs=1, warmup_epochs=1),
         lambda: WarmupExponential(0.1, epochs=2, final=0),
         lambda: WarmupCosine(0.1, epochs=2, final=0.2),
-        lambda: MarginWarmup([torch.nn.Linear(1, 1)], 1),
-        lambda: MarginWarmup([], -1),
+        lambda: MarginWarmup(torch.nn.Linear(1, 1), 1),
+        lambda: MarginWarmup(SupConMarginLoss(), -1),
     ],
 )
 def test_mistakes(make):
     with pytest.raises(ValueError):
         make()
-
-
-@pytest.mark.parametrize("first, last", [([1, 1], [9, 1]), ([9, 1], [1, 4])])
-def test_the_preference_moves_from_one_end_to_the_other(first, last):
-    balancer = MinNormBalancer("l2", first)
-    course = PreferenceCourse(balancer, last, epochs=4)
-    seen = []
-    for done in (0, 1, 2, 3, 4, 9):
-        course.update(done)
-        seen.append(balancer.preference[0] / balancer.preference[1])
-    ends = [a / b for a, b in (first, last)]
-    steps = [(ends[1] / ends[0]) ** (s / 4) for s in (0, 1, 2, 3, 4, 4)]
-    assert seen == pytest.approx([ends[0] * step for step in steps])
-    # It is what the balancer goes by: orthogonal gradients of equal length.
-    weights = balancer.weights(list(torch.eye(2)))
-    assert weights[0] / weights[1] == pytest.approx(ends[1])
-
-
-def test_a_course_to_nowhere_leaves_any_balancer_alone():
-    PreferenceCourse(FixedBalancer(), None, epochs=0).update(3)
-    with pytest.raises(ValueError, match="FixedBalancer has no preference"):
-        PreferenceCourse(FixedBalancer(), [1, 1], epochs=1)
-    for last, epochs in (([1, 0], 1), ([1], 1), ([1, 1], 0)):
-        with pytest.raises(ValueError, match="preference=|epochs=0"):
-            PreferenceCourse(MinNormBalancer(), last, epochs)

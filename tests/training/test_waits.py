@@ -30,6 +30,7 @@ from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
 from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.losses import SupConMarginLoss
+from speechbrain_scl.objective import Objective
 from speechbrain_scl.training.classifiers import SampledClassifier
 
 VALUES = frozenset(
@@ -45,7 +46,9 @@ class Device(TorchDispatchMode):
     def __init__(self, brain):
         super().__init__()
         self.kept, self.there, self.waits = [], set(), Counter()
-        self.methods = {name: getattr(torch.Tensor, name) for name in METHODS}
+        self.methods = {
+            name: getattr(torch.Tensor, name) for name in (*METHODS, "to")
+        }
         self.put(*brain.modules.parameters(), *brain.modules.buffers())
 
     def put(self, *tensors):
@@ -96,9 +99,9 @@ class Device(TorchDispatchMode):
         return result
 
     def __enter__(self):
-        for name, method in self.methods.items():
+        for name in METHODS:
 
-            def look(tensor, *args, method=method):
+            def look(tensor, *args, method=self.methods[name]):
                 found = method(tensor, *args)
                 if self.has(tensor):
                     self.wait()
@@ -108,6 +111,15 @@ class Device(TorchDispatchMode):
                 return found
 
             setattr(torch.Tensor, name, look)
+
+        def to(tensor, *args, non_blocking=False, **kwargs):
+            moved = self.methods["to"](tensor, *args, **kwargs)
+            if non_blocking and moved is tensor:  # a copy lies there
+                moved = tensor.clone()
+                self.put(moved)
+            return moved
+
+        torch.Tensor.to = to
         return super().__enter__()
 
     def __exit__(self, *error):
@@ -157,10 +169,12 @@ def waits_of_a_step(
         },
         opt_class=lambda params: torch.optim.Adam(params),
         hparams={
-            "compute_cost": LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30)),
-            "contrastive_loss": SupConMarginLoss(gather=True),
-            "attention": ClassAwareAttention(gather=True),
-            "balancer": MinNormBalancer("l2", [5, 1]),
+            "objective": Objective(
+                LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30)),
+                SupConMarginLoss(gather=True),
+                ClassAwareAttention(gather=True),
+                MinNormBalancer("l2", [5, 1]),
+            ),
             **(hparams or {}),
         },
         run_opts=run_opts,

@@ -90,13 +90,17 @@ def objective(path):
     # The installed SpeechBrain does not have the exported modules.
     text = path.read_text().replace("speechbrain.nnet.loss.", "")
     names = ("contrastive_loss", "attention", "balancer")
+    names += ("aam_margin", "aam_scale", "aam_loss", "objective")
     blocks = [
         text[key.start_mark.index : value.end_mark.index]
         for key, value in yaml.compose(text).value
         if key.value in names
     ]
     made = load_hyperpyyaml("\n".join(blocks))
-    return [made[name] for name in names]
+    if "objective" in made:
+        parts = made["objective"]
+        return [parts.contrastive, parts.attention, parts.balancer]
+    return [made[name] for name in names[:3]]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import sys
 
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
+from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.distributed import leave_process_group
 from speechbrain_scl.errors import user_errors_in_one_line
@@ -52,7 +53,7 @@ def main(arguments):
             "skip_prep": hparams["skip_prep"],
         },
     )
-    train(hparams, run_opts, hparams_file, overrides)
+    train(SupConSpeakerBrain, hparams, run_opts, hparams_file, overrides)
     leave_process_group()
 
 

@@ -1,0 +1,117 @@
+"""The objective in a plain loop: against its parts by hand, and without them."""
+
+import pytest
+import torch
+
+from speechbrain.lobes.models.ECAPA_TDNN import Classifier
+from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
+from speechbrain_scl.attention import ClassAwareAttention
+from speechbrain_scl.balancing import FixedBalancer, MinNormBalancer
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.losses import SupConMarginLoss
+from speechbrain_scl.objective import Objective
+
+
+@pytest.fixture
+def batch():
+    """Embeddings [N, 1, D], labels, and a classifier."""
+    torch.manual_seed(0)
+    embeddings = torch.randn(8, 1, 6, requires_grad=True)
+    return embeddings, torch.arange(8) % 3, Classifier(6, out_neurons=3)
+
+
+def aam():
+    return LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30))
+
+
+@pytest.mark.parametrize("attention", [None, ClassAwareAttention(10.0)])
+@pytest.mark.parametrize(
+    "balancer", [FixedBalancer([1, 3]), MinNormBalancer("l2", [5, 1])]
+)
+def test_it_is_its_parts_by_hand(batch, attention, balancer):
+    embeddings, labels, classifier = batch
+    contrastive = SupConMarginLoss()
+    objective = Objective(aam(), contrastive, attention, balancer)
+    loss = objective(embeddings, labels, classifier)
+
+    losses = [aam()(classifier(embeddings), labels[:, None])]
+    weights = None
+    if attention is not None:
+        weights = attention(embeddings, labels, classifier.weight)
+    losses.append(contrastive(embeddings, labels, weights))
+    balance = balancer(losses, embeddings)
+    wanted = balance[0] * losses[0] + balance[1] * losses[1]
+    torch.testing.assert_close(loss, wanted)
+    inputs = embeddings, classifier.weight
+    for found, expected in zip(
+        torch.autograd.grad(loss, inputs), torch.autograd.grad(wanted, inputs)
+    ):
+        torch.testing.assert_close(found, expected)
+    assert objective.log["contrastive"] == losses[1]
+    assert objective.log["weight_contrastive"] == balance[1]
+    assert objective.log["positive_pairs"] == 3 + 3 + 1
+    assert ("attention" in objective.log) == (attention is not None)
+    assert not any(
+        torch.is_tensor(v) and v.requires_grad for v in objective.log.values()
+    )
+
+
+def test_without_contrast_it_is_the_classification_to_the_bit(batch):
+    embeddings, labels, classifier = batch
+    objective = Objective(aam(), None, ClassAwareAttention(), None)
+    loss = objective(embeddings, labels[:, None], classifier)
+    wanted = aam()(classifier(embeddings), labels[:, None])
+    assert torch.equal(loss, wanted)
+    gradients = [torch.autograd.grad(x, embeddings)[0] for x in (loss, wanted)]
+    assert torch.equal(*gradients) and objective.log == {}
+
+
+def test_balancing_at_the_parameters(batch):
+    embeddings, labels, classifier = batch
+    encoder = torch.nn.Linear(6, 6)
+    parameters = list(encoder.parameters())
+    objective = Objective(aam(), SupConMarginLoss(), None, MinNormBalancer())
+    objective(encoder(embeddings), labels, classifier, parameters)
+    z = encoder(embeddings)
+    losses = [aam()(classifier(z), labels[:, None])]
+    losses.append(SupConMarginLoss()(z, labels))
+    wanted = MinNormBalancer()(losses, parameters)
+    found = [
+        objective.log[f"weight_{n}"] for n in ("classification", "contrastive")
+    ]
+    torch.testing.assert_close(torch.stack(found), wanted)
+
+
+def test_a_plain_classifier_and_loss_of_pytorch_serve_too(batch):
+    embeddings, labels, _ = batch
+    objective = Objective(
+        torch.nn.CrossEntropyLoss(),
+        SupConMarginLoss(),
+        ClassAwareAttention(),
+        FixedBalancer(),
+    )
+    classifier = torch.nn.Linear(6, 3)
+    loss = objective(embeddings[:, 0], labels, classifier)
+    wanted = torch.nn.functional.cross_entropy(
+        classifier(embeddings[:, 0]), labels
+    )
+    assert objective.log["classification"] == wanted and loss.isfinite()
+
+
+def test_half_precision_ends_at_the_embedding(batch):
+    embeddings, labels, classifier = batch
+    embeddings = embeddings.detach().bfloat16().requires_grad_()
+    objective = Objective(
+        aam(), SupConMarginLoss(), ClassAwareAttention(), FixedBalancer()
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = objective(embeddings, labels, classifier)
+    wanted = objective(embeddings.float(), labels, classifier)
+    assert loss.dtype == torch.float32 and torch.equal(loss, wanted)
+
+
+def test_a_missing_part_is_told_at_once():
+    with pytest.raises(UserError, match="contrastive needs a balancer"):
+        Objective(aam(), SupConMarginLoss())
+    with pytest.raises(UserError, match="needs a classification"):
+        Objective(None)
