@@ -46,50 +46,34 @@ class SupConSpeakerBrain(ResilientBrain):
     Example
     -------
     >>> import torch
+    >>> from speechbrain.dataio.batch import PaddedBatch
     >>> from speechbrain.lobes.models.ECAPA_TDNN import Classifier
-    >>> from speechbrain.nnet.losses import AdditiveAngularMargin
-    >>> from speechbrain.nnet.losses import LogSoftmaxWrapper
-    >>> from speechbrain_scl.attention import ClassAwareAttention
+    >>> from speechbrain.nnet import losses
+    >>> from speechbrain.processing.features import InputNormalization
     >>> from speechbrain_scl.balancing import MinNormBalancer
     >>> from speechbrain_scl.losses import SupConMarginLoss
     >>> from speechbrain_scl.objective import Objective
-    >>> class Encoder(torch.nn.Linear):  # [batch, time, 1] -> [batch, 1, 4]
-    ...     def forward(self, feats):
-    ...         return super().forward(feats.mean(1, keepdim=True))
-    >>> class Keep(torch.nn.Module):
-    ...     def forward(self, x, lens=None):
-    ...         return x.unsqueeze(-1) if lens is None else x
+    >>> aam = losses.LogSoftmaxWrapper(losses.AdditiveAngularMargin(0.2, 30))
     >>> brain = SupConSpeakerBrain(
     ...     modules={
-    ...         "compute_features": Keep(),
-    ...         "mean_var_norm": Keep(),
-    ...         "embedding_model": Encoder(1, 4),
+    ...         "compute_features": torch.nn.Unflatten(1, (1, 8)),
+    ...         "mean_var_norm": InputNormalization(norm_type="global"),
+    ...         "embedding_model": torch.nn.Linear(8, 4),
     ...         "classifier": Classifier(4, out_neurons=2),
     ...     },
     ...     opt_class=lambda params: torch.optim.SGD(params, lr=0.1),
     ...     hparams={
     ...         "objective": Objective(
-    ...             LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30)),
-    ...             SupConMarginLoss(),
-    ...             ClassAwareAttention(),
-    ...             MinNormBalancer(),
+    ...             aam, SupConMarginLoss(), balancer=MinNormBalancer()
     ...         )
     ...     },
     ... )
-    >>> from speechbrain.dataio.batch import PaddedBatch
-    >>> batch = PaddedBatch(
-    ...     [
-    ...         {
-    ...             "id": str(i),
-    ...             "sig": torch.rand(8),
-    ...             "spk_id_encoded": torch.tensor([i % 2]),
-    ...         }
-    ...         for i in range(4)
-    ...     ]
-    ... )
     >>> brain.on_fit_start()
-    >>> brain.on_stage_start(sb.Stage.TRAIN, epoch=1)
-    >>> bool(brain.fit_batch(batch).isfinite())
+    >>> rows = [
+    ...     {"id": i, "sig": torch.rand(8), "spk_id_encoded": torch.tensor([i])}
+    ...     for i in (0, 0, 1, 1)
+    ... ]
+    >>> bool(brain.fit_batch(PaddedBatch(rows)).isfinite())
     True
     """
 
@@ -108,6 +92,12 @@ class SupConSpeakerBrain(ResilientBrain):
                 "VerificationErrorStats"
             )
         super().on_fit_start()
+        if self._option("lr_annealing") and len(self.optimizers_dict) > 1:
+            raise UserError(
+                f"lr_annealing: it sets the rate of one optimizer, and there "
+                f"are {len(self.optimizers_dict)}: leave it out"
+            )
+        (self.optimizer, *_) = self.optimizers_dict.values()
 
     def compute_forward(self, batch, stage):
         """Waveforms to embeddings.

@@ -49,13 +49,12 @@ class Objective(torch.nn.Module):
     Example
     -------
     >>> from speechbrain.lobes.models.ECAPA_TDNN import Classifier
-    >>> from speechbrain.nnet.losses import AdditiveAngularMargin
-    >>> from speechbrain.nnet.losses import LogSoftmaxWrapper
+    >>> from speechbrain.nnet import losses
     >>> from speechbrain_scl.attention import ClassAwareAttention
     >>> from speechbrain_scl.balancing import MinNormBalancer
     >>> from speechbrain_scl.losses import SupConMarginLoss
     >>> objective = Objective(
-    ...     LogSoftmaxWrapper(AdditiveAngularMargin(margin=0.2, scale=30)),
+    ...     losses.LogSoftmaxWrapper(losses.AdditiveAngularMargin(0.2, 30)),
     ...     SupConMarginLoss(margin=0.2, temperature=0.07),
     ...     ClassAwareAttention(scale=10.0),
     ...     MinNormBalancer("l2", preference=[5, 1]),
@@ -133,6 +132,12 @@ class Objective(torch.nn.Module):
             )
             if self.contrastive is None:
                 return classification
+            if torch.is_grad_enabled() and not embeddings.requires_grad:
+                raise UserError(
+                    "objective: the embeddings have no gradient, so there is "
+                    "nothing that contrast could train: unfreeze the encoder, "
+                    "or take contrastive: null"
+                )
             attention = None
             if self.attention is not None:
                 attention = self._attention(

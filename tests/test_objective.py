@@ -3,8 +3,13 @@
 import pytest
 import torch
 
+from speechbrain.lobes.models import Xvector
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
-from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
+from speechbrain.nnet.losses import (
+    AdditiveAngularMargin,
+    LogSoftmaxWrapper,
+    nll_loss,
+)
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import FixedBalancer, MinNormBalancer
 from speechbrain_scl.errors import UserError
@@ -108,6 +113,27 @@ def test_half_precision_ends_at_the_embedding(batch):
         loss = objective(embeddings, labels, classifier)
     wanted = objective(embeddings.float(), labels, classifier)
     assert loss.dtype == torch.float32 and torch.equal(loss, wanted)
+
+
+def test_a_classifier_without_class_vectors_is_refused(batch):
+    """Such as that of SpeechBrain's x-vectors; without attention it serves."""
+    embeddings, labels, _ = batch
+    classifier = Xvector.Classifier((None, None, 6), out_neurons=3)
+    parts = [nll_loss, SupConMarginLoss(), ClassAwareAttention()]
+    with pytest.raises(UserError, match="Classifier has no `weight`.*null"):
+        Objective(*parts, FixedBalancer())(embeddings, labels, classifier)
+    parts[2] = None
+    objective = Objective(*parts, FixedBalancer())
+    assert objective(embeddings, labels, classifier).isfinite()
+
+
+def test_a_frozen_encoder_is_told(batch):
+    embeddings, labels, classifier = batch
+    objective = Objective(aam(), SupConMarginLoss(), None, MinNormBalancer())
+    with pytest.raises(UserError, match="unfreeze the encoder, or.*null"):
+        objective(embeddings.detach(), labels, classifier)
+    objective = Objective(aam())
+    objective(embeddings.detach(), labels, classifier).backward()
 
 
 def test_a_missing_part_is_told_at_once():

@@ -13,6 +13,7 @@ import sys
 
 def main():
     """Reads one script per line; writes how it ended."""
+    import speechbrain_scl.brain
     import speechbrain_scl.evaluation.verification
     import speechbrain_scl.training.run  # noqa: F401
 

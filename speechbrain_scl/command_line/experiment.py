@@ -55,6 +55,7 @@ def read_experiment(arguments, default_file=None):
     arguments = list(arguments)
     if default_file and (not arguments or arguments[0].startswith("-")):
         arguments.insert(0, default_file)
+    _check_form(arguments)
     hparams_file, run_opts, overrides = _parsed(arguments)
     if not os.path.isfile(hparams_file):
         raise UserError(f"{hparams_file}: there is no such file")
@@ -86,6 +87,25 @@ def _parsed(arguments):
     return file, run_opts, overrides.replace(hidden, "=")
 
 
+def _check_form(arguments):
+    """Every word is an option, or the value of the one before it."""
+    values = 0
+    for argument in arguments[1:]:
+        if argument.startswith("--"):
+            name, given, _ = argument[2:].partition("=")
+            default = getattr(RunOptions, name, "")
+            many = name in ("jit_module_keys", "compile_module_keys")
+            values = len(arguments) if many else int(default is not False)
+            values = 0 if given else values
+        elif values:
+            values -= 1
+        else:
+            raise UserError(
+                f"{argument}: not an option, nor the value of one; options "
+                "are given as --key=value"
+            )
+
+
 def _check_overrides(hparams_file, overrides):
     """Every override names a key of the file."""
     with open(hparams_file, encoding="utf-8") as file:
@@ -102,6 +122,22 @@ def _check_overrides(hparams_file, overrides):
                 f"--{key}={value}: HyperPyYAML takes <...> for a reference to "
                 "another key; rename the path, or make a link to it"
             )
+    for node in _nodes(yaml.compose(overrides)):
+        if isinstance(node, yaml.MappingNode) and node.tag.startswith("!"):
+            raise UserError(
+                f"{node.tag} {{...}}: HyperPyYAML would give these arguments "
+                "to the object that is there; name the class alone, give its "
+                "arguments as a list, or change the file"
+            )
+
+
+def _nodes(node):
+    """A YAML node and all within."""
+    yield node
+    if isinstance(node, yaml.CollectionNode):
+        for part in node.value:
+            for inner in part if isinstance(part, tuple) else (part,):
+                yield from _nodes(inner)
 
 
 def _nearest(key, keys):

@@ -97,11 +97,14 @@ def prepare_augmentation(hparams):
     """
     source = hparams.get("augmentation", "folders")
     if source == "folders":
-        for name in ("noise", "rir"):
+        for folder, csv_file, url in (
+            ("data_folder_noise", "noise_annotation", "NOISE_DATASET_URL"),
+            ("data_folder_rir", "rir_annotation", "RIR_DATASET_URL"),
+        ):
             prepare_augmentation_folder(
-                hparams[f"data_folder_{name}"],
-                hparams[f"{name}_annotation"],
-                hparams.get(f"{name.upper()}_DATASET_URL"),
+                hparams[folder],
+                hparams[csv_file],
+                hparams.get(url),
                 hparams["sample_rate"],
             )
     if source == "synthesised":

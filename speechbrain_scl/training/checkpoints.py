@@ -1,11 +1,14 @@
 """Checkpoints that are complete or not there, and hold all of a run's state."""
 
 import contextlib
+import json
 import os
 import random
 import shutil
 import signal
 import threading
+import time
+import zlib
 
 import numpy as np
 import torch
@@ -17,15 +20,17 @@ from speechbrain_scl.distributed import rank, world_size
 from speechbrain_scl.errors import UNLOADABLE, UserError, first_line
 
 _PARTIAL = f"{METAFNAME}.partial"
+_SUMS = "checksums.json"
 
 
 class CompleteCheckpointer(Checkpointer):
-    """SpeechBrain's checkpointer, safe from interruption and a full disk.
+    """SpeechBrain's checkpointer, safe from interruption and damage.
 
     SpeechBrain takes a folder with a meta file for a checkpoint and writes
     that file first, so an interrupted one would be resumed from. Here the meta
-    file gets its name when all else is written. What an interruption left is
-    removed with the next checkpoint.
+    file gets its name when all else is written, and what an interruption left
+    is removed with the next checkpoint. Checksums tell a damaged file. The
+    latest is the one saved last, whatever the clock says.
 
     Arguments
     ---------
@@ -42,11 +47,13 @@ class CompleteCheckpointer(Checkpointer):
     True
     """
 
-    def save_checkpoint(self, *args, **kwargs):
+    def save_checkpoint(self, meta=None, *args, **kwargs):
         """As SpeechBrain's.
 
         Arguments
         ---------
+        meta : dict or None
+            What to choose a checkpoint by.
         *args, **kwargs
             Those of SpeechBrain's.
 
@@ -60,15 +67,13 @@ class CompleteCheckpointer(Checkpointer):
         UserError
             It cannot be written; the earlier ones are as they were.
         """
-        self._remove_partial()
         try:
-            checkpoint = super().save_checkpoint(*args, **kwargs)
+            if if_main_process():
+                self._remove_partial()
+                meta = {"unixtime": self._next_time(), **(meta or {})}
+            checkpoint = super().save_checkpoint(meta or {}, *args, **kwargs)
             if checkpoint is not None:
-                for path in checkpoint.path.iterdir():
-                    _to_disk(path)
-                meta = checkpoint.path / METAFNAME
-                os.replace(meta.with_name(_PARTIAL), meta)
-                _to_disk(checkpoint.path)
+                _complete(checkpoint.path)
         except (OSError, RuntimeError) as error:
             # torch.save reports a full disk as a RuntimeError of its own.
             if not isinstance(error, OSError) and not _is_write_error(error):
@@ -95,6 +100,7 @@ class CompleteCheckpointer(Checkpointer):
         UserError
             Its files are damaged, hold code, or belong to another model.
         """
+        check_sums(checkpoint.path)
         try:
             super().load_checkpoint(checkpoint)
         except UNLOADABLE as error:
@@ -104,6 +110,16 @@ class CompleteCheckpointer(Checkpointer):
                 "output_folder; if it is damaged, delete this checkpoint and "
                 "start again from the one before"
             ) from error
+
+    def list_checkpoints(self):
+        """As SpeechBrain's, of meta files that are not damaged."""
+        for folder in self.checkpoints_dir.glob(f"{CKPT_PREFIX}+*"):
+            check_sums(folder, [METAFNAME])
+        return super().list_checkpoints()
+
+    def _next_time(self):
+        known = [c.meta["unixtime"] for c in self.list_checkpoints()]
+        return max([time.time(), *(t + 0.001 for t in known)])
 
     def _save_checkpoint_metafile(self, fpath, *args, **kwargs):
         return super()._save_checkpoint_metafile(
@@ -115,6 +131,59 @@ class CompleteCheckpointer(Checkpointer):
             for folder in self.checkpoints_dir.glob(f"{CKPT_PREFIX}+*"):
                 if not (folder / METAFNAME).exists():
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _complete(folder):
+    """Writes the checksums, and gives the meta file its name."""
+    sums = {p.name: _checksum(p) for p in folder.iterdir()}
+    sums[METAFNAME] = sums.pop(_PARTIAL)
+    (folder / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
+    for path in folder.iterdir():
+        _to_disk(path)
+    os.replace(folder / _PARTIAL, folder / METAFNAME)
+    _to_disk(folder)
+
+
+def check_sums(folder, names=None):
+    """Whether the files of a checkpoint are what was written.
+
+    Arguments
+    ---------
+    folder : pathlib.Path
+        The checkpoint; one without checksums passes.
+    names : list of str or None
+        Of its files; None for all.
+
+    Raises
+    ------
+    UserError
+        One is not.
+    """
+    try:
+        sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
+        for name in sums if names is None else names:
+            if _checksum(folder / name) != sums[name]:
+                raise ValueError(f"{name} differs from what was written")
+    except FileNotFoundError as error:
+        if error.filename != str(folder / _SUMS) and folder.is_dir():
+            raise _damaged(folder, f"{error.filename} is gone") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, first_line(error)) from error
+
+
+def _damaged(folder, why):
+    return UserError(
+        f"{folder}: the checkpoint is damaged ({why}); delete this folder and "
+        "start again from the one before"
+    )
+
+
+def _checksum(path):
+    found = 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            found = zlib.crc32(block, found)
+    return found
 
 
 class RandomState:

@@ -10,21 +10,15 @@ from speechbrain_scl.data.manifest import read_column, read_manifest
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.conditions import read_metadata
 from speechbrain_scl.training.crops import copies_at_speeds, read_crop
+from speechbrain_scl.training.folder import digest_of, has_checkpoint, keep_to
 
 
 class UtteranceDataset(DynamicItemDataset):
     """Utterances, of which a batch may hold one more than once.
 
-    A speaker with few utterances has some repeated in a batch. The items that
-    take ``repetition`` (0 for the first time in a batch, then 1, ...) can tell
-    them apart: the same crop twice would be a positive pair that says nothing.
-
-    Arguments
-    ---------
-    data : dict
-        ID -> row; ``speed`` is 1 where a row has none.
-    *args, **kwargs
-        Those of SpeechBrain's ``DynamicItemDataset``.
+    A speaker with few utterances has some repeated in a batch. Items that take
+    ``repetition`` (0 for the first time in a batch, then 1, ...) tell them
+    apart: the same crop twice would be a positive pair that says nothing.
 
     Example
     -------
@@ -35,26 +29,8 @@ class UtteranceDataset(DynamicItemDataset):
     [{'id': 'a', 'repetition': 0}, {'id': 'a', 'repetition': 1}]
     """
 
-    def __init__(self, data, *args, **kwargs):
-        defaults = {"speed": 1.0, "repetition": 0}
-        super().__init__(
-            {utt_id: {**defaults, **row} for utt_id, row in data.items()},
-            *args,
-            **kwargs,
-        )
-
     def __getitems__(self, indices):
-        """The items of a batch.
-
-        Arguments
-        ---------
-        indices : list of int
-            Their places in the data.
-
-        Returns
-        -------
-        list of dict
-        """
+        """The items of a batch, by their places in the data."""
         times, items = Counter(), []
         for index in indices:
             utt_id = self.data_ids[index]
@@ -81,44 +57,23 @@ def dataio_prep(hparams):
         The training speakers' classes.
     speakers : list of str
         The speaker of each training utterance.
+
+    Raises
+    ------
+    UserError
+        The output folder's checkpoints are of other data.
     """
     train, valid = (
         read_manifest(hparams[key])
         for key in ("train_annotation", "valid_annotation")
     )
+    digests = {"training": digest_of(train), "validation": digest_of(valid)}
+    run_on_main(keep_to, [hparams["save_folder"], "data", digests])
     train = copies_at_speeds(train, hparams["speeds"])
     train_data, valid_data = (
-        UtteranceDataset({u.ID: vars(u) for u in rows})
+        UtteranceDataset({u.ID: {**vars(u), "repetition": 0} for u in rows})
         for rows in (train, valid)
     )
-    speakers = [utterance.spk_id for utterance in train]
-    label_encoder = add_items(train_data, valid_data, speakers, hparams)
-    return train_data, valid_data, label_encoder, speakers
-
-
-def add_items(train_data, valid_data, speakers, hparams):
-    """Adds crops and labels to the rows of utterances.
-
-    Arguments
-    ---------
-    train_data, valid_data : UtteranceDataset
-        Rows with ``wav``, ``start``, ``stop`` and ``spk_id``; changed in
-        place: they get ``sig``, the training's ``spk_id_encoded`` too.
-    speakers : list of str
-        The speaker of each training utterance.
-    hparams : dict
-        The experiment.
-
-    Returns
-    -------
-    CategoricalEncoder
-        The training speakers' classes.
-
-    Raises
-    ------
-    UserError
-        The output folder's classes are of other speakers.
-    """
     rate = hparams["sample_rate"]
 
     # The position of a crop depends on the seed, the epoch and the utterance,
@@ -132,16 +87,13 @@ def add_items(train_data, valid_data, speakers, hparams):
         if repetition:
             draw += f" {repetition}"
         length = int(hparams["sentence_len"] * rate)
-        return read_crop(wav, start, stop, length, draw, speed, rate)
+        return read_crop(wav, start, stop, length, draw, rate, speed)
 
     @sb.utils.data_pipeline.takes("wav", "start", "stop")
     @sb.utils.data_pipeline.provides("sig")
     def middle_crop(wav, start, stop):
         length = int(hparams["valid_len"] * rate)
         return read_crop(wav, start, stop, length, rate=rate)
-
-    train_data.add_dynamic_item(random_crop)
-    valid_data.add_dynamic_item(middle_crop)
 
     label_encoder = sb.dataio.encoder.CategoricalEncoder()
 
@@ -150,7 +102,14 @@ def add_items(train_data, valid_data, speakers, hparams):
     def label_pipeline(spk_id):
         return label_encoder.encode_sequence_torch([spk_id])
 
+    train_data.add_dynamic_item(random_crop)
     train_data.add_dynamic_item(label_pipeline)
+    train_data.set_output_keys(["id", "sig", "spk_id_encoded"])
+    valid_data.add_dynamic_item(middle_crop)
+    # The held-out speakers are no classes.
+    valid_data.set_output_keys(["id", "sig", "spk_id"])
+
+    speakers = [utterance.spk_id for utterance in train]
     label_file = os.path.join(hparams["save_folder"], "label_encoder.txt")
     run_on_main(_write_labels, [label_file, speakers])
     label_encoder.load(label_file)
@@ -161,16 +120,13 @@ def add_items(train_data, valid_data, speakers, hparams):
             f"{label_file}, where this output folder's classes are: choose "
             "another output_folder, or delete it to train anew"
         )
-
-    train_data.set_output_keys(["id", "sig", "spk_id_encoded"])
-    # The held-out speakers are no classes.
-    valid_data.set_output_keys(["id", "sig", "spk_id"])
-    return label_encoder
+    return train_data, valid_data, label_encoder, speakers
 
 
 def _write_labels(label_file, speakers):
-    """Numbers the speakers once for an output folder."""
-    if not os.path.exists(label_file):
+    """Numbers the speakers once for the checkpoints of a folder."""
+    folder = os.path.dirname(label_file)
+    if not (os.path.exists(label_file) and has_checkpoint(folder)):
         label_encoder = sb.dataio.encoder.CategoricalEncoder()
         label_encoder.update_from_iterable(speakers)
         # A kill in the middle must not leave half of them.

@@ -43,7 +43,7 @@ class EpochLogger(FileTrainLogger):
         test_stats=None,
         verbose=True,
     ):
-        """Writes the figures of an epoch.
+        """As SpeechBrain's.
 
         Arguments
         ---------
@@ -62,21 +62,12 @@ class EpochLogger(FileTrainLogger):
         self.seconds.append(now - self.started)
         self.started = now
         if verbose and "epoch" in stats_meta:
-            mean = sum(self.seconds) / len(self.seconds)
-            left = mean * max(self.number_of_epochs - stats_meta["epoch"], 0)
-            logger.info(
-                "%s",
-                epoch_line(
-                    stats_meta,
-                    {**(train_stats or {}), **(valid_stats or {})},
-                    self.number_of_epochs,
-                    self.seconds[-1],
-                    left,
-                ),
-            )
+            shown = {**(train_stats or {}), **(valid_stats or {})}
+            n = self.number_of_epochs
+            logger.info("%s", epoch_line(stats_meta, shown, n, self.seconds))
 
 
-def epoch_line(meta, stats, number_of_epochs, seconds, left):
+def epoch_line(meta, stats, number_of_epochs, seconds):
     """An epoch's figures in words.
 
     Arguments
@@ -88,8 +79,8 @@ def epoch_line(meta, stats, number_of_epochs, seconds, left):
         that lack are not shown.
     number_of_epochs : int
         Of the whole run.
-    seconds, left : float
-        The epoch took, and the run will take.
+    seconds : list of float
+        The epochs so far took; this is the last one.
 
     Returns
     -------
@@ -100,33 +91,30 @@ def epoch_line(meta, stats, number_of_epochs, seconds, left):
     >>> stats = {"loss": 7.14, "classification": 10.41, "contrastive": 3.89}
     >>> stats |= {"weight_classification": 0.5, "weight_contrastive": 0.5}
     >>> stats |= {"attention": 0.494, "EER": 0.0292}
-    >>> epoch_line({"epoch": 2, "lr": 0.00217}, stats, 40, 62.3, 2367.0)
-    'epoch 2/40: loss 7.14 (classification 10.4 x 0.50, contrast 3.89 x 0.50), attention 0.49, validation EER 2.92 %, lr 0.00217, took 0:01:02, 0:39:27 left'
+    >>> epoch_line({"epoch": 2, "lr": 0.00217}, stats, 40, [62.6, 62.3])
+    'epoch 2/40: loss 7.14 (classification 10.4 x 0.50, contrast 3.89 x 0.50), attention 0.49, validation EER 2.92 %, lr 0.00217, took 0:01:02, 0:39:33 left'
     """
     parts = []
     if "loss" in stats:
         parts.append(f"loss {stats['loss']:.3g}")
-    terms = [
-        f"{said} {stats[name]:.3g} x {stats[f'weight_{name}']:.2f}"
-        for name, said in (
-            ("classification", "classification"),
-            ("contrastive", "contrast"),
-        )
-        if name in stats
-    ]
-    if terms:
-        parts[-1:] = [f"{' '.join(parts[-1:])} ({', '.join(terms)})".strip()]
+    if "classification" in stats:
+        terms = [
+            f"{said} {stats[name]:.3g} x {stats[f'weight_{name}']:.2f}"
+            for said, name in (
+                ("classification", "classification"),
+                ("contrast", "contrastive"),
+            )
+        ]
+        parts[-1] += f" ({', '.join(terms)})"
     if "attention" in stats:
         parts.append(f"attention {stats['attention']:.2f}")
     if "EER" in stats:
         parts.append(f"validation EER {100 * stats['EER']:.2f} %")
     if "lr" in meta:
         parts.append(f"lr {meta['lr']:.3g}")
-    parts.append(f"took {_clock(seconds)}")
-    if meta["epoch"] < number_of_epochs:
-        parts.append(f"{_clock(left)} left")
+    parts.append(f"took {timedelta(seconds=round(seconds[-1]))}")
+    epochs_left = number_of_epochs - meta["epoch"]
+    if epochs_left > 0:
+        left = epochs_left * sum(seconds) / len(seconds)
+        parts.append(f"{timedelta(seconds=round(left))} left")
     return f"epoch {meta['epoch']}/{number_of_epochs}: {', '.join(parts)}"
-
-
-def _clock(seconds):
-    return str(timedelta(seconds=round(seconds)))

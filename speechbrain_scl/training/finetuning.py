@@ -1,4 +1,4 @@
-"""Starting from an encoder that is trained already."""
+"""Initialising from a pretrained encoder."""
 
 import functools
 import os
@@ -86,7 +86,6 @@ def start_from(source, modules, label_encoder, folder):
 
 
 def _finder(source, folder):
-    """Where a file of the model lies, by its name."""
     if os.path.isdir(source):
         return functools.partial(os.path.join, source)
     how = how_to_fetch(source)

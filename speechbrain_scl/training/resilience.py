@@ -1,5 +1,6 @@
 """A Brain that survives interruptions, bad batches and several processes."""
 
+import contextlib
 import random
 import sys
 
@@ -13,7 +14,7 @@ from speechbrain.utils.checkpoints import DEFAULT_SAVE_HOOKS, get_default_hook
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.distributed import all_reduce_max, rank
-from speechbrain_scl.errors import UserError
+from speechbrain_scl.errors import UserError, first_line
 from speechbrain_scl.training.checkpoints import Interruption, RandomState
 from speechbrain_scl.training.progress import Progress
 
@@ -80,7 +81,7 @@ class ResilientBrain(sb.core.Brain):
 
     def fit(self, *args, **kwargs):
         """As SpeechBrain's; a first Ctrl-C or SIGTERM ends it in good order."""
-        with Interruption() as self.interruption:
+        with _errors_of_workers(), Interruption() as self.interruption:
             super().fit(*args, **kwargs)
 
     def on_fit_start(self):
@@ -307,6 +308,25 @@ class ResilientBrain(sb.core.Brain):
             # Beside the progress bar, not at its end.
             tqdm.write(f"interrupted: {state}{where}", file=sys.stderr)
         sys.exit(128 + self.agreed_signal)
+
+
+@contextlib.contextmanager
+def _errors_of_workers():
+    """What PyTorch makes of a loader worker's error or end, in one line."""
+    try:
+        yield
+    except UserError as error:
+        # The worker's own traceback, whose last line is the message.
+        raise UserError(
+            str(error).rstrip().splitlines()[-1].split("UserError: ")[-1]
+        ) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"{first_line(error)}; where memory did not suffice, lower "
+            "num_workers; the same command goes on from the last checkpoint"
+        ) from error
 
 
 def _restart_recordings(augmenter):

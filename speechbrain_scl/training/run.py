@@ -1,7 +1,8 @@
 """A training run: manifests to the inference folder."""
 
 import os
-from contextlib import nullcontext
+import shlex
+import sys
 
 import torch
 
@@ -10,10 +11,10 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain_scl.data.augmentation import augmenter_of, prepare_augmentation
 from speechbrain_scl.distributed import world_size
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.files import only_run_in
 from speechbrain_scl.release.description import describe_training
 from speechbrain_scl.release.inference import save_inference_folder
 from speechbrain_scl.samplers import SpeakerBatchSampler
+from speechbrain_scl.training.checkpoints import check_sums
 from speechbrain_scl.training.data import dataio_prep, spread_values
 from speechbrain_scl.training.finetuning import start_from
 
@@ -35,30 +36,16 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
     Raises
     ------
     UserError
-        More speakers than classes, nothing to compile, another run in the
-        same folder, or what the parts say is wrong.
+        More speakers than classes, fewer than a batch takes, nothing to
+        compile, checkpoints of other data, or what the parts say is wrong.
     """
-    # The processes of one run share the folder; one of them holds it.
-    alone = if_main_process()
-    with only_run_in(hparams["output_folder"]) if alone else nullcontext():
-        _train(brain_class, hparams, run_opts, hparams_file, overrides)
-
-
-def _train(brain_class, hparams, run_opts, hparams_file, overrides):
     _check_compilation(run_opts, hparams["modules"])
     torch.backends.cudnn.benchmark = True
     run_on_main(prepare_augmentation, [hparams])
     hparams["wav_augment"] = augmenter_of(hparams)
 
     train_data, valid_data, label_encoder, speakers = dataio_prep(hparams)
-    n_speakers, n_classes = len(label_encoder), hparams["out_n_neurons"]
-    if n_classes < n_speakers:
-        raise UserError(
-            f"{hparams_file}: out_n_neurons is {n_classes}, but "
-            f"{hparams['train_annotation']} has {n_speakers} speakers: set "
-            f"out_n_neurons to {n_speakers}"
-        )
-
+    _check_speakers(hparams, hparams_file, len(label_encoder), valid_data)
     sampler = SpeakerBatchSampler(
         speakers,
         hparams["speakers_per_batch"],
@@ -104,6 +91,8 @@ def _train(brain_class, hparams, run_opts, hparams_file, overrides):
         min_key="EER", max_num_checkpoints=hparams["average_checkpoints"]
     )
     if len(best) > 1:
+        for checkpoint in best:
+            check_sums(checkpoint.path)
         for name in ("embedding_model", "classifier"):
             average = average_checkpoints(best, name)
             hparams["modules"][name].load_state_dict(average)
@@ -120,6 +109,32 @@ def _train(brain_class, hparams, run_opts, hparams_file, overrides):
     )
     if if_main_process():
         print(f"The trained encoder is in {hparams['inference_folder']}")
+
+
+def _check_speakers(hparams, hparams_file, n_speakers, valid_data):
+    """That they fit the classifier and fill a batch."""
+    n_classes = hparams["out_n_neurons"]
+    if n_classes < n_speakers:
+        raise UserError(
+            f"{hparams_file}: out_n_neurons is {n_classes}, but "
+            f"{hparams['train_annotation']} has {n_speakers} speakers: set "
+            f"out_n_neurons to {n_speakers}"
+        )
+    n_per_batch = hparams["speakers_per_batch"]
+    if n_per_batch <= n_speakers:
+        return
+    # As many as the preparation of a custom corpus advises to hold out
+    n_copies = len(hparams["speeds"])
+    held_out = len({row["spk_id"] for row in valid_data.data.values()})
+    n_all = n_speakers // n_copies + held_out
+    held_out = min(held_out, max(n_all // 4, 2))
+    n_fit = min(n_per_batch, (n_all - held_out) * n_copies)
+    raise UserError(
+        f"speakers_per_batch={n_per_batch}, but {n_speakers} speakers are left "
+        f"to train on; {n_fit} fit where {held_out} are held out: "
+        f"python {shlex.join(sys.argv)} --valid_speakers={held_out} "
+        f"--speakers_per_batch={n_fit}"
+    )
 
 
 def _check_compilation(run_opts, modules):

@@ -31,6 +31,15 @@ def test_the_last_of_equal_options_counts(yaml_file):
     assert read_experiment(arguments)[0]["lr"] == 0.3
 
 
+def test_values_may_follow_their_option(yaml_file):
+    hparams, run_opts, *_ = read_experiment(
+        [yaml_file, "--device", "cpu", "--source", "-1.5", "--lr", "2"]
+        + ["--compile_module_keys", "a", "b", "--debug"]
+    )
+    assert (hparams["source"], hparams["lr"]) == (-1.5, 2)
+    assert run_opts.compile_module_keys == ["a", "b"] and run_opts.debug
+
+
 def test_the_default_file(yaml_file):
     hparams, _, file, _ = read_experiment(["--source=x"], yaml_file)
     assert file == yaml_file and hparams["source"] == "x"
@@ -46,6 +55,16 @@ def test_the_default_file(yaml_file):
         ("scale: 1", ["--scael=2"], "did you mean --scale"),
         ("a: [1", [], "not YAML"),
         ("just words", [], "not a list of"),
+        ("a: 1", ["a=2"], "a=2: not an option"),
+        ("a: 1", ["-a=2"], "-a=2: not an option"),
+        ("a: 1", ["--a=2", "word"], "word: not an option"),
+        ("a: 1", ["--a", "2", "word"], "word: not an option"),
+        ("a: 1", ["--debug", "word"], "word: not an option"),
+        (
+            "part: !new:builtins.dict {b: 1}",
+            ["--part=!new:builtins.list {b: 2}"],
+            "to the object that is there",
+        ),
         ("a: !new:no.such.thing", [], "no.such"),
         (
             "a: !new:speechbrain_scl.losses.SupConMarginLoss\n    margin: -1",

@@ -124,7 +124,11 @@ def test_an_interrupted_training_goes_on(trained, corpus, run_warm):
             "margin=10: an angular margin lies in",
         ),
         ([*SMALL, "--out_n_neurons=3"], "set out_n_neurons to 4"),
-        ([*SMALL, "--speakers_per_batch=9"], "speakers_per_batch=9"),
+        (
+            [*SMALL, "--speakers_per_batch=9"],
+            "4 fit where 2 are held out: python train_speaker_embeddings.py",
+        ),
+        ([*SMALL, "sentence_len=2"], "sentence_len=2: not an option"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, message, corpus, run_warm, tmp_path):
@@ -140,6 +144,24 @@ def test_a_mistake_is_one_line(arguments, message, corpus, run_warm, tmp_path):
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert message in done.stderr.splitlines()[-1]
+
+
+def test_a_finished_run_keeps_its_options(trained, corpus, run_warm):
+    before = (trained / "inference" / "training.json").read_text()
+    done = run_warm(
+        "train_speaker_embeddings.py",
+        *SMALL,
+        f"--data_folder={corpus}",
+        f"--output_folder={trained}",
+        trial_option(corpus, "verification_file"),
+        "--aam_margin=0.5",
+        "--objective={contrastive: null}",
+    )
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert "aam_margin: 0.2 -> 0.5" in said
+    assert "objective.contrastive.temperature: 0.07 -> none" in said
+    assert (trained / "inference" / "training.json").read_text() == before
 
 
 def test_verification_alone_uses_its_default_yaml(run_warm):

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -114,6 +115,42 @@ def test_what_a_kill_left_is_no_checkpoint(tmp_path, layer, kind):
     assert len(again.list_checkpoints()) == 1
     again.save_and_keep_only()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_last_saved_is_the_latest_whatever_the_clock(
+    tmp_path, layer, monkeypatch
+):
+    now = [2e9]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    checkpointer = CompleteCheckpointer(tmp_path, {"layer": layer})
+    checkpointer.save_and_keep_only(meta={"step": 1})
+    now[0] -= 3600  # the clock was set back
+    for step in (2, 3):
+        checkpointer.save_and_keep_only(meta={"step": step})
+        assert checkpointer.find_checkpoint().meta["step"] == step
+        assert len(checkpointer.list_checkpoints()) == 1
+
+
+def test_a_flipped_bit_is_told(tmp_path, layer):
+    """In any byte of any file of a checkpoint."""
+    checkpointer = CompleteCheckpointer(tmp_path, {"layer": layer})
+    folder = checkpointer.save_checkpoint().path
+    flipped = 0
+    for path in folder.iterdir():
+        whole = path.read_bytes()
+        for place in range(0, len(whole), max(len(whole) // 20, 1)):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << place % 8
+            path.write_bytes(damaged)
+            with pytest.raises(UserError, match="damaged.*delete this folder"):
+                checkpointer.recover_if_possible()
+            flipped += 1
+        path.write_bytes(whole)
+    assert flipped >= 50
+    checkpointer.recover_if_possible()
+    (folder / "layer.ckpt").unlink()
+    with pytest.raises(UserError, match="layer.ckpt is gone"):
+        checkpointer.recover_if_possible()
 
 
 def draws():

@@ -51,5 +51,5 @@ def test_the_file_has_all_and_the_console_what_one_reads(
 
 
 def test_the_last_epoch_has_no_time_left():
-    line = epoch_line({"epoch": 5}, {"EER": 1.0}, 5, 1.0, 0.0)
+    line = epoch_line({"epoch": 5}, {"EER": 1.0}, 5, [1.0])
     assert line == "epoch 5/5: validation EER 100.00 %, took 0:00:01"

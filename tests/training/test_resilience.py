@@ -221,6 +221,43 @@ def test_a_checkpoint_of_before_still_loads(tmp_path):
     assert torch.equal(weights(found), weights(brain))
 
 
+class InAWorker(torch.utils.data.Dataset):
+    """Rows that a loader worker fails to give."""
+
+    def __init__(self, fail):
+        self.fail = fail
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        self.fail()
+        return torch.zeros(3)
+
+
+def cannot_read():
+    raise UserError("a.wav: cannot be read (...)")
+
+
+@pytest.mark.parametrize(
+    "fail, said",
+    [
+        (cannot_read, "^a.wav: cannot be read [(]...[)]$"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "lower num_workers"),
+    ],
+)
+def test_what_befalls_a_loader_worker_is_one_line(fail, said):
+    brain = line()
+    with pytest.raises(UserError, match=said) as told:
+        brain.fit(
+            [1],
+            InAWorker(fail),
+            progressbar=False,
+            train_loader_kwargs={"num_workers": 1},
+        )
+    assert "\n" not in str(told.value)
+
+
 @pytest.fixture
 def one_of_several(monkeypatch):
     """As torchrun starts a process, without the others."""

@@ -9,12 +9,16 @@ from hypothesis import (
     strategies as st,
 )
 
+from speechbrain.nnet import schedulers
 from speechbrain.nnet.losses import AdditiveAngularMargin, AngularMargin
+from speechbrain_scl.errors import UserError
 from speechbrain_scl.losses import SupConMarginLoss
 from speechbrain_scl.training.schedules import (
     MarginWarmup,
     WarmupCosine,
     WarmupExponential,
+    anneal_epoch,
+    anneal_step,
 )
 
 epochs = st.floats(1.5, 200)
@@ -88,3 +92,46 @@ def test_no_warmup_leaves_the_margin_alone():
 def test_mistakes(make):
     with pytest.raises(ValueError):
         make()
+
+
+@pytest.mark.parametrize(
+    "schedule, wanted",
+    [
+        # Halved after the second epoch, whose error rate is no better
+        (schedulers.NewBobScheduler(1e-3), [1e-3, 5e-4]),
+        (schedulers.ReduceLROnPlateau(0.0, 0.5, 0, 0), [1e-3, 5e-4]),
+        # By epochs
+        (schedulers.StepScheduler(1e-3, 0.1, 1), [1e-5, 1e-6]),
+        (schedulers.LinearScheduler(1e-3, 2e-3, 2), [2e-3, 2e-3]),
+        # By steps, of which an epoch has five
+        (schedulers.NoamScheduler(1e-3, 100), [5e-5, 1e-4]),
+        (schedulers.InverseSquareRootScheduler(5), [5**-0.5, 10**-0.5]),
+        (schedulers.WarmCoolDecayLRSchedule(1e-3, 10, 0, 20), [4e-4, 9e-4]),
+        (schedulers.CyclicLRScheduler(0, 1e-3, 10), [6e-4, 9e-4]),
+        (WarmupCosine(1e-3, 3, 2), [5e-4, 1e-3]),
+        (None, [1e-3, 1e-3]),
+    ],
+)
+def test_a_schedule_gets_what_it_goes_by(schedule, wanted):
+    """Epochs, optimiser steps or the error rate."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1e-3)
+    rates = []
+    for epoch, error_rate in ((1, 0.2), (2, 0.3)):
+        for step in range(5):
+            done = epoch - 1 + step / 5
+            anneal_step(schedule, optimizer, done, 5 * (epoch - 1) + step)
+        anneal_epoch(schedule, optimizer, epoch, error_rate)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx(wanted, rel=1e-2)
+
+
+def test_a_schedule_that_cannot_be_served_is_told():
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1e-3)
+    newbob = schedulers.NewBobScheduler(1e-3)
+    with pytest.raises(UserError, match="metric_value.*give a validation set"):
+        anneal_epoch(newbob, optimizer, 1, None)
+    torchs = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    with pytest.raises(UserError, match="ConstantLR cannot be called"):
+        anneal_step(torchs, optimizer, 0, 0)
+    with pytest.raises(UserError, match="goes by loss"):
+        anneal_epoch(lambda loss: (1, 1), optimizer, 1, 0.1)

@@ -16,9 +16,11 @@ import sys
 
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
+from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.distributed import leave_process_group
 from speechbrain_scl.errors import user_errors_in_one_line
+from speechbrain_scl.training.folder import run_folder
 from speechbrain_scl.training.run import train
 
 
@@ -28,30 +30,31 @@ def main(arguments):
         arguments, "hparams/ecapa_scl.yaml"
     )
     ddp_init_group(run_opts)
-    sb.core.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
-
     # Dataset prep (parsing TidyVoice and annotation into csv files)
     from tidyvoice_prepare import prepare_tidyvoice  # noqa
 
-    run_on_main(
-        prepare_tidyvoice,
-        kwargs={
-            "data_folder": hparams["data_folder"],
-            "save_folder": hparams["save_folder"],
-            "verification_file": hparams["verification_file"],
-            "valid_speakers": hparams["valid_speakers"],
-            "min_duration": hparams["min_duration"],
-            "check_audio": hparams["check_audio"],
-            "max_excluded": hparams["max_excluded"],
-            "seed": hparams["seed"],
-            "skip_prep": hparams["skip_prep"],
-        },
-    )
-    train(hparams, run_opts, hparams_file, overrides)
+    with run_folder(hparams, hparams_file, overrides):
+        sb.core.create_experiment_directory(
+            experiment_directory=hparams["output_folder"],
+            hyperparams_to_save=hparams_file,
+            overrides=overrides,
+        )
+
+        run_on_main(
+            prepare_tidyvoice,
+            kwargs={
+                "data_folder": hparams["data_folder"],
+                "save_folder": hparams["save_folder"],
+                "verification_file": hparams["verification_file"],
+                "valid_speakers": hparams["valid_speakers"],
+                "min_duration": hparams["min_duration"],
+                "check_audio": hparams["check_audio"],
+                "max_excluded": hparams["max_excluded"],
+                "seed": hparams["seed"],
+                "skip_prep": hparams["skip_prep"],
+            },
+        )
+        train(SupConSpeakerBrain, hparams, run_opts, hparams_file, overrides)
     leave_process_group()
 
 

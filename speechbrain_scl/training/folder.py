@@ -1,0 +1,236 @@
+"""The output folder of a run: one run at a time, with the options it has."""
+
+import contextlib
+import errno
+import json
+import os
+import zlib
+
+import yaml
+
+from speechbrain.utils.checkpoints import CKPT_PREFIX
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.files import only_run_in, write_json
+
+# What leaves the trained parameters as they are, or decides after the training
+_FREE = """
+output_folder save_folder inference_folder train_log train_logger data_folder
+cnceleb1_folder cnceleb2_folder verification_file train_annotation
+valid_annotation noise_annotation rir_annotation check_audio max_excluded strict
+skip_prep num_workers ckpt_interval_minutes valid_batch_size
+average_checkpoints
+""".split()
+_MAY_GROW = "number_of_epochs"
+_RECORD = "options.json"
+
+
+@contextlib.contextmanager
+def run_folder(hparams, hparams_file, overrides):
+    """Holds the output folder of a run, from before its preparation.
+
+    Arguments
+    ---------
+    hparams : dict
+        The experiment: ``output_folder`` and ``save_folder``.
+    hparams_file, overrides : str
+        Where it comes from.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    UserError
+        Another run is in the folder, one with other options has left a
+        checkpoint there, this process does not see it, or it cannot be
+        written to.
+    """
+    folder, save = hparams["output_folder"], hparams["save_folder"]
+    with _write_errors(folder), contextlib.ExitStack() as stack:
+        if if_main_process():
+            stack.enter_context(only_run_in(folder))
+            os.makedirs(save, exist_ok=True)
+            keep_to(save, "options", options_of(hparams_file, overrides))
+        ddp_barrier()
+        if not os.path.isfile(os.path.join(save, _RECORD)):
+            raise UserError(
+                f"{save}: this process does not see the files of the first: "
+                "nodes need one output_folder, on a disk that they share"
+            )
+        yield
+
+
+def keep_to(save_folder, name, found):
+    """Refuses to go on from checkpoints that came about otherwise.
+
+    Arguments
+    ---------
+    save_folder : str
+        It holds them and ``options.json``, which is written here.
+    name : str
+        Of what is recorded.
+    found : dict
+        Name to text; only ``number_of_epochs`` may have grown.
+
+    Raises
+    ------
+    UserError
+        It differs, with what differs.
+    """
+    path = os.path.join(save_folder, _RECORD)
+    record = {}
+    if has_checkpoint(save_folder):
+        record = _read(path)
+    known = record.get(name, found)
+    differing = [
+        f"{key}: {known.get(key, 'none')} -> {found.get(key, 'none')}"
+        for key in dict.fromkeys([*known, *found])
+        if not _goes_with(key, known.get(key), found.get(key))
+    ]
+    if differing:
+        raise UserError(
+            f"{save_folder}: the run here has other {name} "
+            f"({'; '.join(differing)}): give those, choose another "
+            "output_folder, or delete this one to train anew"
+        )
+    write_json(path, {**record, name: found})
+
+
+def has_checkpoint(save_folder):
+    """Whether a run has begun to train there.
+
+    Arguments
+    ---------
+    save_folder : str
+        Where its checkpoints go.
+
+    Returns
+    -------
+    bool
+    """
+    return any(x.startswith(CKPT_PREFIX) for x in os.listdir(save_folder))
+
+
+def _goes_with(key, known, found):
+    if key == _MAY_GROW and None not in (known, found):
+        return float(known) <= float(found)
+    return known == found
+
+
+def _read(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        if not all(isinstance(part, dict) for part in record.values()):
+            raise ValueError("not as it was written")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path}: damaged ({error}); delete it if the options are those "
+            "of the run here"
+        ) from error
+    return record
+
+
+def options_of(hparams_file, overrides):
+    """What a training file and a command line say that changes the result.
+
+    Arguments
+    ---------
+    hparams_file : str
+        HyperPyYAML.
+    overrides : str
+        YAML, merged into it as HyperPyYAML does.
+
+    Returns
+    -------
+    dict
+        Dotted name -> text, references as they are.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "train.yaml"
+    >>> _ = path.write_text("lr: 0.10\\nadam: !name:torch.optim.Adam {lr: 1}")
+    >>> sorted(options_of(str(path), "adam: {lr: !ref <lr>}").items())
+    [('adam', '!name:torch.optim.Adam'), ('adam.lr', '!ref <lr>'), ('lr', '0.1')]
+    """
+    with open(hparams_file, encoding="utf-8") as file:
+        options = _flat("", yaml.compose(file))
+    for key, value in getattr(yaml.compose(overrides), "value", ()):
+        _override(options, key.value, value)
+    return {
+        key: text
+        for key, text in options.items()
+        if key.split(".")[0] not in _FREE and not key.startswith("__")
+    }
+
+
+def _override(options, path, node):
+    inside = any(key.startswith(f"{path}.") for key in options)
+    if inside and isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            _override(options, f"{path}.{key.value}", value)
+        return
+    for key in [k for k in options if k == path or k.startswith(f"{path}.")]:
+        del options[key]
+    options.update(_flat(path, node))
+
+
+def _flat(path, node):
+    """Dotted name -> text of a YAML node; tags stay, numbers read alike."""
+    tag = node.tag if node.tag.startswith("!") else ""
+    if isinstance(node, yaml.ScalarNode):
+        text = node.value
+        with contextlib.suppress(ValueError):
+            text = repr(float(text))
+        return {path: f"{tag} {text}".strip()}
+    found = {path: tag} if tag else {}
+    for i, part in enumerate(node.value):
+        key, value = (
+            (part[0].value, part[1]) if isinstance(part, tuple) else (i, part)
+        )
+        found.update(_flat(f"{path}.{key}" if path else str(key), value))
+    return found
+
+
+def digest_of(utterances):
+    """What tells a list of utterances from others, wherever the files lie.
+
+    Arguments
+    ---------
+    utterances : list of Utterance
+        Of a manifest.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> digest_of([])
+    '0 utterances, 00000000'
+    """
+    found = 0
+    for u in utterances:
+        row = f"{u.ID}\t{u.spk_id}\t{u.start}\t{u.stop}\n"
+        found = zlib.crc32(row.encode(), found)
+    return f"{len(utterances)} utterances, {found:08x}"
+
+
+@contextlib.contextmanager
+def _write_errors(folder):
+    """A full disk, a folder that is read-only or was renamed, in one line."""
+    try:
+        yield
+    except OSError as error:
+        inside = str(error.filename or "").startswith(folder)
+        if not inside and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{error.filename or folder}: cannot be written "
+            f"({error.strerror}): make room, allow writing, or name the folder "
+            "as it was, and start the same command again"
+        ) from error

@@ -1,0 +1,140 @@
+"""A run's folder: one run at a time, and always with the same options."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.training.folder import digest_of, keep_to, run_folder
+
+TRAINING = """
+seed: 1
+output_folder: {folder}
+save_folder: !ref <output_folder>/save
+number_of_epochs: 4
+num_workers: 0
+lr: 0.001
+objective: !new:builtins.dict
+    contrastive: !new:builtins.dict
+        margin: 0.2
+    preference: [5, 1]
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a run with options; returns its save folder."""
+    file = tmp_path / "train.yaml"
+    output = tmp_path / "out"
+
+    def start(overrides="", text=TRAINING, train=True):
+        file.write_text(text.format(folder=output))
+        hparams = {
+            "output_folder": str(output),
+            "save_folder": f"{output}/save",
+        }
+        with run_folder(hparams, str(file), overrides):
+            if train:
+                (output / "save" / "CKPT+1").mkdir(exist_ok=True)
+        return output / "save"
+
+    return start
+
+
+@pytest.mark.parametrize(
+    "overrides, said",
+    [
+        ("lr: 0.01", "lr: 0.001 -> 0.01"),
+        ("seed: 2", "seed: 1.0 -> 2.0"),
+        ("objective: {contrastive: {margin: 0.3}}", "margin: 0.2 -> 0.3"),
+        ("objective: {contrastive: null}", "contrastive.margin: 0.2 -> none"),
+        ("objective: {preference: [5]}", "preference.1: 1.0 -> none"),
+        ("number_of_epochs: 3", "number_of_epochs: 4.0 -> 3.0"),
+    ],
+)
+def test_other_options_are_refused_with_what_differs(start, overrides, said):
+    start(overrides, train=False)  # nothing has been trained yet
+    start()
+    with pytest.raises(UserError, match=said) as refused:
+        start(overrides)
+    assert "choose another output_folder" in str(refused.value)
+    start()
+
+
+def test_what_does_not_change_the_result_may_differ(start):
+    start()
+    start("lr: 1e-3\nnum_workers: 4\nobjective: {preference: [5.0, 1.0]}")
+    start("number_of_epochs: 5")
+    with pytest.raises(UserError, match="5.0 -> 4.0"):
+        start()
+
+
+def test_a_changed_training_file_is_another_option(start):
+    start()
+    with pytest.raises(UserError, match="weight: none -> 1.0"):
+        start(text=TRAINING + "weight: 1\n")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1]", b'{"options": 3}', b"\xff"]
+)
+def test_a_broken_record_is_told(start, content):
+    save = start()
+    (save / "options.json").write_bytes(content)
+    with pytest.raises(UserError, match="options.json: damaged"):
+        start()
+
+
+def test_other_data_are_refused(start):
+    save = start()
+    rows = [SimpleNamespace(ID="a", spk_id="x", start=0, stop=9)]
+    keep_to(str(save), "data", {"training": digest_of(rows)})
+    rows[0].stop = 8
+    with pytest.raises(UserError, match="training: 1 utterances, .* -> 1 utt"):
+        keep_to(str(save), "data", {"training": digest_of(rows)})
+
+
+def test_two_runs_at_once(start, tmp_path):
+    hparams = {
+        "output_folder": str(tmp_path / "out"),
+        "save_folder": str(tmp_path / "out" / "save"),
+    }
+    start()
+    with run_folder(hparams, str(tmp_path / "train.yaml"), ""):
+        with pytest.raises(UserError, match="is running in this folder"):
+            start()
+
+
+def test_a_folder_that_cannot_be_written_or_has_gone_is_told(start, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UserError, match="out.*cannot be written"):
+        start()
+    (tmp_path / "out").unlink()
+    start()
+    hparams = {
+        "output_folder": str(tmp_path / "out"),
+        "save_folder": str(tmp_path / "out" / "save"),
+    }
+    with pytest.raises(UserError, match="log.txt: cannot be written"):
+        with run_folder(hparams, str(tmp_path / "train.yaml"), ""):
+            os.rename(tmp_path / "out", tmp_path / "renamed")
+            open(tmp_path / "out" / "log.txt", "a")
+    with pytest.raises(FileNotFoundError):  # not of the folder
+        with run_folder(hparams, str(tmp_path / "train.yaml"), ""):
+            open(tmp_path / "other" / "log.txt", "a")
+
+
+def test_a_node_that_does_not_share_the_folder_is_told(
+    start, monkeypatch, tmp_path
+):
+    start()
+    module = "speechbrain_scl.training.folder"
+    monkeypatch.setattr(f"{module}.if_main_process", lambda: False)
+    hparams = {
+        "output_folder": str(tmp_path / "local"),
+        "save_folder": str(tmp_path / "local" / "save"),
+    }
+    with pytest.raises(UserError, match="nodes need one output_folder"):
+        with run_folder(hparams, str(tmp_path / "train.yaml"), ""):
+            pass
