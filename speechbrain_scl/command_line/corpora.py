@@ -1,14 +1,30 @@
-"""The command that makes a corpus of anybody's recordings."""
+"""The command that makes a corpus of anybody's recordings, or checks them."""
 
+import hashlib
 import os
 import shlex
+from collections import Counter, defaultdict
 
-from speechbrain_scl.data.custom import import_corpus
+import numpy as np
+from tqdm import tqdm
+
+from speechbrain_scl.data.custom import import_corpus, part_of, read_source
+from speechbrain_scl.data.manifest import write_csv
+from speechbrain_scl.data.recordings import read_recording
+from speechbrain_scl.errors import UserError
 from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
+from speechbrain_scl.verifier import SpeakerVerifier
+from speechbrain_scl.voices.speech import speech_seconds
+
+SAMPLE_RATE = 16000
 
 
 def import_recordings(args):
-    """Arranges, and says what to do next."""
+    """Arranges, and says what to do next; or checks alone."""
+    if args.check:
+        return _check(args)
+    if args.model:
+        raise UserError("--model: it serves --check")
     counts = import_corpus(
         args.recordings,
         args.corpus,
@@ -17,6 +33,7 @@ def import_recordings(args):
         args.seed,
         args.trials,
         args.encoding,
+        args.without,
     )
     without = counts["trials_left_out"]
     print(
@@ -27,6 +44,102 @@ def import_recordings(args):
         + (f", {without} trials of unusable files left out" if without else "")
         + f"\n{next_commands(counts, args.corpus)}"
     )
+
+
+def _check(args):
+    """Writes the suspects, and says how to go on without them."""
+    verifier = SpeakerVerifier.load(args.model) if args.model else None
+    spoken, _ = read_source(args.recordings, args.encoding)
+    rows = find_suspects(spoken, verifier)
+    path = f"{os.path.normpath(args.corpus)}.suspects.csv"
+    write_csv(path, ["name", "speaker", "reason", "value", "path"], rows)
+    counts = Counter(row[2] for row in rows)
+    reasons = "".join(f", {n} {reason}" for reason, n in counts.items())
+    command = ["speechbrain-scl", "import", args.recordings, args.corpus]
+    print(
+        f"{len(spoken)} utterances, {len({row[0] for row in rows})} of them "
+        f"suspect{reasons}"
+    )
+    if rows:
+        command += ["--without", path]
+        print(
+            f"Each is named in {path}: listen to them, delete the lines of "
+            "those that are right, and go on without the rest:"
+        )
+    print(shlex.join(command))
+
+
+def find_suspects(spoken, verifier=None):
+    """Utterances that may harm a corpus.
+
+    Arguments
+    ---------
+    spoken : list of Spoken
+        As ``read_source`` returns them. What cannot be read is no suspect: the
+        import counts it.
+    verifier : SpeakerVerifier or None
+        Its encoder tells which utterances another speaker fits better.
+
+    Returns
+    -------
+    list of list
+        Name, speaker, reason ("identical audio", "no speech" or "another
+        speaker"), what was found, path.
+    """
+    of_path, of_audio, heard = defaultdict(list), defaultdict(list), {}
+    for one in spoken:
+        of_path[one.path].append(one)
+    suspects = []
+    for path in tqdm(of_path, desc="Checking audio", dynamic_ncols=True):
+        try:
+            read = read_recording(path, SAMPLE_RATE)
+        except UserError:
+            continue
+        for one in of_path[path]:
+            part = part_of(read, one.span)
+            if not part.any():
+                continue
+            digest = hashlib.sha256((part * 2**15).round().astype("<i4"))
+            of_audio[digest.digest()].append(one)
+            if not speech_seconds(part, SAMPLE_RATE):
+                suspects.append((one, "no speech", f"{len(part)} samples"))
+            elif verifier:
+                heard[one] = verifier.embed((part, SAMPLE_RATE))[0]
+    for alike in of_audio.values():
+        speakers = sorted({one.speaker for one in alike})
+        if len(speakers) > 1:
+            said = "of " + " and ".join(speakers)
+            suspects += [(one, "identical audio", said) for one in alike]
+    suspects += _strangers(heard)
+    return [
+        [one.name, one.speaker, reason, value, one.path]
+        for one, reason, value in suspects
+    ]
+
+
+def _strangers(heard):
+    """Those that are nearer another speaker's mean than the mean of their own
+    speaker's other utterances."""
+    vectors = defaultdict(list)
+    for one, vector in heard.items():
+        vectors[one.speaker].append(vector)
+    names = list(vectors)
+    sums = np.stack([np.sum(vectors[s], 0) for s in names]) if names else []
+    for one, vector in heard.items():
+        if len(vectors[one.speaker]) < 2 or len(names) < 2:
+            continue
+        own = names.index(one.speaker)
+        means = sums.copy()
+        means[own] -= vector
+        cosines = means @ vector / np.linalg.norm(means, axis=1)
+        nearest = int(cosines.argmax())
+        if nearest != own:
+            yield (
+                one,
+                "another speaker",
+                f"{names[nearest]} fits better: {cosines[nearest]:.2f} against "
+                f"{cosines[own]:.2f}",
+            )
 
 
 def next_commands(counts, folder):
@@ -77,7 +190,7 @@ def next_commands(counts, folder):
     said += "\n\nFrom recipes/VoxCeleb/SpeakerRec, a trained encoder:\n\n"
     said += (
         "python speaker_verification_cosine.py "
-        "hparams/verification_ecapa.yaml \\\n"
+        "hparams/verification_ecapa_scl.yaml \\\n"
         f"    --pretrain_path=speechbrain/spkrec-ecapa-voxceleb{own}\n"
     )
     if n_train < 4:

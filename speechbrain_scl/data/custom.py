@@ -66,6 +66,7 @@ def import_corpus(
     seed=1986,
     trials=None,
     encoding=None,
+    without=None,
 ):
     """Arranges recordings in the VoxCeleb layout, with a trial list.
 
@@ -89,6 +90,8 @@ def import_corpus(
         paths below the folder.
     encoding : str or None
         Of a CSV file or of Kaldi's files; see ``read_text``.
+    without : str or None
+        A table whose column ``name`` names utterances to leave out.
 
     Returns
     -------
@@ -119,15 +122,17 @@ def import_corpus(
     spoken, left_out = read_source(recordings, encoding)
     names = _names(spoken)
     listed = _read_trials(trials, names) if trials else None
+    suspects = _read_suspects(without, names) if without else {}
     # Beside the corpus, so that it stays where the corpus is refused
     excluded_list = f"{os.path.normpath(folder)}.excluded.csv"
     with atomic_folder(folder) as aside:
-        placed = _place_all(names, aside)
+        good = {n: s for n, s in names.items() if n not in suspects}
+        placed = _place_all(good, aside) | suspects
         n_files = len(placed) + len(left_out)
         left_out += [p for p in placed.values() if isinstance(p, Excluded)]
-        reasons = report_excluded(
-            excluded_list, left_out, n_files, max_excluded
-        )
+        # What the user leaves out is no fault of the recordings.
+        allowed = max_excluded + len(suspects) / n_files
+        reasons = report_excluded(excluded_list, left_out, n_files, allowed)
         os.replace(excluded_list, os.path.join(aside, "excluded.csv"))
         kept = {n for n, p in placed.items() if not isinstance(p, Excluded)}
         if listed is None:
@@ -436,6 +441,26 @@ def place(path, targets):
     }
 
 
+def part_of(read, span):
+    """The samples of a part of a recording.
+
+    Arguments
+    ---------
+    read : Recording
+        The whole.
+    span : tuple of float
+        Start and end in seconds; the end may be infinite.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 [time].
+    """
+    start, end = span
+    stop = min(end * read.sample_rate, len(read.waveform))
+    return read.waveform[round(start * read.sample_rate) : round(stop)]
+
+
 def _part(read, span, target, fits):
     start, end = span
     if end < math.inf and end > read.duration + _OVERSHOOT:
@@ -444,8 +469,7 @@ def _part(read, span, target, fits):
             "segment",
             f"from {start} s to {end} s of {read.duration:.2f} s",
         )
-    stop = min(end * read.sample_rate, len(read.waveform))
-    part = read.waveform[round(start * read.sample_rate) : round(stop)]
+    part = part_of(read, span)
     if len(part) == 0 or np.abs(part).max() < SILENCE_PEAK:
         return Excluded(
             read.name, "silent", "nothing above -60 dB of full scale"
@@ -457,6 +481,21 @@ def _part(read, span, target, fits):
         return "linked"
     soundfile.write(f"{target}.flac", part, read.sample_rate)
     return "converted"
+
+
+def _read_suspects(path, names):
+    """The corpus's names of a table's utterances -> Excluded."""
+    known = {spoken.name: name for name, spoken in names.items()}
+    found = {}
+    for number, (name,) in read_table(path, ["name"]):
+        if name not in known:
+            raise UserError(
+                f"{path}, line {number}: {name} is no utterance of the "
+                "recordings"
+            )
+        place = names[known[name]].path
+        found[known[name]] = Excluded(place, "suspect", f"named in {path}")
+    return found
 
 
 def _read_trials(path, names):
