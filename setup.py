@@ -54,7 +54,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["speechbrain_scl", "speechbrain_scl.*"]),
-    package_data={"speechbrain_scl.evaluation.pages": ["templates/*.html"]},
+    package_data={"speechbrain_scl.evaluation": ["templates/*.html"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         # torchaudio's last release is 2.11 and binds to torch 2.11.

@@ -2,12 +2,18 @@
 
 import os
 import statistics
+from pathlib import Path
 
-from speechbrain_scl.evaluation.pages.comparison import write_comparison
-from speechbrain_scl.evaluation.pages.training_log import read_training_log
-from speechbrain_scl.evaluation.provenance import describe_call
+import numpy as np
+
+from speechbrain_scl.evaluation import plots, report
+from speechbrain_scl.evaluation.provenance import (
+    describe_call,
+    read_training_log,
+)
 
 OVERALL = "overall"
+TEMPLATE = Path(__file__).with_name("comparison.html")
 
 
 def write_page(ladder, figures, differences, ratios, tested):
@@ -115,3 +121,170 @@ def _linked(ladder, files):
         for name, path in files.items()
         if path.is_file()
     }
+
+
+def write_comparison(
+    path,
+    figures,
+    differences=None,
+    overall=None,
+    ratios=None,
+    curves=None,
+    reports=None,
+    sources=None,
+    facts=None,
+):
+    """Writes what objectives and seeds come to; needs no network.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    figures : dict
+        Variant -> seed -> list -> (EER in [0, 1], minDCF or None). The first
+        variant is what the others are compared with.
+    differences : dict or None
+        Variant -> list -> (EER difference to the first variant in points, and
+        the ends of its 95 % interval).
+    overall : dict or None
+        Variant -> (ratio of its EER to the first variant's over all lists,
+        and the ends of its 95 % interval).
+    ratios : dict or None
+        Variant -> seed -> that ratio of one seed alone.
+    curves : dict or None
+        Variant -> seed -> validation EER of each epoch.
+    reports : dict or None
+        Variant -> seed -> name -> the run's own report, relative to the page;
+        several names where a run has several parts.
+    sources : dict or None
+        Variant -> seed -> list -> name -> the file that the figure comes
+        from, relative to the page.
+    facts : dict or None
+        What to know about the runs: name -> text.
+    """
+    reference = next(iter(figures))
+    lists = list(next(iter(figures[reference].values())))
+    seeds = list(figures[reference])
+    pictures = {}
+    if overall:
+        pictures[f"EER as a ratio to {reference}, 95 % intervals"] = plots.svg(
+            _ratios(overall), "Ratios of the error rates"
+        )
+    if curves:
+        pictures["Validation EER in %, a line per seed"] = plots.svg(
+            _curves(curves), "Validation error over the epochs"
+        )
+    if len(seeds) > 1:
+        pictures["EER in %: a dot per seed, a bar at their mean"] = plots.svg(
+            _seeds(figures, lists), "Error rates of all seeds"
+        )
+    report.write_page(
+        path,
+        str(TEMPLATE),
+        reference=reference,
+        sentences=_sentences(reference, overall or {}),
+        lists=lists,
+        seeds=seeds,
+        means={
+            name: {
+                column: _mean([found[column] for found in seeds.values()])
+                for column in lists
+            }
+            for name, seeds in figures.items()
+        },
+        figures=figures,
+        differences=differences or {},
+        overall=overall or {},
+        ratios=ratios or {},
+        pictures=pictures,
+        reports=reports or {},
+        sources=sources or {},
+        facts=facts or {},
+    )
+
+
+def _sentences(reference, overall):
+    """What differs overall, first in short where there are several."""
+    said, fewer, more = [], [], []
+    for name, (ratio, low, high) in overall.items():
+        differs = not low <= 1 <= high
+        if differs:
+            (fewer if ratio < 1 else more).append(name)
+        said.append(
+            f"{name} has {100 * abs(1 - ratio):.1f} % "
+            f"{'less' if ratio < 1 else 'more'} EER than {reference} (ratio "
+            f"{ratio:.3f}, 95 % interval {low:.3f} to {high:.3f}), "
+            + ("more than" if differs else "which")
+            + " the choice of test speakers "
+            + ("explains." if differs else "could explain.")
+        )
+    if len(said) > 1:
+        short = [
+            f"{amount} errors than {reference} by more than the choice of "
+            f"test speakers explains: {', '.join(names)}."
+            for amount, names in (("Fewer", fewer), ("More", more))
+            if names
+        ] or [
+            f"None differs from {reference} by more than the choice of test "
+            "speakers explains."
+        ]
+        said.insert(0, " ".join(short))
+    return said
+
+
+def _mean(values):
+    """Mean EER and its standard deviation over seeds in %, mean minDCF."""
+    rates, costs = zip(*values)
+    rates = [100 * rate for rate in rates]
+    return {
+        "eer": statistics.mean(rates),
+        "deviation": statistics.stdev(rates) if len(rates) > 1 else None,
+        "min_dcf": None if None in costs else statistics.mean(costs),
+    }
+
+
+def _ratios(overall):
+    (axis,) = plots.axes(5.5, 1.2 + 0.4 * len(overall))
+    for i, (value, low, high) in enumerate(overall.values()):
+        axis.plot([low, high], [i, i], color=f"C{i + 1}", lw=2)
+        axis.plot(value, i, "o", color=f"C{i + 1}")
+    axis.axvline(1, color="black", lw=1, ls="--")
+    axis.set_yticks(range(len(overall)), map(plots.plain, overall))
+    axis.set_ylim(len(overall) - 0.5, -0.5)
+    axis.set_xlabel("less error  ←  ratio  →  more error")
+    axis.grid(alpha=0.3, axis="x")
+    return axis.figure
+
+
+def _seeds(figures, lists):
+    """A panel per list, one below the other: names stay readable."""
+    height = 0.8 + len(lists) * (0.45 + 0.25 * len(figures))
+    axes = plots.axes(5.5, height, len(lists))
+    for axis, column in zip(axes, lists):
+        for i, seeds in enumerate(figures.values()):
+            rates = [100 * found[column][0] for found in seeds.values()]
+            axis.plot(rates, [i] * len(rates), "o", alpha=0.6, color=f"C{i}")
+            axis.plot(np.mean(rates), i, "|", ms=16, color=f"C{i}")
+        axis.set_yticks(range(len(figures)), map(plots.plain, figures))
+        axis.set_ylim(len(figures) - 0.5, -0.5)
+        axis.set_title(plots.plain(column), fontsize=9, loc="left")
+        axis.grid(alpha=0.3, axis="x")
+    return axis.figure
+
+
+def _curves(curves):
+    (axis,) = plots.axes(5.5, 3.6)
+    for i, (name, seeds) in enumerate(curves.items()):
+        for j, rates in enumerate(seeds.values()):
+            axis.plot(
+                range(1, len(rates) + 1),
+                [100 * rate for rate in rates],
+                color=f"C{i}",
+                lw=1.2,
+                label=plots.plain(name) if j == 0 else None,
+            )
+    axis.set_xlabel("epoch")
+    axis.locator_params(axis="x", integer=True)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, frameon=False)
+    return axis.figure

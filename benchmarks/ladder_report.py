@@ -332,7 +332,9 @@ def resampled_rates(ladder, part, path):
     labels, enrol, test = trials
     # Lists of the same speakers are resampled alike.
     draw = zlib.crc32(" ".join(sorted(set(enrol))).encode())
-    rates, _ = bootstrap(systems, labels, enrol, test, RESAMPLES, seed=draw)
+    _, numbers = np.unique([enrol, test], return_inverse=True)
+    speakers = numbers.reshape(2, -1)
+    rates, _ = bootstrap(systems, labels, *speakers, RESAMPLES, seed=draw)
     return rates.reshape(len(ladder.variants), len(ladder.seeds), -1).mean(1)
 
 

@@ -20,7 +20,9 @@ import matplotlib
 import numpy as np
 
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
+from speechbrain_scl.evaluation.metrics import Counts
 from speechbrain_scl.evaluation.plots import draw_scores
+from speechbrain_scl.evaluation.results import rates
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -58,8 +60,8 @@ def scores(list, runs):
         layout="constrained",
     )
     for axis, run in zip(axes[0], runs):
-        found, labels = read_scores(run, list)
-        draw_scores(axis, found, labels)
+        counts = Counts.of(*read_scores(run, list))
+        draw_scores(axis, {**rates(counts), "p_target": 0.01}, counts)
         axis.set_title(title(run), fontsize=10)
     figure.suptitle(list, fontsize=10)
     return figure

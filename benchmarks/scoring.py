@@ -36,7 +36,7 @@ from speechbrain_scl.evaluation import scoring
 from speechbrain_scl.evaluation.any_length import AnyLength
 from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.metrics import eer, min_dcf
-from speechbrain_scl.evaluation.report import measure
+from speechbrain_scl.evaluation.results import measure
 from speechbrain_scl.evaluation.trials import read_trials, write_scores
 from speechbrain_scl.files import atomic_write
 

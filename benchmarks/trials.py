@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from speechbrain_scl.evaluation import report, scoring
+from speechbrain_scl.evaluation import scoring
+from speechbrain_scl.evaluation.results import measure
 from speechbrain_scl.evaluation.trials import read_trials, write_scores
 from speechbrain_scl.files import atomic_write
 
@@ -121,7 +122,7 @@ def run(folder, n, args):
     del scores
     write_scores(f"{folder}/scores.txt", trials)
     lap()
-    found = report.measure(
+    found, counts = measure(
         trials,
         lambda name: name[:5],
         n_resamples=args.resamples,
@@ -131,7 +132,7 @@ def run(folder, n, args):
     return {
         "trials": len(trials),
         "seconds": np.diff(times, axis=0),  # [stages, clock and CPU]
-        "values": len(np.unique(trials.scores)),
+        "values": len(counts.scores),
         "before": before,
         "peak": peak_mib(),
         "eer": found["eer"],

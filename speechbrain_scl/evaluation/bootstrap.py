@@ -1,16 +1,19 @@
 """Confidence intervals by resampling speakers, not trials."""
 
 import numpy as np
+import torch
+from torch.nn.functional import embedding_bag
 
 from speechbrain_scl.evaluation.metrics import (
+    Counts,
     as_arrays,
-    counted,
+    ascending,
     crossing,
     detection_cost,
 )
 
-_BLOCK = 2**17  # trials at a time
-_WEIGHTS = 2**24  # of resamples that share a pass over the trials
+_EXACT = 2**24  # whole numbers up to it are exact in single precision
+_CELLS = 2**23  # of the tables of resamples that are weighed together
 
 
 def bootstrap(
@@ -36,7 +39,7 @@ def bootstrap(
     labels : array
         [T], true for target trials.
     enrol_speakers, test_speakers : array
-        [T], the speakers' numbers (or names: slower on millions of trials).
+        [T], the speakers' numbers, 0 to S - 1.
     n_resamples : int
         How many resamples.
     p_target : float
@@ -68,143 +71,93 @@ def bootstrap(
     """
     several = np.ndim(scores) == 2
     systems = scores if several else [scores]
-    systems, labels = zip(*(as_arrays(s, labels) for s in systems))
-    n_speakers, *speakers = _number(enrol_speakers, test_speakers)
-    found = resample(
-        systems,
-        labels[0],
-        *speakers,
-        n_speakers,
-        n_resamples,
-        p_target,
-        seed,
-    )
-    return tuple(found if several else found[:, 0])
-
-
-def resample(
-    systems,
-    labels,
-    enrol,
-    test,
-    n_speakers,
-    n_resamples=200,
-    p_target=0.01,
-    seed=0,
-):
-    """As ``bootstrap``, of speakers that are numbered.
-
-    Arguments
-    ---------
-    systems : list of numpy.ndarray
-        float64 [T], the scores of each system.
-    labels : numpy.ndarray
-        bool [T].
-    enrol, test : numpy.ndarray
-        int32 [T], the speakers' numbers.
-    n_speakers : int
-        How many speakers there are.
-    n_resamples, p_target, seed
-        As for ``bootstrap``.
-
-    Returns
-    -------
-    numpy.ndarray
-        [2, systems, n_resamples], EER and minDCF.
-    """
-    grids = [_Grid(counted(scores, labels)) for scores in systems]
+    n = int(max(np.max(enrol_speakers), np.max(test_speakers))) + 1
+    # A trial's weight depends on its pair of speakers alone.
+    pair = np.asarray(enrol_speakers, dtype=np.int64) * n + test_speakers
+    pairs = np.arange(n * n)
+    if len(pairs) > len(pair):
+        pairs, pair = np.unique(pair, return_inverse=True)
+    first, second = np.divmod(pairs, n)
+    pair = pair.astype(np.int32)
     rng = np.random.default_rng(seed)
-    found = np.full((2, len(grids), n_resamples), np.nan)
-    at_once = max(1, _WEIGHTS // sum(3 * grid.n + 1 for grid in grids))
-    for start in range(0, n_resamples, at_once):
-        numbers = range(start, min(start + at_once, n_resamples))
-        drawn = [
-            np.bincount(
-                rng.integers(0, n_speakers, n_speakers), minlength=n_speakers
-            )
-            for _ in numbers
-        ]
-        weighed = _weigh(grids, systems, labels, enrol, test, drawn)
-        for s, sums in enumerate(weighed):
-            for r, (targets, impostors) in zip(numbers, sums):
+    draws = [
+        np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float32)
+        for _ in range(n_resamples)
+    ]
+    found = np.full((2, len(systems), n_resamples), np.nan)
+    for s, system in enumerate(systems):
+        trials = _Trials(system, labels, pair)
+        at_once = max(1, _CELLS // (len(pairs) + 3 * trials.n_places))
+        for start in range(0, n_resamples, at_once):
+            drawn = np.stack(draws[start : start + at_once], 1)
+            other = drawn[second]
+            other[first == second] = 1
+            weights = trials.weighed(drawn[first] * other)
+            for r, (targets, impostors) in enumerate(zip(*weights), start):
                 if targets.any() and impostors.any():
                     miss, false_alarm = _error_rates(targets, impostors)
                     cost = detection_cost(miss, false_alarm, p_target)
                     found[:, s, r] = crossing(miss, false_alarm), cost.min()
-    return found
+    return tuple(found if several else found[:, 0])
 
 
-def _weigh(grids, systems, labels, enrol, test, drawn):
-    """Of each system and draw of speakers: the weight of the targets at each
-    of their scores, and of the impostors between them."""
-    sums = [
-        [(np.zeros(grid.n), np.zeros(2 * grid.n + 1)) for _ in drawn]
-        for grid in grids
-    ]
-    for start in range(0, len(labels), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        targets = labels[block]
-        # A trial's weight depends on its pair of speakers alone.
-        pairs, pair = np.unique(
-            enrol[block].astype(np.int64) * len(drawn[0]) + test[block],
-            return_inverse=True,
-        )
-        first, second = np.divmod(pairs, len(drawn[0]))
-        pair = pair.astype(np.int32)
-        of_targets, of_impostors = pair[targets], pair[~targets]
-        places = [
-            (
-                grid.of_targets(scores[block][targets]),
-                grid.of_impostors(scores[block][~targets]),
-            )
-            for grid, scores in zip(grids, systems)
+class _Trials:
+    """One system's trials in the order of their scores, by their place: i for
+    the targets of the i-th distinct score that targets have; between two of
+    these the false alarms alone change, so that the thresholds at each one and
+    right above it draw the whole ROC. Impostors below it are in place 2 i, of
+    equal score in 2 i + 1."""
+
+    def __init__(self, scores, labels, pair):
+        scores, labels = as_arrays(scores, labels)
+        scores, labels, pair = ascending(scores, labels, pair)
+        counts = Counts.of(scores, labels)
+        pair = torch.from_numpy(pair)
+        labels = torch.from_numpy(labels)
+        has_targets = counts.targets > 0
+        place = 2 * (has_targets.cumsum() - has_targets) + has_targets
+        targets = counts.targets[has_targets]
+        self.n_places = 2 * len(targets) + 1
+        impostors = np.bincount(place, counts.impostors, self.n_places)
+        self._kinds = [
+            (pair[labels], targets.cumsum()),
+            (pair[~labels], impostors.astype(np.int64).cumsum()),
         ]
-        for r, times in enumerate(drawn):
-            weights = times[first] * np.where(first == second, 1, times[second])
-            weights = weights.astype(np.float64)
-            of_kind = weights[of_targets], weights[of_impostors]
-            for found, system in zip(places, sums):
-                # Whole numbers: their sums are exact in any order.
-                for at, weight, total in zip(found, of_kind, system[r]):
-                    total += np.bincount(at, weight, len(total))
-    return sums
 
+    def weighed(self, table):
+        """Sums of the trials' weights.
 
-class _Grid:
-    """The distinct scores of the targets.
+        Arguments
+        ---------
+        table : numpy.ndarray
+            float32 [pairs, R], the weight of each pair of speakers in each resample.
 
-    Between two of them the false alarms alone change, so that the thresholds
-    at each one and right above it draw the whole ROC.
-    """
-
-    def __init__(self, counts):
-        self.scores = counts.scores[counts.targets > 0]
-        self.n = len(self.scores)
-
-    def of_targets(self, scores):
-        """The place of each target, 0 to n - 1."""
-        return np.searchsorted(self.scores, scores).astype(np.int32)
-
-    def of_impostors(self, scores):
-        """The place of each impostor, 0 to 2 n: one below target i is rejected
-        from threshold i on (place 2 i), one of equal score right above it
-        (place 2 i + 1)."""
-        left = np.searchsorted(self.scores, scores).astype(np.int32)
-        equal = self.scores[np.minimum(left, self.n - 1)] == scores
-        return 2 * left + equal
+        Returns
+        -------
+        targets, impostors : numpy.ndarray
+            [R, places of either kind].
+        """
+        block = max(1, _EXACT // max(1, int(table.max())))
+        table = torch.from_numpy(table)
+        sums = []
+        for pair, ends in self._kinds:
+            total = np.zeros((len(ends), table.shape[1]))
+            for start in range(0, len(pair), block):
+                part = pair[start : start + block]
+                low = np.searchsorted(ends, start, side="right")
+                high = np.searchsorted(ends, start + len(part)) + 1
+                starts = np.append(0, ends[low : high - 1] - start)
+                starts = torch.from_numpy(starts.astype(np.int32))
+                total[low:high] += embedding_bag(
+                    part, table, starts, mode="sum"
+                ).numpy()
+            sums.append(np.ascontiguousarray(total.T))
+        return sums
 
 
 def _error_rates(targets, impostors):
-    """Miss and false-alarm rates of what ``_weigh`` returns, [2 n + 2]."""
+    """Miss and false-alarm rates of the weights at each place, [2 n + 2]."""
     # Below all, at the first target, above it, at the second one, ...
     miss = np.append(0.0, targets.cumsum()).repeat(2)
     rejected = np.append(0.0, impostors.cumsum())
     return miss / miss[-1], 1.0 - rejected / rejected[-1]
-
-
-def _number(enrol_speakers, test_speakers):
-    """How many speakers there are, and each trial's two."""
-    names, index = np.unique(
-        np.concatenate([enrol_speakers, test_speakers]), return_inverse=True
-    )
-    return len(names), *np.split(index.astype(np.int32), 2)

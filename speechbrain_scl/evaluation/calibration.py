@@ -9,14 +9,13 @@ from numbers import Real
 import numpy as np
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.metrics import as_arrays, counted, error_rates
+from speechbrain_scl.evaluation.metrics import as_arrays, error_rates
 from speechbrain_scl.files import write_json
 
 # Logistic regression has no finite answer where a threshold separates the
 # classes; this penalty is too weak to be seen elsewhere.
 _PENALTY = 1e-6
-# Of each error curve, on either side of one half
-_LEVELS = 40
+_LEVELS = 40  # of each error curve, on either side of one half
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +26,8 @@ class Decision:
     ---------
     llr : float
         The natural log-likelihood ratio.
-    threshold : float
-        The one above which the speakers are taken to be the same.
-    score_threshold : float
-        The same threshold as a score.
+    threshold, score_threshold : float
+        The ratio and the score from which on the speakers are the same.
     same_speaker : bool
         The decision.
     miss, false_alarm : float or None
@@ -66,6 +63,11 @@ class Calibration:
         What was scored: ``cosine``, or the backend or normalisation.
     thresholds, miss, false_alarm : tuple of float
         The error rates of these trials at scores in ascending order.
+
+    Raises
+    ------
+    UserError
+        What no calibration has, such as a scale of zero.
     """
 
     scale: float
@@ -78,6 +80,23 @@ class Calibration:
     miss: tuple = ()
     false_alarm: tuple = ()
 
+    def __post_init__(self):
+        self.threshold(self.p_target)
+        curves = ("thresholds", "miss", "false_alarm")
+        allowed = {
+            "scale": lambda x: _is_number(x) and x > 0,
+            "offset": _is_number,
+            "n_trials": lambda x: _is_number(x) and x > 0,
+            "model": lambda x: x is None or isinstance(x, str),
+            "scores": lambda x: isinstance(x, str),
+            **dict.fromkeys(curves, _is_curve),
+        }
+        for name, is_allowed in allowed.items():
+            if not is_allowed(getattr(self, name)):
+                raise UserError(f"{name}={getattr(self, name)!r}")
+        if len({len(getattr(self, name)) for name in curves}) > 1:
+            raise UserError(f"thresholds={self.thresholds}, and other rates")
+
     def __call__(self, scores):
         """Log-likelihood ratios of scores.
 
@@ -89,8 +108,7 @@ class Calibration:
         Returns
         -------
         numpy.ndarray
-            Natural logarithm; accept where it exceeds
-            log((1 - p_target) / p_target), at unit costs.
+            Natural logarithm; accept where it reaches ``threshold(p_target)``.
         """
         return self.scale * np.asarray(scores) + self.offset
 
@@ -107,11 +125,6 @@ class Calibration:
         Returns
         -------
         Decision
-
-        Raises
-        ------
-        UserError
-            Another prior.
 
         Example
         -------
@@ -160,7 +173,7 @@ class Calibration:
         """
         if not (isinstance(p_target, Real) and 0 < p_target < 1):
             raise UserError(
-                f"p_target={p_target}: the prior probability of the same "
+                f"p_target={p_target!r}: the prior probability of the same "
                 "speaker lies between 0 and 1"
             )
         return math.log((1 - p_target) / p_target)
@@ -206,6 +219,10 @@ class Calibration:
                     for key, value in content.items()
                 }
             )
+        except UserError as error:
+            raise UserError(
+                f"{path}: no calibration has {error}; fit it again"
+            ) from error
         except (ValueError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path}: not the calibration.json that a verification with "
@@ -222,6 +239,15 @@ class Calibration:
                 "verify with score_norm=none and backend=cosine"
             )
         return found
+
+
+def _is_number(value):
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def _is_curve(values):
+    return isinstance(values, tuple) and all(map(_is_number, values))
 
 
 def fit_calibration(scores, labels, p_target=0.01, model=None, kind="cosine"):
@@ -261,17 +287,17 @@ def fit_calibration(scores, labels, p_target=0.01, model=None, kind="cosine"):
     >>> round(calibration.scale, 1), abs(round(calibration.offset, 1))
     (2.0, 0.0)
     """
-    Calibration.threshold(p_target)
+    # Takes a quarter of a second, and who only decides does not need it.
+    from sklearn.linear_model import LogisticRegression
+
+    log_odds = -Calibration.threshold(p_target)
     scores, labels = as_arrays(scores, labels)
-    counted(scores, labels)
+    curves = _error_curves(scores, labels)
     spread = scores.std()
     if spread == 0:
         raise UserError("all calibration scores are equal")
     share = labels.mean()
     # On a scale of its own, so that the penalty means the same everywhere.
-    # Half a second of imports, which applying a calibration does without
-    from sklearn.linear_model import LogisticRegression
-
     regression = LogisticRegression(
         C=1 / (_PENALTY * len(scores)), tol=1e-8, max_iter=1000
     ).fit(
@@ -285,15 +311,9 @@ def fit_calibration(scores, labels, p_target=0.01, model=None, kind="cosine"):
             f"{len(scores)} calibration trials: targets do not score higher "
             "than impostors, so there is nothing to calibrate"
         )
-    offset = float(regression.intercept_[0]) - np.log(p_target / (1 - p_target))
+    offset = float(regression.intercept_[0]) - log_odds
     return Calibration(
-        scale,
-        float(offset),
-        p_target,
-        len(scores),
-        model,
-        kind,
-        *_error_curves(scores, labels),
+        scale, offset, p_target, len(scores), model, kind, *curves
     )
 
 

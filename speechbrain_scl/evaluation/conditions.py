@@ -10,7 +10,8 @@ from speechbrain_scl.errors import UserError
 UNKNOWN = "unknown"
 _TEST_SIDE, _SAME = "test_", "same_"
 # Upper edges in seconds; a trial is as long as its shorter side.
-_DURATIONS = (2.0, 4.0, 8.0)
+_DURATIONS = {2.0: "below 2 s", 4.0: "2 to 4 s", 8.0: "4 to 8 s"}
+_LONGEST = "from 8 s"
 # Told apart by hardly any value: names and numbers, not conditions.
 _MOST_VALUES = 30
 
@@ -48,33 +49,32 @@ def read_metadata(path, columns):
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such metadata file")
     found = {}
-    columns = [_column(column) for column in columns]
+    columns = [_column(condition) for condition in columns]
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         names = reader.fieldnames or []
         key = next((k for k in ("path", "speaker") if k in names), None)
-        missing = [c for c in columns if c not in names]
-        if key is None or missing:
+        if key is None or not set(columns) <= set(names):
             raise UserError(
                 f"{path}: it needs the column path or speaker, and "
                 f"{', '.join(columns)}; it has {', '.join(names)}"
             )
         for row in reader:
             where = f"{path}, line {reader.line_num}"
-            name = _stem(row[key] or "")
             values = {c: row[c] or UNKNOWN for c in columns}
-            if "duration" in values and values["duration"] != UNKNOWN:
+            if values.get("duration", UNKNOWN) != UNKNOWN:
                 try:
                     values["duration"] = float(values["duration"])
                 except ValueError as error:
                     raise UserError(f"{where}: duration: {error}") from error
+            name = _stem(row[key] or "")
             if found.setdefault(name, values) != values:
                 raise UserError(f"{where}: {row[key]} comes with other values")
     return found
 
 
-class Conditions:
-    """Tells which condition each trial of a list belongs to.
+def conditions(trials, metadata, columns, speaker_of):
+    """Which condition each trial of a list belongs to, column by column.
 
     "column: value" where both sides agree, "column: value - value" where they
     differ, "duration: 2 to 4 s" by the shorter side; of ``test_X`` the test
@@ -96,62 +96,46 @@ class Conditions:
         An utterance's or enrolment model's name to its speaker's, where the
         metadata knows speakers only.
 
+    Returns
+    -------
+    list of tuple
+        Names of conditions of which each trial has one (list of str), and its
+        number (int16 [T]).
+
     Raises
     ------
     UserError
         Nothing is known of any utterance, or a column has too many values.
     """
-
-    def __init__(self, trials, metadata, columns, speaker_of):
-        sides = [
-            [metadata.get(_stem(n)) or metadata.get(speaker_of(n)) for n in ids]
-            for ids in (trials.enrol_ids, trials.test_ids)
-        ]
-        if not any(row for side in sides for row in side):
-            raise UserError(
-                f"{trials.path}: the metadata knows none of its utterances, "
-                f"such as {trials.enrol_ids[0]}"
-            )
-        self.columns = columns
-        self._codes, self._values = zip(
-            *(
-                _codes(sides, _column(column), column.startswith(_SAME))
-                for column in columns
-            )
+    sides = [
+        [metadata.get(_stem(n)) or metadata.get(speaker_of(n)) for n in names]
+        for names in (trials.enrol_ids, trials.test_ids)
+    ]
+    if not any(row for side in sides for row in side):
+        raise UserError(
+            f"{trials.path}: the metadata knows none of its utterances, "
+            f"such as {trials.enrol_ids[0]}"
         )
-
-    def parts(self, trials):
-        """The parts of the list, one at a time: each is as long as the list.
-
-        Arguments
-        ---------
-        trials : Trials
-            The list.
-
-        Yields
-        ------
-        name : str
-            What the condition is called.
-        chosen : numpy.ndarray
-            bool [T].
-        """
-        for column, codes, values in zip(
-            self.columns, self._codes, self._values
-        ):
-            pair = codes[0][trials.enrol_index], codes[1][trials.test_index]
-            low, high = np.minimum(*pair), np.maximum(*pair)
-            if column.startswith(_SAME):
-                yield from _agreement(column, *pair, trials.labels)
-                continue
-            if column == "duration":
-                high = low
-            if column.startswith(_TEST_SIDE):
-                low = high = pair[1]
-            numbers = low * len(values) + high
-            for number in np.unique(numbers).tolist():
-                first, second = (values[n] for n in divmod(number, len(values)))
-                both = first if first == second else f"{first} - {second}"
-                yield f"{column}: {both}", numbers == number
+    found = []
+    for condition in columns:
+        column = _column(condition)
+        values, *codes = _codes(sides, column, condition.startswith(_SAME))
+        enrol, test = codes[0][trials.enrol_index], codes[1][trials.test_index]
+        if condition.startswith(_SAME):
+            found += _agreement(column, enrol == test, trials.labels)
+            continue
+        low, high = np.minimum(enrol, test), np.maximum(enrol, test)
+        if condition == "duration":
+            high = low
+        elif condition.startswith(_TEST_SIDE):
+            low = high = test
+        pairs, which = np.unique(low * len(values) + high, return_inverse=True)
+        names = [
+            f"{condition}: {values[a]}" + (f" - {values[b]}" if a != b else "")
+            for a, b in zip(*np.divmod(pairs, len(values)))
+        ]
+        found.append((names, which.astype(np.int16)))
+    return found
 
 
 def _column(condition):
@@ -159,47 +143,44 @@ def _column(condition):
     return condition.removeprefix(_TEST_SIDE).removeprefix(_SAME)
 
 
-def _agreement(condition, first, second, labels):
-    """Both sides alike or not, for targets and for impostors."""
-    name, same = _column(condition), first == second
-    yield f"{name}: same", same
-    yield f"{name}: different", ~same
-    yield f"{name}: targets different, impostors same", same != labels
-    yield f"{name}: targets same, impostors different", same == labels
+def _agreement(column, same, labels):
+    """Both sides alike or not; and other for targets than for impostors."""
+    kinds = {
+        ("same", "different"): ~same,
+        (
+            "targets different, impostors same",
+            "targets same, impostors different",
+        ): same == labels,
+    }
+    for names, which in kinds.items():
+        yield [f"{column}: {name}" for name in names], which.astype(np.int16)
 
 
 def _codes(sides, column, many=False):
-    """The values of each side's names as numbers, and the values' names."""
-    per_side = [
-        [row[column] if row else UNKNOWN for row in known] for known in sides
+    """The column's values, and for each side the number of each name's."""
+    sides = [
+        [row[column] if row else UNKNOWN for row in side] for side in sides
     ]
     if column == "duration":
-        values = [*_duration_names(), UNKNOWN]
-        per_side = [
-            [
-                len(_DURATIONS) + 1
-                if x == UNKNOWN
-                else int(np.searchsorted(_DURATIONS, x, side="right"))
-                for x in side
-            ]
-            for side in per_side
-        ]
+        values = [*_DURATIONS.values(), _LONGEST, UNKNOWN]
+        sides = [[_length(seconds) for seconds in side] for side in sides]
     else:
-        values = sorted({x for side in per_side for x in side})
+        values = sorted({value for side in sides for value in side})
         if len(values) > _MOST_VALUES and not many:
             raise UserError(
                 f"conditions: {column} has {len(values)} values; name columns "
                 f"with at most {_MOST_VALUES}"
             )
-        number = {x: i for i, x in enumerate(values)}
-        per_side = [[number[x] for x in side] for side in per_side]
-    return [np.array(side, dtype=np.int32) for side in per_side], values
+    number = {value: i for i, value in enumerate(values)}
+    codes = ([number[x] for x in side] for side in sides)
+    return values, *(np.array(side, dtype=np.int32) for side in codes)
 
 
-def _duration_names():
-    edges = [f"{x:g}" for x in _DURATIONS]
-    between = [f"{a} to {b} s" for a, b in zip(edges, edges[1:])]
-    return [f"below {edges[0]} s", *between, f"from {edges[-1]} s"]
+def _length(seconds):
+    if seconds == UNKNOWN:
+        return UNKNOWN
+    names = (name for edge, name in _DURATIONS.items() if seconds < edge)
+    return next(names, _LONGEST)
 
 
 def _stem(name):

@@ -1,23 +1,175 @@
-"""Error rates of scored trials, from the counts of their scores."""
+"""Error rates and costs of scored trials; their scores are sorted once."""
 
-from typing import NamedTuple
+import dataclasses
+import functools
 
 import numpy as np
 import torch
-from scipy.optimize import isotonic_regression
 
 from speechbrain_scl.errors import UserError
 
 
-def error_rates(scores, labels):
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """How many trials of either kind have each score: all that an error rate
+    depends on. The functions below take it in place of scores and labels.
+
+    Arguments
+    ---------
+    scores : numpy.ndarray
+        float64 [K], the distinct scores, ascending.
+    targets, impostors : numpy.ndarray
+        int64 [K], the trials of either kind that have them.
+
+    Example
+    -------
+    >>> counts = Counts.of([0.1, 0.9, 0.1], [0, 1, 1])
+    >>> counts.scores, counts.targets, counts.impostors
+    (array([0.1, 0.9]), array([1, 1]), array([1, 0]))
+    """
+
+    scores: np.ndarray
+    targets: np.ndarray
+    impostors: np.ndarray
+
+    @classmethod
+    def of(cls, scores, labels=None):
+        """Counts trials.
+
+        Arguments
+        ---------
+        scores : array or Counts
+            [T], numpy or torch; what is counted already stays as it is.
+        labels : array or None
+            [T], true for target trials.
+
+        Returns
+        -------
+        Counts
+
+        Raises
+        ------
+        UserError
+            Scores that are not finite, unequal lengths, or one class only.
+        """
+        if isinstance(scores, cls):
+            return scores
+        scores, labels = ascending(*as_arrays(scores, labels))
+        n_targets = int(labels.sum())
+        if n_targets in (0, len(labels)):
+            raise UserError(
+                f"{n_targets} target and {len(labels) - n_targets} impostor "
+                "trials: at least one of each is needed"
+            )
+        first = np.flatnonzero(np.diff(scores, prepend=-np.inf))
+        targets = np.add.reduceat(labels, first, dtype=np.int64)
+        trials = np.diff(first, append=len(scores))
+        return cls(scores[first], targets, trials - targets)
+
+    @functools.cached_property
+    def n_targets(self):
+        """How many target trials there are."""
+        return int(self.targets.sum())
+
+    @functools.cached_property
+    def n_impostors(self):
+        """How many impostor trials there are."""
+        return int(self.impostors.sum())
+
+    @functools.cached_property
+    def rates(self):
+        """What ``error_rates`` returns."""
+        # Equal scores are accepted or rejected together.
+        miss = np.append(0, self.targets.cumsum()) / self.n_targets
+        rejected = np.append(0, self.impostors.cumsum()) / self.n_impostors
+        above = np.nextafter(self.scores[-1], np.inf)
+        return miss, 1.0 - rejected, np.append(self.scores, above)
+
+    def reaching(self, threshold):
+        """How many target and impostor trials reach a threshold.
+
+        Arguments
+        ---------
+        threshold : float
+            A score.
+
+        Returns
+        -------
+        tuple of int
+        """
+        first = np.searchsorted(self.scores, threshold)
+        return tuple(
+            int(kind[first:].sum()) for kind in (self.targets, self.impostors)
+        )
+
+
+def as_arrays(scores, labels):
+    """Scores and labels as arrays.
+
+    Arguments
+    ---------
+    scores, labels : array
+        [T], numpy or torch.
+
+    Returns
+    -------
+    scores, labels : numpy.ndarray
+        float64 and bool, [T].
+
+    Raises
+    ------
+    UserError
+        Scores that are not finite, or unequal lengths.
+    """
+    scores, labels = (
+        x.detach().cpu().double().numpy() if isinstance(x, torch.Tensor) else x
+        for x in (scores, labels)
+    )
+    scores = np.asarray(scores, dtype=np.float64)
+    labels = np.asarray(labels, dtype=bool)
+    if scores.shape != labels.shape or scores.ndim != 1:
+        raise UserError(
+            f"{scores.shape} scores for {labels.shape} labels: both must be "
+            "flat and equally long"
+        )
+    if not np.isfinite(scores).all():
+        raise UserError(
+            f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are NaN "
+            f"or inf, the first is number {np.argmin(np.isfinite(scores))}"
+        )
+    return scores, labels
+
+
+def ascending(scores, *columns):
+    """Trials in the order of their scores, as they are where that is theirs.
+
+    Arguments
+    ---------
+    scores : numpy.ndarray
+        [T].
+    *columns : numpy.ndarray
+        [T], what else is known of the trials.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        The scores and the columns.
+    """
+    if (scores[1:] >= scores[:-1]).all():
+        return scores, *columns
+    order = np.argsort(scores)
+    return tuple(column[order] for column in (scores, *columns))
+
+
+def error_rates(scores, labels=None):
     """Miss and false-alarm rates at every threshold.
 
     Arguments
     ---------
-    scores : array
+    scores : array or Counts
         [T], higher for the same speaker; numpy or torch.
-    labels : array
-        [T], true for target trials.
+    labels : array or None
+        [T], true for target trials; none with Counts.
 
     Returns
     -------
@@ -37,102 +189,10 @@ def error_rates(scores, labels):
     >>> error_rates([0.1, 0.9], [0, 1])
     (array([0., 0., 1.]), array([1., 0., 0.]), array([0.1, 0.9, 0.9]))
     """
-    found = counted(scores, labels)
-    # Equal scores are accepted or rejected together.
-    below_targets = np.append(0, found.targets.cumsum())
-    below_impostors = np.append(0, found.impostors.cumsum())
-    miss = below_targets / below_targets[-1]
-    false_alarm = 1.0 - below_impostors / below_impostors[-1]
-    above = np.nextafter(found.scores[-1], np.inf)
-    return miss, false_alarm, np.append(found.scores, above)
+    return Counts.of(scores, labels).rates
 
 
-class Counts(NamedTuple):
-    """How many trials of either kind have which score.
-
-    Arguments
-    ---------
-    scores : numpy.ndarray
-        float64 [K], the distinct scores, ascending.
-    targets, impostors : numpy.ndarray
-        int64 [K], the trials of either kind that have them.
-    """
-
-    scores: np.ndarray
-    targets: np.ndarray
-    impostors: np.ndarray
-
-
-def counted(scores, labels):
-    """Counts trials that an error rate can be taken of.
-
-    Arguments
-    ---------
-    scores, labels : array
-        As for ``error_rates``.
-
-    Returns
-    -------
-    Counts
-
-    Raises
-    ------
-    UserError
-        Scores that are not finite, unequal lengths, or one class only.
-    """
-    scores, labels = as_arrays(scores, labels)
-    n_targets = int(labels.sum())
-    if n_targets in (0, len(labels)):
-        raise UserError(
-            f"{n_targets} target and {len(labels) - n_targets} impostor "
-            "trials: at least one of each is needed"
-        )
-    distinct, counts = np.unique(scores, return_counts=True)
-    targets = np.zeros_like(counts)
-    some, of_them = np.unique(scores[labels], return_counts=True)
-    targets[np.searchsorted(distinct, some)] = of_them
-    return Counts(distinct, targets, counts - targets)
-
-
-def as_arrays(scores, labels):
-    """Scores and labels as arrays.
-
-    Arguments
-    ---------
-    scores, labels : array
-        As for ``error_rates``.
-
-    Returns
-    -------
-    scores, labels : numpy.ndarray
-        float64 and bool, [T].
-
-    Raises
-    ------
-    UserError
-        Scores that are not finite, or unequal lengths.
-    """
-    scores, labels = _as_array(scores, float), _as_array(labels, bool)
-    if scores.shape != labels.shape or scores.ndim != 1:
-        raise UserError(
-            f"{scores.shape} scores for {labels.shape} labels: both must be "
-            "flat and equally long"
-        )
-    if not np.isfinite(scores).all():
-        raise UserError(
-            f"{(~np.isfinite(scores)).sum()} of {len(scores)} scores are NaN "
-            f"or inf, the first is number {np.argmin(np.isfinite(scores))}"
-        )
-    return scores, labels
-
-
-def _as_array(values, dtype):
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values, dtype=dtype)
-
-
-def eer(scores, labels):
+def eer(scores, labels=None):
     """Equal error rate: where miss and false-alarm rate cross.
 
     Between two neighbouring thresholds both rates are taken to change in a
@@ -151,11 +211,6 @@ def eer(scores, labels):
         In [0, 1].
     threshold : float
         The score at which the two rates are closest.
-
-    Raises
-    ------
-    UserError
-        As for ``error_rates``.
 
     Example
     -------
@@ -199,39 +254,12 @@ def crossing(miss, false_alarm):
     return float(miss[before] + share * (miss[after] - miss[before]))
 
 
-def eer_rocch(scores, labels):
+def eer_rocch(miss, false_alarm):
     """Equal error rate on the convex hull of the ROC.
 
     The hull is what a calibrated decision can reach (Brummer and de Villiers,
     "The BOSARIS toolkit", 2013). With few trials it lies well below ``eer``,
     and never above 0.5.
-
-    Arguments
-    ---------
-    scores, labels : array
-        As for ``error_rates``.
-
-    Returns
-    -------
-    float
-        In [0, 0.5].
-
-    Raises
-    ------
-    UserError
-        As for ``error_rates``.
-
-    Example
-    -------
-    >>> eer_rocch([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
-    0.25
-    """
-    miss, false_alarm, _ = error_rates(scores, labels)
-    return hull_eer(miss, false_alarm)
-
-
-def hull_eer(miss, false_alarm):
-    """Where the lower convex hull of (false alarm, miss) has equal rates.
 
     Arguments
     ---------
@@ -241,6 +269,13 @@ def hull_eer(miss, false_alarm):
     Returns
     -------
     float
+        In [0, 0.5].
+
+    Example
+    -------
+    >>> miss, false_alarm, _ = error_rates([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
+    >>> eer_rocch(miss, false_alarm)
+    0.25
     """
     # Ends of the edge that crosses miss = fa: one on or above the diagonal,
     # one below. The point that lies farthest below their line takes the place
@@ -263,7 +298,7 @@ def hull_eer(miss, false_alarm):
             below = lowest
 
 
-def min_dcf(scores, labels, p_target=0.01, c_miss=1.0, c_fa=1.0):
+def min_dcf(scores, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
     """Minimum of the normalised detection cost over all thresholds.
 
         DCF(t) = (c_miss p_target miss(t) + c_fa (1 - p_target) fa(t))
@@ -331,124 +366,3 @@ def detection_cost(miss, false_alarm, p_target, c_miss=1.0, c_fa=1.0):
     weight_miss, weight_fa = c_miss * p_target, c_fa * (1 - p_target)
     cost = weight_miss * miss + weight_fa * false_alarm
     return cost / min(weight_miss, weight_fa)
-
-
-def act_dcf(llrs, labels, p_target=0.01, c_miss=1.0, c_fa=1.0):
-    """Detection cost of the decisions that calibrated scores lead to.
-
-    A trial is accepted where its log-likelihood ratio exceeds the Bayes
-    threshold log(c_fa (1 - p_target)) - log(c_miss p_target). What lies above
-    ``min_dcf`` is lost by calibration.
-
-    Arguments
-    ---------
-    llrs : array
-        [T], natural log-likelihood ratios.
-    labels : array
-        [T], true for target trials.
-    p_target, c_miss, c_fa : float
-        As for ``min_dcf``.
-
-    Returns
-    -------
-    float
-        Normalised as ``min_dcf``; it can exceed 1.
-
-    Raises
-    ------
-    UserError
-        As for ``min_dcf``.
-
-    Example
-    -------
-    >>> act_dcf([-5.0, 5.0], [0, 1], p_target=0.5)
-    0.0
-    """
-    found = counted(llrs, labels)
-    threshold = np.log(c_fa * (1 - p_target)) - np.log(c_miss * p_target)
-    reached = found.scores >= threshold
-    miss = 1 - found.targets[reached].sum() / found.targets.sum()
-    false_alarm = found.impostors[reached].sum() / found.impostors.sum()
-    return float(detection_cost(miss, false_alarm, p_target, c_miss, c_fa))
-
-
-def cllr(llrs, labels):
-    """Cost of the log-likelihood ratios, over all operating points.
-
-        Cllr = 1/2 (mean over targets of log2(1 + exp(-llr))
-                    + mean over impostors of log2(1 + exp(llr)))
-
-    (Brummer and du Preez, "Application-independent evaluation of speaker
-    detection", 2006.) 0 is perfect; 1 is what llr = 0 for all costs.
-
-    Arguments
-    ---------
-    llrs : array
-        [T], natural log-likelihood ratios.
-    labels : array
-        [T], true for target trials.
-
-    Returns
-    -------
-    float
-        Bits.
-
-    Raises
-    ------
-    UserError
-        As for ``error_rates``.
-
-    Example
-    -------
-    >>> cllr([0.0, 0.0], [0, 1])
-    1.0
-    """
-    found = counted(llrs, labels)
-    return _cllr(found.scores, found)
-
-
-def min_cllr(scores, labels):
-    """Cllr after the best monotone calibration, found on the trials themselves.
-
-    Isotonic regression (pool adjacent violators) makes log-likelihood ratios
-    of the scores; ``cllr`` minus this is lost by calibration.
-
-    Arguments
-    ---------
-    scores, labels : array
-        As for ``error_rates``.
-
-    Returns
-    -------
-    float
-        Bits, in [0, 1].
-
-    Raises
-    ------
-    UserError
-        As for ``error_rates``.
-
-    Example
-    -------
-    >>> min_cllr([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1])
-    0.0
-    """
-    found = counted(scores, labels)
-    counts = found.targets + found.impostors
-    posterior = isotonic_regression(found.targets / counts, weights=counts).x
-    posterior = posterior.clip(0.0, 1.0)
-    prior = np.log(found.targets.sum()) - np.log(found.impostors.sum())
-    with np.errstate(divide="ignore"):
-        llrs = np.log(posterior) - np.log1p(-posterior) - prior
-    return _cllr(llrs, found)
-
-
-def _cllr(llrs, found):
-    """Of trials whose distinct scores have these likelihood ratios."""
-    total = 0.0
-    for sign, counts in ((-1, found.targets), (1, found.impostors)):
-        # Infinite where the other class alone has such scores: no cost there.
-        some = counts > 0
-        costs = np.logaddexp(0, sign * llrs[some])
-        total += costs @ counts[some] / counts.sum()
-    return float(total / (2 * np.log(2)))

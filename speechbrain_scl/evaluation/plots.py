@@ -1,44 +1,61 @@
-"""Pictures of scored trials."""
+"""Pictures of scored trials and of a training run."""
 
 import io
+import re
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from scipy.special import ndtri
 
-from speechbrain_scl.evaluation.metrics import eer, error_rates, min_dcf
-
-matplotlib.use("Agg")
-# In an SVG, text stays text: readers can search it, and it is small.
-matplotlib.rcParams["svg.fonttype"] = "none"
+from speechbrain_scl.evaluation.metrics import error_rates
 
 # Told apart by the colour-blind (Okabe and Ito 2008)
 TARGET, IMPOSTOR = "#0072b2", "#d55e00"
 _DET_RANGE = (0.0005, 0.8)  # rates on the axes of the DET plot
 _POINTS = 5000  # of a curve
+_PANELS = {
+    "loss": ["classification", "contrastive"],
+    "balancing weight": ["weight_classification", "weight_contrastive"],
+    "validation EER (%)": ["EER"],
+}
 
 
-def det(lists, p_target=0.01):
+def axes(width, height, rows=1):
+    """Empty axes, one below the other.
+
+    Arguments
+    ---------
+    width, height : float
+        Of the figure, in inches.
+    rows : int
+        How many axes.
+
+    Returns
+    -------
+    list of matplotlib.axes.Axes
+    """
+    # Whoever draws nothing need not wait for it.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return list(figure.subplots(rows, squeeze=False)[:, 0])
+
+
+def det(lists):
     """Detection error trade-off of every list, on normal-deviate axes.
 
     Arguments
     ---------
     lists : dict
-        List name -> Trials with scores.
-    p_target : float
-        The prior of the minDCF points (squares; circles are the EERs).
+        List name -> its figures and counts, as ``results.measure`` returns
+        them.
 
     Returns
     -------
     matplotlib.figure.Figure
+        Circles are the EERs, squares the minDCFs.
     """
-    figure = Figure(figsize=(5.5, 5.5), layout="constrained")
-    axis = figure.subplots()
-    ticks = np.array([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8])
-    for name, trials in lists.items():
-        scored = trials.scores, trials.labels
-        miss, false_alarm, thresholds = error_rates(*scored)
+    (axis,) = axes(5.5, 5.5)
+    for name, (found, counts) in lists.items():
+        miss, false_alarm, thresholds = error_rates(counts)
         shown = slice(None, None, max(1, len(miss) // _POINTS))
         (line,) = axis.plot(
             _deviate(false_alarm[shown]),
@@ -46,29 +63,38 @@ def det(lists, p_target=0.01):
             label=plain(name),
             lw=1.5,
         )
-        rate, _ = eer(*scored)
-        _, threshold = min_dcf(*scored, p_target)
-        best = np.searchsorted(thresholds, threshold)
-        color = line.get_color()
-        axis.plot(_deviate(rate), _deviate(rate), "o", color=color)
-        axis.plot(
+        best = np.searchsorted(thresholds, found["min_dcf_threshold"])
+        points = {
+            "o": (found["eer"], found["eer"]),
             # A rate of zero is shown on the axis.
-            _deviate(np.clip(false_alarm[best], *_DET_RANGE)),
-            _deviate(np.clip(miss[best], *_DET_RANGE)),
-            "s",
-            color=color,
-            clip_on=False,
-        )
-    axis.set_xticks(_deviate(ticks), [f"{100 * t:g}" for t in ticks])
-    axis.set_yticks(_deviate(ticks), [f"{100 * t:g}" for t in ticks])
+            "s": np.clip([false_alarm[best], miss[best]], *_DET_RANGE),
+        }
+        for marker, point in points.items():
+            axis.plot(
+                *_deviate(np.array(point)),
+                marker,
+                color=line.get_color(),
+                clip_on=marker == "o",
+            )
+    ticks = np.array([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8])
+    names = [f"{100 * tick:g}" for tick in ticks]
+    axis.set_xticks(_deviate(ticks), names)
+    axis.set_yticks(_deviate(ticks), names)
     axis.set_xlim(*_deviate(np.array(_DET_RANGE)))
     axis.set_ylim(*_deviate(np.array(_DET_RANGE)))
     axis.set_xlabel("false alarms (%)")
     axis.set_ylabel("misses (%)")
+    p_target = found["p_target"]
     axis.set_title(f"circle: EER, square: minDCF (p_target {p_target})")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
-    return figure
+    return axis.figure
+
+
+def _deviate(rate):
+    from scipy.special import ndtri
+
+    return ndtri(np.clip(rate, 1e-5, 1 - 1e-5))
 
 
 def plain(name):
@@ -87,96 +113,113 @@ def plain(name):
     return f"\u200b{name}" if name.startswith("_") else name
 
 
-def score_histogram(scores, labels, p_target=0.01):
+def draw_scores(axis, found, counts):
     """Densities of target and impostor scores, and the thresholds between.
-
-    Arguments
-    ---------
-    scores, labels : numpy.ndarray
-        [T], float and bool.
-    p_target : float
-        The prior of the minDCF threshold.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    figure = Figure(figsize=(5.5, 3.4), layout="constrained")
-    draw_scores(figure.subplots(), scores, labels, p_target)
-    return figure
-
-
-def draw_scores(axis, scores, labels, p_target=0.01):
-    """Draws what ``score_histogram`` shows.
 
     Arguments
     ---------
     axis : matplotlib.axes.Axes
         Where.
-    scores, labels : numpy.ndarray
-        [T], float and bool.
-    p_target : float
-        The prior of the minDCF threshold.
+    found, counts : dict, Counts
+        As ``results.measure`` returns them.
     """
-    bins = np.linspace(scores.min(), scores.max(), 61)
-    for kind, color, chosen in (
-        ("target", TARGET, labels),
-        ("impostor", IMPOSTOR, ~labels),
+    bins = np.linspace(*counts.scores[[0, -1]], 61)
+    for kind, color, trials in (
+        ("target", TARGET, counts.targets),
+        ("impostor", IMPOSTOR, counts.impostors),
     ):
         axis.hist(
-            scores[chosen],
+            counts.scores,
             bins,
+            weights=trials,
             density=True,
             alpha=0.6,
             color=color,
-            label=f"{chosen.sum():,} {kind} trials",
+            label=f"{trials.sum():,} {kind} trials",
         )
-    rate, at_eer = eer(scores, labels)
-    _, at_dcf = min_dcf(scores, labels, p_target)
-    axis.axvline(at_eer, color="black", lw=1, label=f"EER {100 * rate:.2f} %")
-    axis.axvline(
-        at_dcf, color="black", lw=1, ls="--", label=f"minDCF (p {p_target})"
-    )
+    for key, style, label in (
+        ("eer", "-", f"EER {100 * found['eer']:.2f} %"),
+        ("min_dcf", "--", f"minDCF (p {found['p_target']})"),
+    ):
+        at = found[f"{key}_threshold"]
+        axis.axvline(at, color="black", lw=1, ls=style, label=label)
     axis.set_xlabel("score")
     axis.set_ylabel("density")
     axis.legend(fontsize=8)
 
 
-def png(figure):
-    """A figure as a PNG file's content.
+def training_curves(epochs):
+    """Losses, balancing weights and error rate over the epochs.
+
+    Arguments
+    ---------
+    epochs : dict
+        As ``provenance.read_training_log`` gives them.
+
+    Returns
+    -------
+    dict
+        What is shown -> matplotlib.figure.Figure; empty without epochs.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    panels = _PANELS if epochs else {}
+    if epochs and not any("classification" in x for x in epochs.values()):
+        # One objective alone: its loss is all there is.
+        panels = {"loss": ["loss"], "validation EER (%)": ["EER"]}
+    figures = {}
+    for title, names in panels.items():
+        (axis,) = axes(4.2, 2.9)
+        for color, name in zip((TARGET, IMPOSTOR), names):
+            at = [e for e, values in epochs.items() if name in values]
+            factor = 100 if name == "EER" else 1
+            axis.plot(
+                at,
+                [factor * epochs[e][name] for e in at],
+                marker="." if len(at) < 30 else None,
+                color=color,
+                label=name.split("_")[-1],
+            )
+        if len(names) > 1:
+            axis.legend(fontsize=8, frameon=False)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+        figures[title] = axis.figure
+    return figures
+
+
+def svg(figure, text):
+    """A figure as an <svg> element in the colours of the page around it.
 
     Arguments
     ---------
     figure : matplotlib.figure.Figure
-        The figure.
+        Drawn in black on white.
+    text : str
+        What it shows, for those who do not see it.
 
     Returns
     -------
-    bytes
+    markupsafe.Markup
     """
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    return content.getvalue()
+    from markupsafe import Markup
+    from matplotlib import rc_context
 
-
-def svg(figure):
-    """A figure as an <svg> element.
-
-    Arguments
-    ---------
-    figure : matplotlib.figure.Figure
-        The figure.
-
-    Returns
-    -------
-    str
-    """
     content = io.StringIO()
-    figure.savefig(content, format="svg")
-    text = content.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _deviate(rate):
-    """The standard normal quantile."""
-    return ndtri(np.clip(rate, 1e-5, 1 - 1e-5))
+    # Text stays text: readers can search it, and it is small.
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    drawn = content.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    # Several pictures share a page, where a name may occur once.
+    drawn = re.sub(
+        r' id="([^"]+)"',
+        lambda found: found[0] if f"#{found[1]}" in drawn else "",
+        drawn,
+    )
+    drawn = drawn.replace("#000000", "currentColor").replace("#ffffff", "none")
+    label = Markup('<svg role="img" aria-label="{}"').format(text)
+    return Markup(drawn.replace("<svg", label, 1))

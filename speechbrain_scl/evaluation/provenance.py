@@ -1,14 +1,16 @@
-"""When, with what and by which command a run came about."""
+"""When, with what and by which command a run and its model came about."""
 
 import datetime
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 
 import speechbrain_scl
+from speechbrain_scl.errors import UserError
 from speechbrain_scl.values import as_list
 
 # In an inference folder: the objective and the data of its training
@@ -30,18 +32,6 @@ def describe_run(params):
     dict
         What ``describe_call`` says, ``model``, ``data`` and ``lists`` (as
         given), and ``training``: what the model's folder says of it.
-
-    Example
-    -------
-    >>> run = describe_run(
-    ...     {
-    ...         "pretrain_path": "results/ann/inference",
-    ...         "data_folder": "data",
-    ...         "verification_file": ["a.txt", "b.txt"],
-    ...     }
-    ... )
-    >>> run["model"], run["data"], run["lists"]
-    ('results/ann/inference', ['data'], ['a.txt', 'b.txt'])
     """
     return {
         **describe_call(),
@@ -60,37 +50,95 @@ def describe_call():
     dict
         ``date`` (with the offset from UTC), ``command`` and ``versions``.
     """
-    now = datetime.datetime.now().astimezone()
-    versions = {
-        "speechbrain_scl": speechbrain_scl.__version__,
-        "Python": platform.python_version(),
-    }
-    for name in _PACKAGES:
-        versions[name] = importlib.metadata.version(name)
     program = os.path.basename(sys.argv[0])
     return {
-        "date": now.strftime("%Y-%m-%d %H:%M %z"),
+        "date": datetime.datetime.now().astimezone().strftime("%F %H:%M %z"),
         "command": shlex.join(["python", program, *sys.argv[1:]]),
-        "versions": versions,
+        "versions": {
+            "speechbrain_scl": speechbrain_scl.__version__,
+            "Python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
     }
 
 
 def read_description(folder):
-    """The objective and the data of a training.
+    """The objective and the data of a training run.
 
     Arguments
     ---------
     folder : str
-        The ``inference`` folder of a training, or the name of a hub
+        The ``inference`` folder of a training run, or the name of a hub
         repository.
 
     Returns
     -------
     dict
         As ``release.description`` writes it; empty where nothing is said.
+
+    Raises
+    ------
+    UserError
+        A file that is no JSON object.
     """
     path = os.path.join(folder, DESCRIPTION)
     if not os.path.isfile(path):
         return {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            return dict(json.load(file))
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: not what a training run leaves ({error}); remove it, or "
+            "save the inference folder again"
+        ) from error
+
+
+def find_training_log(folder):
+    """The log of the training run that left an inference folder.
+
+    Arguments
+    ---------
+    folder : str
+        The folder, or the name of a hub repository.
+
+    Returns
+    -------
+    str or None
+        None where there is no log beside the folder.
+    """
+    path = os.path.join(
+        os.path.dirname(os.path.abspath(folder)), "train_log.txt"
+    )
+    return path if os.path.isdir(folder) and os.path.isfile(path) else None
+
+
+def read_training_log(path):
+    """The figures of each epoch.
+
+    Arguments
+    ---------
+    path : str
+        A train_log.txt.
+
+    Returns
+    -------
+    dict
+        Epoch -> name -> number. Of an epoch that was run again, the last.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "train_log.txt"
+    >>> text = "epoch: 1, lr: 1e-3 - train loss: 4.5 - valid EER: 2.5e-01"
+    >>> _ = path.write_text(text)
+    >>> read_training_log(str(path))
+    {1: {'epoch': 1.0, 'lr': 0.001, 'loss': 4.5, 'EER': 0.25}}
+    """
+    epochs = {}
     with open(path, encoding="utf-8") as file:
-        return json.load(file)
+        for line in file:
+            found = re.findall(r"(\w+): (-?\d[\d.e+-]*|nan|-?inf)\b", line)
+            values = {name: float(value) for name, value in found}
+            if "epoch" in values:
+                epochs[int(values["epoch"])] = values
+    return dict(sorted(epochs.items()))

@@ -1,223 +1,138 @@
-"""What a verification run leaves behind."""
+"""What a verification run leaves: metrics.json, det.png and report.html."""
 
-import numpy as np
+import io
+import os
 
-from speechbrain_scl.evaluation.bootstrap import resample
-from speechbrain_scl.evaluation.metrics import (
-    act_dcf,
-    cllr,
-    eer,
-    eer_rocch,
-    min_cllr,
-    min_dcf,
-)
-from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
+from speechbrain_scl.evaluation import plots
+from speechbrain_scl.evaluation.calibration import Calibration
+from speechbrain_scl.evaluation.provenance import read_training_log
+from speechbrain_scl.files import atomic_write, write_json
+
+TEMPLATES = os.path.join(os.path.dirname(__file__), "templates")
+MISSING = "–"
 
 
-def measure(
-    trials,
-    speaker_of,
-    p_target=0.01,
-    n_resamples=200,
-    calibrated=False,
-    conditions=None,
-):
-    """The figures of one scored trial list.
+def write_report(folder, lists, facts, score_files, training=None):
+    """Writes a run's figures, pictures and circumstances; needs no network.
 
     Arguments
     ---------
-    trials : Trials
-        The list, with its scores.
-    speaker_of : callable
-        An utterance's or enrolment model's name to its speaker's.
-    p_target : float
-        Prior of the detection cost.
-    n_resamples : int
-        Of the speaker-level bootstrap; 0 for no interval.
-    calibrated : bool
-        Whether the scores are log-likelihood ratios.
-    conditions : Conditions or None
-        Parts of the list to measure by themselves.
-
-    Returns
-    -------
-    dict
-        What metrics.json holds for the list.
+    folder : str
+        Of the run; it holds the score_files.
+    lists : dict
+        List name -> its figures and counts, as ``results.measure`` returns
+        them.
+    facts : dict
+        What metrics.json says of the run: ``run`` (as ``describe_run``
+        returns it), ``model_sha256`` and the options of the scoring.
+    score_files : dict
+        List name -> name of the file of its scores.
+    training : str or None
+        The train_log.txt of the training run that made the model.
     """
-    *speakers, n_speakers = trial_speakers(trials, speaker_of)
-    scores, labels = trials.scores, trials.labels
-    found = _rates(scores, labels, p_target)
-    found.update(
-        eer_ci=None,
-        min_dcf_ci=None,
-        p_target=p_target,
-        n_speakers=n_speakers,
+    metrics = {name: found for name, (found, _) in lists.items()}
+    # What took hours to compute comes before what is drawn of it.
+    write_json(
+        os.path.join(folder, "metrics.json"), {"trials": metrics, **facts}
     )
-    remarks = []
-    if n_resamples and n_speakers < FEWEST_TEST_SPEAKERS:
-        remarks.append(
-            f"no interval: {n_speakers} test speakers, and fewer than "
-            f"{FEWEST_TEST_SPEAKERS} say nothing about others"
-        )
-    elif n_resamples:
-        resampled = resample(
-            [scores], labels, *speakers, n_speakers, n_resamples, p_target
-        )
-        for name, values in zip(("eer_ci", "min_dcf_ci"), resampled[:, 0]):
-            found[name] = np.nanpercentile(values, [2.5, 97.5]).tolist()
-    if found["eer"] is not None and found["eer"] > 0.5:
-        remarks.append(
-            "targets score lower than impostors: are the labels (1 for the "
-            "same speaker) or the order of the columns the wrong way round?"
-        )
-    found["remarks"] = remarks
-    if calibrated:
-        found["act_dcf"] = act_dcf(scores, labels, p_target)
-        found["cllr"] = cllr(scores, labels)
-        found["min_cllr"] = min_cllr(scores, labels)
-    if conditions:
-        found["conditions"] = {
-            name: _rates(scores[chosen], labels[chosen], p_target)
-            for name, chosen in conditions.parts(trials)
-        }
-    return found
-
-
-def _rates(scores, labels, p_target):
-    """EER and minDCF with their thresholds; None without both classes."""
-    n_targets = int(labels.sum())
-    found = {"n_trials": len(labels), "n_targets": n_targets}
-    names = (
-        "eer",
-        "eer_threshold",
-        "eer_rocch",
-        "min_dcf",
-        "min_dcf_threshold",
-    )
-    if 0 < n_targets < len(labels):
-        values = (
-            *eer(scores, labels),
-            eer_rocch(scores, labels),
-            *min_dcf(scores, labels, p_target),
-        )
-    else:
-        values = (None,) * len(names)
-    return {**dict(zip(names, values)), **found}
-
-
-def speakers_of_names(trials, speaker_of):
-    """The speakers of each side's names, numbered.
-
-    Arguments
-    ---------
-    trials : Trials
-        The list.
-    speaker_of : callable
-        An utterance's or enrolment model's name to its speaker's.
-
-    Returns
-    -------
-    enrol, test : numpy.ndarray
-        int32, as many as the side has names.
-    n_speakers : int
-        How many there are.
-    """
-    numbers = {}
-    sides = (
-        np.array(
-            [numbers.setdefault(speaker_of(n), len(numbers)) for n in names],
-            dtype=np.int32,
-        )
-        for names in (trials.enrol_ids, trials.test_ids)
-    )
-    return *sides, len(numbers)
-
-
-def trial_speakers(trials, speaker_of):
-    """The speakers of each trial's two sides, numbered.
-
-    Arguments
-    ---------
-    trials : Trials
-        The list.
-    speaker_of : callable
-        An utterance's or enrolment model's name to its speaker's.
-
-    Returns
-    -------
-    enrol, test : numpy.ndarray
-        [T] int32.
-    n_speakers : int
-        How many there are.
-    """
-    enrol, test, n_speakers = speakers_of_names(trials, speaker_of)
-    return enrol[trials.enrol_index], test[trials.test_index], n_speakers
-
-
-def table(metrics):
-    """The figures as text.
-
-    Arguments
-    ---------
-    metrics : dict
-        List name -> what ``measure`` returned.
-
-    Returns
-    -------
-    str
-        A row per list, and one per condition below it.
-    """
-    header = ["trial list", "EER %", "(95 %)", "minDCF", "(95 %)"]
+    det = plots.det(lists)
+    png = io.BytesIO()
+    det.savefig(png, format="png", dpi=150)
+    with atomic_write(os.path.join(folder, "det.png"), binary=True) as file:
+        file.write(png.getvalue())
     first = next(iter(metrics.values()))
-    calibrated = "cllr" in first
-    if calibrated:
-        header += ["actDCF", "Cllr", "minCllr"]
-    header += ["trials", "speakers"]
-    rows = [header]
-    for name, found in metrics.items():
-        row = [
-            name,
-            _number(found["eer"], 100, 2),
-            _interval(found["eer_ci"], 100, 2),
-            _number(found["min_dcf"], 1, 4),
-            _interval(found["min_dcf_ci"], 1, 3),
-        ]
-        if calibrated:
-            keys = ("act_dcf", "cllr", "min_cllr")
-            row += [_number(found[key], 1, 3) for key in keys]
-        rows.append([*row, f"{found['n_trials']:,}", str(found["n_speakers"])])
-        for condition, part in found.get("conditions", {}).items():
-            rows.append(
-                [f"  {condition}", _number(part["eer"], 100, 2), ""]
-                + [_number(part["min_dcf"], 1, 4), ""]
-                + [""] * (3 * calibrated)
-                + [f"{part['n_trials']:,}", ""]
-            )
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]
-    lines.append(
-        f"minDCF at p_target = {first['p_target']}; intervals over speakers"
+    epochs = read_training_log(training) if training else {}
+    write_page(
+        os.path.join(folder, "report.html"),
+        "report.html",
+        metrics=metrics,
+        p_target=first["p_target"],
+        threshold=Calibration.threshold(first["p_target"]),
+        calibrated="cllr" in first,
+        histograms={
+            name: _histogram(name, *measured)
+            for name, measured in lists.items()
+        },
+        reaching={
+            name: counts.reaching(Calibration.threshold(found["p_target"]))
+            for name, (found, counts) in lists.items()
+        },
+        score_files=score_files,
+        det=plots.svg(det, "Detection error trade-off"),
+        curves=[
+            plots.svg(figure, f"{title} over the epochs")
+            for title, figure in plots.training_curves(epochs).items()
+        ],
+        training=training and os.path.relpath(training, folder),
+        run=facts["run"],
+        digest=facts["model_sha256"],
+        options={
+            key: value
+            for key, value in facts.items()
+            if key not in ("run", "model", "model_sha256")
+        },
     )
-    lines += [
-        f"{name}: {remark}"
-        for name, found in metrics.items()
-        for remark in found.get("remarks", ())
-    ]
-    return "\n".join(lines)
 
 
-def _number(value, factor, digits):
-    return "-" if value is None else f"{factor * value:.{digits}f}"
+def _histogram(name, found, counts):
+    (axis,) = plots.axes(5.5, 3.4)
+    plots.draw_scores(axis, found, counts)
+    return plots.svg(axis.figure, f"Histogram of the scores of {name}")
 
 
-def _interval(values, factor, digits):
-    if not values:
-        return ""
-    low, high = (_number(value, factor, digits) for value in values)
-    return f"({low}-{high})"
+def write_page(path, template, **content):
+    """Fills a template; whatever is no markup is escaped.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    template : str
+        Its name in ``TEMPLATES``, or its path.
+    **content
+        What the template names.
+    """
+    with atomic_write(path) as file:
+        file.write(load_template(template).render(content))
+
+
+def load_template(template):
+    """A template with the filters that spell figures.
+
+    Arguments
+    ---------
+    template : str
+        Its name in ``TEMPLATES``, or its path.
+
+    Returns
+    -------
+    jinja2.Template
+
+    Example
+    -------
+    >>> print(load_template("sentences.html").module.remark("no interval"))
+    No interval.
+    <BLANKLINE>
+    """
+    import jinja2
+
+    folder, name = os.path.split(template)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder or TEMPLATES, TEMPLATES]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(rate=_rate, cost=_cost)
+    return environment.get_template(name)
+
+
+def _rate(value):
+    """An error rate, in per cent."""
+    return MISSING if value is None else f"{100 * value:.2f}"
+
+
+def _cost(value):
+    """A detection cost or a threshold."""
+    return MISSING if value is None else f"{value:.3f}"

@@ -14,9 +14,9 @@ from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.data.names import below, locate
 from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation import plots, report, scoring
+from speechbrain_scl.evaluation import scoring
 from speechbrain_scl.evaluation.backends import list_scorer, score_calibration
-from speechbrain_scl.evaluation.conditions import Conditions, read_metadata
+from speechbrain_scl.evaluation.conditions import conditions, read_metadata
 from speechbrain_scl.evaluation.embeddings import SHORTEST, extract_embeddings
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.enrolment import (
@@ -24,13 +24,16 @@ from speechbrain_scl.evaluation.enrolment import (
     mean_embedding,
     read_enrolment_map,
 )
-from speechbrain_scl.evaluation.pages.report import write_report
-from speechbrain_scl.evaluation.pages.training_log import find_training_log
 from speechbrain_scl.evaluation.processes import main_first
-from speechbrain_scl.evaluation.provenance import describe_run
+from speechbrain_scl.evaluation.provenance import (
+    describe_run,
+    find_training_log,
+)
+from speechbrain_scl.evaluation.report import write_report
+from speechbrain_scl.evaluation.results import measure, trial_speakers
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
 from speechbrain_scl.evaluation.trials import LAYOUTS, read_trials, write_scores
-from speechbrain_scl.files import atomic_write, only_run_in, write_json
+from speechbrain_scl.files import only_run_in
 from speechbrain_scl.values import Range, as_list
 
 _CHOICES = {
@@ -83,7 +86,7 @@ def _verify(params, run_opts):
     lists = _read_lists(params)
     speaker_of = speaker_function(params)
     for trials in lists:
-        report.speakers_of_names(trials, speaker_of)
+        trial_speakers(trials, speaker_of)
     _refuse_tested(params, lists, speaker_of)
     splits = _conditions(params, lists, speaker_of)
     audio, enrolled = _audio_of(lists, params)
@@ -116,8 +119,8 @@ def _verify(params, run_opts):
         else mean_embedding([vectors[x] for x in names], params["crops"])
         for model, names in enrolled.items()
     }
-    metrics, scored, score_files = {}, {}, {}
-    for trials, conditions in zip(lists, splits):
+    measured, score_files = {}, {}
+    for trials, parts in zip(lists, splits):
         scores = scorer(
             np.stack([enrolled[name] for name in trials.enrol_ids]),
             np.stack([vectors[name] for name in trials.test_ids]),
@@ -130,25 +133,31 @@ def _verify(params, run_opts):
         suffix = f"-{trials.name}" if len(lists) > 1 else ""
         score_files[trials.name] = f"scores{suffix}.txt"
         write_scores(os.path.join(output, score_files[trials.name]), trials)
-        found = report.measure(
+        measured[trials.name] = measure(
             trials,
             speaker_of,
             params["p_target"],
             params["bootstrap"],
             bool(calibration),
-            conditions,
+            parts,
         )
-        if calibration and trials.scores.max() < calibration.threshold(
-            found["p_target"]
-        ):
-            found["remarks"].append(
-                f"at p_target = {found['p_target']} no score reaches the "
-                "calibrated threshold, so that every trial is rejected"
-            )
-        metrics[trials.name] = found
-        scored[trials.name] = trials
-    _report(params, metrics, scored, score_files, encoder.model_file)
-    return metrics
+    write_report(
+        output,
+        measured,
+        {
+            "run": describe_run(params),
+            "backend": params["backend"],
+            "score_norm": params["score_norm"],
+            "enrolment": params["enrolment_map"] and params["enrolment"],
+            "crops": params["crops"],
+            "calibrated": bool(calibration),
+            "model": os.path.abspath(encoder.model_file),
+            "model_sha256": file_digest(encoder.model_file),
+        },
+        score_files,
+        find_training_log(params["pretrain_path"]),
+    )
+    return {name: found for name, (found, _) in measured.items()}
 
 
 def _read_lists(params):
@@ -314,40 +323,11 @@ def _refuse_tested(params, lists, speaker_of):
 
 
 def _conditions(params, lists, speaker_of):
-    """The conditions of each list, or None for each."""
+    """The conditions of each list."""
     if not params["metadata"]:
-        return [None] * len(lists)
+        return [[]] * len(lists)
     columns = as_list(params["conditions"], "conditions")
     metadata = read_metadata(params["metadata"], columns)
     return [
-        Conditions(trials, metadata, columns, speaker_of) for trials in lists
+        conditions(trials, metadata, columns, speaker_of) for trials in lists
     ]
-
-
-def _report(params, metrics, scored, score_files, model_file):
-    output = params["output_folder"]
-    facts = {
-        "run": describe_run(params),
-        "backend": params["backend"],
-        "score_norm": params["score_norm"],
-        "enrolment": params["enrolment"] if params["enrolment_map"] else None,
-        "crops": params["crops"],
-        "calibrated": bool(params["calibration"]),
-        "model": os.path.abspath(model_file),
-        "model_sha256": file_digest(model_file),
-    }
-    # What took hours to compute comes before what is drawn of it.
-    write_json(
-        os.path.join(output, "metrics.json"), {"trials": metrics, **facts}
-    )
-    det = plots.det(scored, params["p_target"])
-    with atomic_write(os.path.join(output, "det.png"), binary=True) as file:
-        file.write(plots.png(det))
-    write_report(
-        os.path.join(output, "report.html"),
-        metrics,
-        scored,
-        facts,
-        score_files,
-        find_training_log(params["pretrain_path"]),
-    )

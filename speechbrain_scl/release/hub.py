@@ -6,7 +6,7 @@ import os
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 
 from speechbrain_scl.errors import UserError, first_line
-from speechbrain_scl.evaluation.report import table
+from speechbrain_scl.evaluation.results import table
 from speechbrain_scl.evaluation.store import file_digest
 from speechbrain_scl.files import atomic_write
 from speechbrain_scl.release.description import training_in_words

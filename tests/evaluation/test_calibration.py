@@ -1,5 +1,9 @@
 """Calibration against the cross-entropy, minimised by scipy."""
 
+import dataclasses
+import json
+import math
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -10,13 +14,8 @@ from speechbrain_scl.evaluation.calibration import (
     calibration_trials,
     fit_calibration,
 )
-from speechbrain_scl.evaluation.metrics import (
-    act_dcf,
-    cllr,
-    eer,
-    min_cllr,
-    min_dcf,
-)
+from speechbrain_scl.evaluation.metrics import eer, min_dcf
+from speechbrain_scl.evaluation.ratios import act_dcf, cllr, min_cllr
 
 
 @pytest.fixture
@@ -92,6 +91,39 @@ def test_it_is_kept_as_json(tmp_path):
             Calibration.load(path)
     with pytest.raises(UserError, match="there is no such"):
         Calibration.load(tmp_path / "gone.json")
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("scale", math.nan),
+        ("scale", math.inf),
+        ("scale", 0),
+        ("scale", -20.0),
+        ("scale", None),
+        ("scale", "20"),
+        ("scale", [20.0]),
+        ("scale", True),
+        ("offset", -math.inf),
+        ("offset", None),
+        ("p_target", 1),
+        ("p_target", "0.01"),
+        ("n_trials", None),
+        ("model", 5),
+        ("scores", None),
+        ("thresholds", [0.1]),
+        ("miss", [math.nan]),
+        ("false_alarm", 0.5),
+    ],
+)
+def test_a_file_with_a_wrong_value_is_refused(tmp_path, key, value):
+    path = tmp_path / "calibration.json"
+    good = dataclasses.asdict(Calibration(20.0, -8.0, 0.01, 1000))
+    path.write_text(json.dumps({**good, key: value}))
+    with pytest.raises(UserError) as error:
+        Calibration.load(path)
+    said = str(error.value)
+    assert said.startswith(f"{path}: ") and f"{key}=" in said
 
 
 def test_pairs_are_all_or_all_targets_and_a_draw():

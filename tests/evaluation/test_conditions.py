@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.conditions import Conditions, read_metadata
+from speechbrain_scl.evaluation.conditions import conditions, read_metadata
 from speechbrain_scl.evaluation.trials import read_trials
 
 LINES = """\
@@ -29,7 +29,11 @@ def speaker_of(name):
 
 def split_by_conditions(trials, *args):
     """Name -> bool [T]."""
-    return dict(Conditions(trials, *args).parts(trials))
+    return {
+        name: which == i
+        for names, which in conditions(trials, *args)
+        for i, name in enumerate(names)
+    }
 
 
 def write(tmp_path, text):

@@ -8,11 +8,12 @@ from speechbrain_scl.evaluation import (
     bootstrap,
     metrics,
     plda,
-    report,
+    ratios,
+    results,
     scoring,
     trials as lists,
 )
-from speechbrain_scl.evaluation.conditions import Conditions
+from speechbrain_scl.evaluation.conditions import conditions
 
 N_SPEAKERS, N_ENROL, N_TEST, DIM = 12, 24, 40, 5
 
@@ -48,8 +49,8 @@ def run(path, output, scorer):
         scorer(enrol, test, trials.enrol_index, trials.test_index)
     )
     lists.write_scores(str(output), trials)
-    conditions = Conditions(trials, metadata, ["sex"], speaker_of)
-    found = report.measure(trials, speaker_of, 0.1, 30, True, conditions)
+    parts = conditions(trials, metadata, ["sex"], speaker_of)
+    found, _ = results.measure(trials, speaker_of, 0.1, 30, True, parts)
     return output.read_bytes(), found
 
 
@@ -72,8 +73,7 @@ def test_blocks_of_any_size_give_the_same_bits(
     path = write_list(tmp_path / "trials.txt", n_trials)
     whole = run(path, tmp_path / "whole.txt", scorer)
     monkeypatch.setattr(lists, "_BLOCK", size)
-    monkeypatch.setattr(bootstrap, "_BLOCK", size)
-    monkeypatch.setattr(bootstrap, "_WEIGHTS", 1)  # a resample at a time
+    monkeypatch.setattr(bootstrap, "_CELLS", 1)  # a resample at a time
     assert run(path, tmp_path / "blocks.txt", scorer) == whole
 
 
@@ -83,12 +83,13 @@ def test_the_figures_are_those_of_the_written_scores(tmp_path):
     rows = [line.split() for line in content.decode().splitlines()]
     labels = np.array([row[0] == "1" for row in rows])
     scores = np.array([float(row[3]) for row in rows])
-    sides = ([speaker_of(row[i]) for row in rows] for i in (1, 2))
+    sides = [[int(speaker_of(row[i])[1:]) for row in rows] for i in (1, 2)]
     assert metrics.eer(scores, labels) == (found["eer"], found["eer_threshold"])
-    assert metrics.eer_rocch(scores, labels) == found["eer_rocch"]
+    rates = metrics.error_rates(scores, labels)[:2]
+    assert metrics.eer_rocch(*rates) == found["eer_rocch"]
     assert metrics.min_dcf(scores, labels, 0.1)[0] == found["min_dcf"]
-    assert metrics.cllr(scores, labels) == found["cllr"]
-    assert metrics.min_cllr(scores, labels) == found["min_cllr"]
+    assert ratios.cllr(scores, labels) == found["cllr"]
+    assert ratios.min_cllr(scores, labels) == found["min_cllr"]
     # Speakers are numbered in another order: other resamples
     rates, _ = bootstrap.bootstrap(scores, labels, *sides, 200, 0.1)
     low, high = np.nanpercentile(rates, [2.5, 97.5])

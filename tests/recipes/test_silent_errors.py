@@ -18,7 +18,7 @@ from speechbrain_scl.data.audio import find_audio
 from speechbrain_scl.data.manifest import Utterance, write_manifest
 from speechbrain_scl.data.names import locate
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation import plots, report, verification
+from speechbrain_scl.evaluation import plots, results, verification
 from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import min_dcf
@@ -234,10 +234,10 @@ def test_too_few_speakers_have_no_interval(tmp_path, n_speakers):
     trials = read_trials(str(tmp_path / "trials.txt"))
     scores = trials.labels + np.random.default_rng(0).normal(size=len(lines))
     scored = trials.with_scores(scores)
-    found = report.measure(scored, lambda name: name.split("/")[0])
+    found, _ = results.measure(scored, lambda name: name.split("/")[0])
     enough = n_speakers == FEWEST_TEST_SPEAKERS
     assert (found["eer_ci"] is not None) == enough
-    said = report.table({"list": found})
+    said = results.table({"list": found})
     assert (f"no interval: {n_speakers} test speakers" in said) != enough
 
 
@@ -246,6 +246,8 @@ def test_swapped_labels_are_pointed_out(tmp_path):
     (tmp_path / "trials.txt").write_text("1 a/1 b/1\n0 a/1 a/2\n")
     trials = read_trials(str(tmp_path / "trials.txt"))
     scored = trials.with_scores([0.1, 0.9])
-    found = report.measure(scored, lambda name: name.split("/")[0])
+    found, _ = results.measure(scored, lambda name: name.split("/")[0])
     assert found["eer"] == 1
-    assert "targets score lower than impostors" in report.table({"list": found})
+    assert "targets score lower than impostors" in results.table(
+        {"list": found}
+    )

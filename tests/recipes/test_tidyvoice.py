@@ -11,7 +11,7 @@ import pytest
 from commands import ROOT, TINY
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.conditions import Conditions
+from speechbrain_scl.evaluation.conditions import conditions
 from speechbrain_scl.evaluation.metrics import eer
 from speechbrain_scl.evaluation.trials import read_trials
 
@@ -94,9 +94,11 @@ def test_the_four_categories_of_trials(tidyvoice):
         for name in (*trials.enrol_ids, *trials.test_ids)
     }
     metadata = {name.removesuffix(".wav"): x for name, x in language.items()}
-    parts = dict(
-        Conditions(trials, metadata, ["same_language"], str).parts(trials)
-    )
+    parts = {
+        name: which == i
+        for names, which in conditions(trials, metadata, ["same_language"], str)
+        for i, name in enumerate(names)
+    }
     for i, (e, t, label) in enumerate(
         zip(trials.enrol_index, trials.test_index, trials.labels)
     ):

@@ -10,7 +10,8 @@ from commands import LISTS, RECIPE, trial_option
 
 from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.metrics import act_dcf, cllr, eer
+from speechbrain_scl.evaluation.metrics import eer
+from speechbrain_scl.evaluation.ratios import act_dcf, cllr
 from speechbrain_scl.evaluation.verification import verify
 
 

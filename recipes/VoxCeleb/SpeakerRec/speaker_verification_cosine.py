@@ -15,7 +15,7 @@ from speechbrain.utils.distributed import ddp_init_group
 from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.distributed import leave_process_group
 from speechbrain_scl.errors import user_errors_in_one_line
-from speechbrain_scl.evaluation.report import table
+from speechbrain_scl.evaluation.results import table
 from speechbrain_scl.evaluation.verification import verify
 
 

@@ -4,15 +4,20 @@ import html
 import re
 import shutil
 import subprocess
+import sys
+from xml.etree import ElementTree
 
-import numpy as np
 import pytest
+from commands import ROOT
 
-from speechbrain_scl.evaluation.pages import training_log, wording
-from speechbrain_scl.evaluation.pages.comparison import write_comparison
-from speechbrain_scl.evaluation.pages.report import write_report
-from speechbrain_scl.evaluation.report import measure
-from speechbrain_scl.evaluation.trials import Trials, read_trials
+from speechbrain_scl.evaluation import plots, provenance
+from speechbrain_scl.evaluation.metrics import Counts
+from speechbrain_scl.evaluation.report import load_template, write_report
+from speechbrain_scl.evaluation.results import measure, rates
+from speechbrain_scl.evaluation.trials import read_trials
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from ladder_page import write_comparison  # noqa: E402
 
 NAME = "<script>alert(1)</script>"
 LONG = "a-list-with-a-name-as-long-as-the-corpora-of-some-people-have-them"
@@ -48,41 +53,33 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trials(folder):
-    path = folder / "list.txt"
-    path.write_text("1 a/1 a/2\n0 a/1 b/1\n0 b/1 a/2\n1 b/1 b/2\n")
-    return read_trials(str(path))
-
-
-@pytest.fixture(scope="module")
-def written(trials, folder):
+def written(folder):
     """The report of two lists, one with a hostile name, and its training."""
-    scored = trials.with_scores([2.0, -1.0, 0.5, 1.0])
-
-    class Conditions:
-        def parts(self, trials):
-            yield NAME, trials.labels  # targets only: no rate
-
-    found = measure(
-        scored,
-        lambda name: name.split("/")[0],
-        n_resamples=0,
-        calibrated=True,
-        conditions=Conditions(),
+    (folder / "list.txt").write_text(
+        "1 a/1 a/2\n0 a/1 b/1\n0 b/1 a/2\n1 b/1 b/2\n"
     )
-    log = folder / "train_log.txt"
-    log.write_text(LOG)
-    target = folder / "report.html"
-    names = (NAME, LONG)
+    trials = read_trials(str(folder / "list.txt"))
+    # Conditions in one of them, with a part of targets only: no rate
+    parts = {NAME: [], LONG: [([NAME, "rest"], 1 - trials.labels)]}
+    measured = {
+        name: measure(
+            trials.with_scores([2.0, -1.0, 0.5, 1.0]),
+            lambda name: name.split("/")[0],
+            n_resamples=0,
+            calibrated=True,
+            conditions=conditions,
+        )
+        for name, conditions in parts.items()
+    }
+    (folder / "train_log.txt").write_text(LOG)
     write_report(
-        str(target),
-        dict.fromkeys(names, found),
-        dict.fromkeys(names, scored),
+        str(folder),
+        measured,
         FACTS,
-        dict.fromkeys(names, "scores & more.txt"),
-        str(log),
+        dict.fromkeys((NAME, LONG), "scores & more.txt"),
+        str(folder / "train_log.txt"),
     )
-    return target
+    return folder / "report.html"
 
 
 @pytest.fixture(scope="module")
@@ -138,49 +135,74 @@ def test_the_log_gives_the_curves(tmp_path):
     path = tmp_path / "train_log.txt"
     # The second epoch was interrupted and run again.
     path.write_text(LOG.splitlines()[1].replace("1.9e-01", "nan") + "\n" + LOG)
-    epochs = training_log.read_training_log(str(path))
+    epochs = provenance.read_training_log(str(path))
     assert [epochs[e]["EER"] for e in (1, 2)] == [0.29, 0.19]
-    figures = training_log.training_curves(epochs)
-    lines = {
-        title: [list(line.get_ydata()) for line in figure.axes[0].lines]
-        for title, figure in figures.items()
-    }
-    assert lines["loss"] == [[14.0, 11.0], [4.6, 4.2]]
+    curves = plots.training_curves(epochs)["loss"].axes[0].lines
+    assert [list(x.get_ydata()) for x in curves] == [[14, 11], [4.6, 4.2]]
     folder = tmp_path / "inference"
-    assert training_log.find_training_log(str(folder)) is None
+    assert provenance.find_training_log(str(folder)) is None
     folder.mkdir()
-    assert training_log.find_training_log(str(folder)) == str(path)
+    assert provenance.find_training_log(str(folder)) == str(path)
+
+
+@pytest.mark.parametrize("name", ["cost$_{$", "a$b$c", "_hidden", "<b>&amp;"])
+def test_any_name_of_a_list_is_shown(name):
+    """matplotlib takes $ for a formula's, and _ for what not to show."""
+    counts = Counts.of([0.0, 1.0, 2.0, 3.0], [0, 1, 0, 1])
+    found = {**rates(counts), "p_target": 0.01}
+    drawn = plots.svg(plots.det({name: (found, counts)}), "DET")
+    assert name in "".join(ElementTree.fromstring(drawn).itertext())
+
+
+def said(sentence, *facts):
+    """A sentence of the page, on one line."""
+    text = getattr(load_template("sentences.html").module, sentence)(*facts)
+    return " ".join(html.unescape(text).split())
+
+
+def test_the_error_rate_in_words():
+    found = {"eer": 0.04, "eer_ci": [0.03, 0.06], "n_speakers": 40}
+    assert said("error_rate", found) == (
+        "The equal error rate is 4.00 %: with the threshold where both errors "
+        "are equally frequent, about one pair of the same speaker in 25 is "
+        "rejected and one pair of different speakers in 25 accepted. It was "
+        "measured on 40 speakers; with others like them it would lie between "
+        "3.00 and 6.00 % in 95 cases of 100."
+    )
+    none = {"eer": 0.0, "eer_ci": None, "n_speakers": 2}
+    assert "without an error" in said("error_rate", none)
+    assert "from 0.00 % (b) to 4.00 % (a) over 2 trial lists" in said(
+        "headline", {"a": found, "b": none}
+    )
 
 
 @pytest.mark.parametrize(
-    "cllr, least, said",
+    "found, told",
     [
-        (0.5, 0.45, "well calibrated"),
-        (0.5, 0.2, "60 % is lost"),
-        (1.3, 0.2, "worse than not listening"),
+        ({"cllr": 0.5, "min_cllr": 0.45}, "well calibrated"),
+        ({"cllr": 0.5, "min_cllr": 0.2}, "60 % is lost"),
+        ({"cllr": 1.3, "min_cllr": 0.2}, "worse than not listening"),
+        ({}, "not calibrated"),
     ],
 )
-def test_the_calibration_is_judged(cllr, least, said):
-    assert said in wording.calibration({"cllr": cllr, "min_cllr": least})
+def test_the_calibration_is_judged(found, told):
+    assert told in said("calibration", found)
 
 
-def test_a_decision_that_is_never_taken_is_told():
-    found = {"cllr": 0.5, "p_target": 0.01, "act_dcf": 0.9}
-
-    def scored(*scores):
-        labels = np.array([True, True, False])
-        return Trials("", [], [], None, None, labels, np.array(scores))
-
-    never = wording.decision(found, scored(4.0, 1.0, -3.0))
-    assert "4.60" in never and "none of the 2 target trials" in never
-    once = wording.decision(found, scored(5.0, 1.0, -3.0))
-    assert "1 of 2 target trials and 0 of 1 impostor" in once
-    assert "Rejecting everyone" not in once
-    worse = wording.decision(found | {"act_dcf": 1.1}, scored(5.0, 5.0, 5.0))
-    assert worse.endswith(
-        "Rejecting everyone would cost less (actDCF above 1)."
-    )
-    assert wording.decision({}, scored(1.0, 1.0, 0.0)) == ""
+@pytest.mark.parametrize(
+    "scores, cost, told",
+    [
+        ([4.0, 1.0, -3.0], 0.9, "none of the 2 target trials"),
+        ([5.0, 1.0, -3.0], 0.9, "1 of 2 target trials and 0 of 1 impostor"),
+        ([5.0, 5.0, 5.0], 1.1, "Rejecting everyone would cost less"),
+    ],
+)
+def test_a_decision_that_is_never_taken_is_told(scores, cost, told):
+    counts = Counts.of(scores, [1, 1, 0])
+    found = {**rates(counts), "p_target": 0.01, "act_dcf": cost}
+    text = said("decision", found, 4.595, counts.reaching(4.595))
+    assert "1 % targets a score of 4.59" in text and told in text
+    assert ("Rejecting everyone" in text) == (cost > 1)
 
 
 @pytest.mark.skipif(

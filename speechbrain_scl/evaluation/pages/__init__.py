@@ -1,1 +1,0 @@
-"""Documents to send around: one verification run, several runs compared."""

@@ -1,0 +1,229 @@
+"""From scored trials to what metrics.json holds, and to a table of it."""
+
+import numpy as np
+
+from speechbrain_scl.evaluation.bootstrap import bootstrap
+from speechbrain_scl.evaluation.calibration import Calibration
+from speechbrain_scl.evaluation.metrics import (
+    Counts,
+    ascending,
+    eer,
+    eer_rocch,
+    min_dcf,
+)
+from speechbrain_scl.evaluation.ratios import act_dcf, cllr, min_cllr
+from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
+
+
+def measure(
+    trials,
+    speaker_of,
+    p_target=0.01,
+    n_resamples=200,
+    calibrated=False,
+    conditions=(),
+):
+    """The figures of one scored trial list.
+
+    Arguments
+    ---------
+    trials : Trials
+        The list, with its scores.
+    speaker_of : callable
+        An utterance's or enrolment model's name to its speaker's.
+    p_target : float
+        Prior of the detection cost.
+    n_resamples : int
+        Of the speaker-level bootstrap; 0 for no interval.
+    calibrated : bool
+        Whether the scores are log-likelihood ratios.
+    conditions : list
+        Parts of the list to measure by themselves, as
+        ``conditions.conditions`` returns them.
+
+    Returns
+    -------
+    found : dict
+        What metrics.json holds for the list.
+    counts : Counts
+        Of its trials, for pictures.
+    """
+    scores, labels, enrol, test, *parts = ascending(
+        trials.scores,
+        trials.labels,
+        *trial_speakers(trials, speaker_of),
+        *(which for _, which in conditions),
+    )
+    counts = Counts.of(scores, labels)
+    n_speakers = int(max(enrol.max(), test.max())) + 1
+    remarks = []
+    found = {
+        **rates(counts, p_target),
+        "eer_ci": None,
+        "min_dcf_ci": None,
+        "p_target": p_target,
+        "n_speakers": n_speakers,
+        "remarks": remarks,
+    }
+    if n_resamples and n_speakers < FEWEST_TEST_SPEAKERS:
+        remarks.append(
+            f"no interval: {n_speakers} test speakers, and fewer than "
+            f"{FEWEST_TEST_SPEAKERS} say nothing about others"
+        )
+    elif n_resamples:
+        resampled = bootstrap(
+            scores, labels, enrol, test, n_resamples, p_target
+        )
+        for name, values in zip(("eer_ci", "min_dcf_ci"), resampled):
+            found[name] = np.nanpercentile(values, [2.5, 97.5]).tolist()
+    if found["eer"] > 0.5:
+        remarks.append(
+            "targets score lower than impostors: are the labels (1 for the "
+            "same speaker) or the order of the columns the wrong way round?"
+        )
+    if calibrated:
+        found["act_dcf"] = act_dcf(counts, p_target=p_target)
+        found["cllr"] = cllr(counts)
+        found["min_cllr"] = min_cllr(counts)
+        if not any(counts.reaching(Calibration.threshold(p_target))):
+            remarks.append(
+                f"at p_target = {p_target} no score reaches the calibrated "
+                "threshold, so that every trial is rejected"
+            )
+    if conditions:
+        found["conditions"] = {
+            name: _part(scores, labels, which == i, p_target)
+            for (names, _), which in zip(conditions, parts)
+            for i, name in enumerate(names)
+        }
+    return found, counts
+
+
+def _part(scores, labels, chosen, p_target):
+    """The rates of a part of the list; None without both kinds of trials."""
+    scores, labels = scores[chosen], labels[chosen]
+    n_targets = int(labels.sum())
+    if 0 < n_targets < len(labels):
+        return rates(Counts.of(scores, labels), p_target)
+    nothing = dict.fromkeys(rates(Counts.of([0, 1], [0, 1]), p_target))
+    return {**nothing, "n_trials": len(labels), "n_targets": n_targets}
+
+
+def rates(counts, p_target=0.01):
+    """EER and minDCF with their thresholds.
+
+    Arguments
+    ---------
+    counts : Counts
+        The scored trials.
+    p_target : float
+        Prior of the detection cost.
+
+    Returns
+    -------
+    dict
+    """
+    miss, false_alarm, _ = counts.rates
+    rate, at_eer = eer(counts)
+    cost, at_cost = min_dcf(counts, p_target=p_target)
+    return {
+        "eer": rate,
+        "eer_threshold": at_eer,
+        "eer_rocch": eer_rocch(miss, false_alarm),
+        "min_dcf": cost,
+        "min_dcf_threshold": at_cost,
+        "n_trials": counts.n_targets + counts.n_impostors,
+        "n_targets": counts.n_targets,
+    }
+
+
+def trial_speakers(trials, speaker_of):
+    """The speakers of each trial's two sides, numbered from 0 on.
+
+    Arguments
+    ---------
+    trials : Trials
+        The list.
+    speaker_of : callable
+        An utterance's or enrolment model's name to its speaker's.
+
+    Returns
+    -------
+    enrol, test : numpy.ndarray
+        [T] int32.
+    """
+    numbers = {}
+    enrol, test = (
+        np.array(
+            [numbers.setdefault(speaker_of(n), len(numbers)) for n in names],
+            dtype=np.int32,
+        )
+        for names in (trials.enrol_ids, trials.test_ids)
+    )
+    return enrol[trials.enrol_index], test[trials.test_index]
+
+
+def table(metrics):
+    """The figures as text.
+
+    Arguments
+    ---------
+    metrics : dict
+        List name -> its figures, as in metrics.json.
+
+    Returns
+    -------
+    str
+        A row per list, and one per condition below it.
+    """
+    first = next(iter(metrics.values()))
+    costs = {"act_dcf": "actDCF", "cllr": "Cllr", "min_cllr": "minCllr"}
+    costs = {key: name for key, name in costs.items() if key in first}
+    rows = [
+        ["trial list", "EER %", "(95 %)", "minDCF", "(95 %)", *costs.values()]
+        + ["trials", "speakers"]
+    ]
+    for name, found in metrics.items():
+        parts = found.get("conditions", {})
+        for title, part in {name: found, **parts}.items():
+            rows.append(
+                [
+                    title if part is found else f"  {title}",
+                    _number(part["eer"], 100, 2),
+                    _interval(part.get("eer_ci"), 100, 2),
+                    _number(part["min_dcf"], 1, 4),
+                    _interval(part.get("min_dcf_ci"), 1, 3),
+                    *(
+                        _number(part[key], 1, 3) if key in part else ""
+                        for key in costs
+                    ),
+                    f"{part['n_trials']:,}",
+                    str(part.get("n_speakers", "")),
+                ]
+            )
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
+        )
+        for row in rows
+    ]
+    lines.append(
+        f"minDCF at p_target = {first['p_target']}; intervals over speakers"
+    )
+    lines += [
+        f"{name}: {remark}"
+        for name, found in metrics.items()
+        for remark in found.get("remarks", ())
+    ]
+    return "\n".join(map(str.rstrip, lines))
+
+
+def _number(value, factor, digits):
+    return "-" if value is None else f"{factor * value:.{digits}f}"
+
+
+def _interval(values, factor, digits):
+    if not values:
+        return ""
+    return "({}-{})".format(*(_number(x, factor, digits) for x in values))
