@@ -10,6 +10,9 @@ measures on whatever GPU there is, and writes gpu.md, a table:
 - whole training steps, stock AAM-softmax against the full objective (step.py):
   seconds, crops per second, peak memory; fp32 (in which SpeechBrain multiplies
   in TF32), bf16, and compiled;
+- embeddings of utterances of 1 to 7 times a crop's length, in packs and as
+  SpeechBrain's recipe pads them: seconds of audio per second, and the cosine to
+  the utterance alone;
 - how often the host waits for the GPU in a step, by CUDA's own count;
 - the processes' gather over NCCL with all GPUs, its gradient and its speed.
 
@@ -34,12 +37,16 @@ import numpy as np
 import step
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 
+from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from speechbrain.processing.features import InputNormalization
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
 from speechbrain_scl.distributed import gather_rows
 from speechbrain_scl.errors import first_line
+from speechbrain_scl.evaluation.any_length import AnyLength
 from speechbrain_scl.evaluation.scoring import cosine_scores
 from speechbrain_scl.files import atomic_write
 from speechbrain_scl.losses import SupConMarginLoss
@@ -55,6 +62,7 @@ LARGE = {
     "seconds": 3.0,
     "speakers": 7205,
     "pairs": 15,
+    "recordings": 512,
     "megabytes": 256,
 }
 SMALL = {
@@ -64,6 +72,7 @@ SMALL = {
     "seconds": 0.5,
     "speakers": 10,
     "pairs": 2,
+    "recordings": 5,
     "megabytes": 1,
 }
 
@@ -86,6 +95,7 @@ def main():
         ("machine", machine, ()),
         ("CUDA against CPU", checks, ()),
         *(("step", steps, (mode,)) for mode in modes),
+        ("extraction", extraction, ()),
         ("waits", waits, ()),
         ("processes", processes, ()),
     ]
@@ -242,6 +252,55 @@ def steps(sizes, mode):
         )
     low, middle, high = found.quartiles
     yield f"{mode}: full / stock", f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def extraction(sizes):
+    """Packs against padded batches and single utterances."""
+    torch.manual_seed(0)
+    c = sizes.channels
+    modules = torch.nn.ModuleDict(
+        {
+            "compute_features": Fbank(n_mels=80),
+            "mean_var_norm": InputNormalization(
+                norm_type="sentence", std_norm=False
+            ),
+            "embedding_model": ECAPA_TDNN(80, channels=4 * [c] + [3 * c]),
+        }
+    )
+    features, norm, model = modules.eval().to(sizes.device).values()
+    lengths = (1 + 6 * torch.rand(sizes.recordings)) * sizes.seconds * 16000
+    wavs = [torch.randn(int(length)) for length in lengths]
+
+    def padded(wavs):
+        n = torch.tensor([len(wav) for wav in wavs], device=sizes.device)
+        batch = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
+        x = norm(features(batch.to(sizes.device)), n / n.max())
+        return model(x, n / n.max()).squeeze(1)
+
+    def by(embed, n):
+        return torch.cat(
+            [embed(wavs[i : i + n]) for i in range(0, len(wavs), n)]
+        )
+
+    packs = AnyLength(lambda batch: padded(list(batch)), modules)
+    packs.check(wavs)
+    ways = {
+        "single": lambda: by(padded, 1),
+        "padded by 8": lambda: by(padded, 8),
+        "padded by 64": lambda: by(padded, 64),
+        "packs of 8": lambda: by(packs, 8),
+        "packs of 64": lambda: by(packs, 64),
+    }
+    with torch.inference_mode():
+        alone = by(padded, 1).double()
+        for name, way in ways.items():
+            times = []
+            for _ in range(3):
+                start = time.perf_counter()
+                cosine = F.cosine_similarity(way().double(), alone).min().item()
+                times.append(time.perf_counter() - start)
+            rate = sum(map(len, wavs)) / 16000 / statistics.median(times)
+            yield name, f"{rate:,.0f} s of audio per s, 1 - {1 - cosine:.1e}"
 
 
 def waits(sizes):

@@ -25,6 +25,7 @@ def test_every_part_gives_its_rows(tmp_path, monkeypatch):
         "machine": 2,
         "CUDA against CPU": 18,
         "step": 3,
+        "extraction": 5,
         "waits": 1,
         "processes": 2,
     }
