@@ -4,15 +4,18 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from speechbrain_scl.distributed import gather_rows, world_size
 
-_MARGIN_TYPES = ("angular", "cosine")
-_DENOMINATORS = ("none", "positive", "all_positives")
-_ATTENTION_ON = ("negatives", "logits")
-# Entries of a block of the similarity matrix: on a CPU it stays in the cache,
-# on an accelerator it is large enough to fill it. And of z_i - z_p.
+_CHOICES = {
+    "margin_type": ("angular", "cosine"),
+    "margin_in_denominator": ("none", "positive", "all_positives"),
+    "attention_on": ("negatives", "logits"),
+}
+# Entries of a block of the similarity matrix (on a CPU they stay in the cache,
+# an accelerator they should fill), and of the differences z_p - z_i
 _BLOCK_CPU, _BLOCK_ACCELERATOR, _BLOCK_POSITIVES = 2**20, 2**26, 2**22
 # A logit that no sum of exponentials notices. -inf would, where it is alone.
 _HIDDEN = -1e30
@@ -34,18 +37,17 @@ class SupConMarginLoss(torch.nn.Module):
     arXiv 2210.16622).
 
     Where theta + m exceeds pi, the margined cosine goes on as
-    cos(theta) + cos(m) - 1, which meets -1 at theta = pi - m: monotone in
-    theta and in m over the whole circle, without ArcFace's jump.
+    cos(theta) + cos(m) - 1: monotone in theta and in m over the whole circle,
+    without ArcFace's jump.
 
     The attention a_i (``sample_weights``) weighs a pair by
-    A_ij = min(a_i, a_j). It acts on the ``negatives``, as a factor
-    A_ia exp(cos(theta_ia) / tau) in the denominator, or on the ``logits`` of
-    all pairs, A_ij cos(theta_ij) / tau, positives (after their margin)
-    included.
+    A_ij = min(a_i, a_j): on ``negatives`` as a factor of
+    exp(cos(theta_ia) / tau) in the denominator, on ``logits`` as a factor of
+    every cosine, the positives' (after their margin) included.
 
     The loss and its gradient are computed together, block of anchors by block
     of anchors, in float32 (float64 for float64 input) whatever the autocast
-    state. The result can be differentiated once.
+    state; so it can be differentiated once.
 
     Arguments
     ---------
@@ -97,11 +99,12 @@ class SupConMarginLoss(torch.nn.Module):
         gather=False,
     ):
         super().__init__()
-        _check_choice("margin_type", margin_type, _MARGIN_TYPES)
-        _check_choice(
-            "margin_in_denominator", margin_in_denominator, _DENOMINATORS
-        )
-        _check_choice("attention_on", attention_on, _ATTENTION_ON)
+        chosen = margin_type, margin_in_denominator, attention_on
+        for (name, choices), value in zip(_CHOICES.items(), chosen):
+            if value not in choices:
+                raise ValueError(
+                    f"{name}={value!r}: choose one of {list(choices)}"
+                )
         if not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature={temperature}: it must be above 0")
         limit = math.pi if margin_type == "angular" else 2.0
@@ -120,6 +123,7 @@ class SupConMarginLoss(torch.nn.Module):
         self.chunk_size = chunk_size
         self.gather = gather
 
+    @torch.compiler.disable
     def forward(self, embeddings, labels, sample_weights=None):
         """The mean loss over the anchors that have a positive.
 
@@ -128,10 +132,9 @@ class SupConMarginLoss(torch.nn.Module):
         embeddings : torch.Tensor
             [N, D] or [N, 1, D], any scale, any floating type.
         labels : torch.Tensor
-            Integer speaker labels, [N] or [N, 1]. They may lie on the host
-            while the embeddings are on an accelerator; then nothing waits for
-            it (but for the labels of other processes). Labels on the
-            accelerator cost one wait.
+            Integer speaker labels, [N] or [N, 1]. On the host, while the
+            embeddings are on an accelerator, nothing waits for it (but for
+            other processes' labels); on the accelerator they cost one wait.
         sample_weights : torch.Tensor or None
             The attention a_i in (0, 1], [N]. Differentiated if it requires a
             gradient. 0 counts as the least number above it.
@@ -146,104 +149,92 @@ class SupConMarginLoss(torch.nn.Module):
         ValueError
             Shapes or types that do not fit.
         """
-        embeddings, labels = _check_batch(embeddings, labels)
-        weights = []
+        embeddings, labels = _check(embeddings, labels, sample_weights)
+        first, n_local = 0, len(labels)
         with torch.autocast(embeddings.device.type, enabled=False):
             if embeddings.dtype != torch.float64:
                 embeddings = embeddings.float()
+            inputs = [embeddings]
             if sample_weights is not None:
-                weights = [_check_weights(sample_weights, embeddings)]
-            first, n_local = 0, len(labels)
+                inputs.append(sample_weights.to(embeddings.dtype))
             if self.gather and world_size() > 1:
                 labels = labels.to(embeddings.device)
-                (embeddings, labels, *weights), local = gather_rows(
-                    embeddings, labels, *weights
-                )
+                (labels, *inputs), local = gather_rows(labels, *inputs)
                 first = local.start
-            z = _unit(embeddings)
+            z, *weights = inputs
             # A weight of 0 counts as the least above it: no logarithm of zero.
             tiny = torch.finfo(z.dtype).tiny
-            weights = [w.clamp_min(tiny) for w in weights]
-            _, speaker, size = np.unique(
-                labels.cpu().numpy(), return_inverse=True, return_counts=True
-            )
-            anchors = np.flatnonzero(size[speaker] > 1)
+            weights = [a.clamp_min(tiny) for a in weights]
+
+            speakers = _Speakers(labels.cpu().numpy())
             # DDP divides the gradients by the number of processes.
             scale = world_size() if self.gather else 1
-            scale = scale / max(len(anchors), 1)
-            anchors = anchors[(anchors >= first) & (anchors < first + n_local)]
-            rows = self.chunk_size or _rows_of_block(z, size.max(initial=1))
             return _SumOfBlocks.apply(
                 self._loss_of_block,
-                _blocks(anchors, speaker, rows, z.device),
-                scale,
+                speakers.blocks(first, n_local, z, self.chunk_size),
+                scale / max(speakers.anchors.size, 1),
                 torch.is_grad_enabled(),
-                z,
+                _unit(z),
                 *weights,
             )
 
     def _loss_of_block(self, block, z, a=None):
-        """sum of L_i over the anchors i of a block, |I| of them with |P| pairs
-        of an anchor and a positive.
-
-        In the symbols of the class, with A_ia = 1 where there is no attention::
+        """sum of L_i over a block of anchors I::
 
             L_i = sum_{p in P(i)} (log D_ip - s'_ip) / |P(i)|
 
-            s_ia  = cos(theta_ia) / tau        the logit of a pair
-            s'_ip = cos(theta_ip + m) / tau    of a positive with its margin
-            D_ip  = sum_{a not in P(i)} A_ia exp(s_ia)
-                    + sum_{q in P(i)} exp(s_iq)
-
-        With a margin in the denominator, s'_iq stands there for q = p or for
-        all q. With attention on the logits, A multiplies s and s' instead.
+        with s_ia and s'_ip the logits without and with margin, and in D_ip the
+        negatives' sum N_i and, as the options want them, the positives.
         """
-        anchors, i, p, n_positives = block
-        z_i = z.index_select(0, anchors)
-        logits = (z_i / self.temperature) @ z.T  # [|I|, N]
-        # Of the pairs of one speaker, [|P|], by their difference: no close
-        # pair loses its angle in rounding, nor in the TF32 of a product.
-        chord = z_i.index_select(0, i) - z.index_select(0, p)
-        square = chord.square().sum(1).clamp_max(4.0)  # 2 (1 - cos)
-        s = (1 - square / 2) / self.temperature
-        s_margin = self._add_margin(square) / self.temperature
+        # [I, 1 + P]: i, and its positives, as many as anybody has; [I, P]:
+        # which of them there are
+        own, is_pair = block
+        anchors, positives = own[:, 0], own[:, 1:].contiguous()
+        z_i = z if len(own) == len(z) else z.index_select(0, anchors)
+        logits = F.linear(z_i / self.temperature, z)  # s_ia, [I, N]
+        # Angles of positives from z_p - z_i, [I, P, D]: no close pair loses
+        # its own in the rounding, or the TF32, of a product.
+        z_p = z.index_select(0, positives.flatten()).view(*positives.shape, -1)
+        chord = torch.linalg.vector_norm(z_p + (-z_i)[:, None], dim=2)
+        chord = chord.clamp_max(2.0)
+        cos = 1 - chord.square() / 2
+        s = cos / self.temperature
+        s_margin = self._add_margin(cos, chord) / self.temperature
         if a is not None and self.attention_on == "logits":
-            pair = torch.minimum(a.index_select(0, anchors)[:, None], a)
-            logits = logits * pair
-            s, s_margin = s * pair[i, p], s_margin * pair[i, p]
+            pairs = torch.minimum(a.index_select(0, anchors)[:, None], a)
+            logits = logits * pairs
+            pairs = pairs.gather(1, positives)
+            s, s_margin = s * pairs, s_margin * pairs
         elif a is not None:
             log_a = a.log()
             logits += torch.minimum(
                 log_a.index_select(0, anchors)[:, None], log_a
             )
+        log_n = _LogSumExpWithout.apply(logits, own)
         in_all = self.margin_in_denominator == "all_positives"
-        logits.index_put_((i, p), s_margin if in_all else s)
-        logits.scatter_(1, anchors[:, None], _HIDDEN)
-        log_d = logits.logsumexp(1).index_select(0, i)  # [|P|]
+        inside = s_margin if in_all else s
+        inside = torch.cat([inside.masked_fill(~is_pair, _HIDDEN), log_n], 1)
+        log_d = inside.logsumexp(1, keepdim=True)  # [I, 1]
         if self.margin_in_denominator == "positive":
-            log_d = _log_without(logits, s, i, p, log_d).logaddexp(s_margin)
-        return ((log_d - s_margin) / n_positives).sum()
+            log_d = _logsumexp_of_others(inside, log_d)[:, :-1]  # [I, P]
+            log_d = log_d.logaddexp(s_margin)
+        share = is_pair / is_pair.sum(1, keepdim=True)
+        return ((log_d - s_margin) * share).sum()
 
-    def _add_margin(self, square):
-        """cos(theta + m), monotone over the whole circle, by the chord's."""
-        cos = 1 - square / 2
+    def _add_margin(self, cos, chord):
+        """cos(theta + m), monotone over the whole circle."""
         if self.margin_type == "cosine":
             return cos - self.margin
         cos_m, sin_m = math.cos(self.margin), math.sin(self.margin)
-        # The root's slope is infinite at 0.
-        tiny = torch.finfo(square.dtype).tiny
-        sin = (square * (1 - square / 4)).clamp_min(tiny).sqrt()
-        past_pi = cos < -cos_m
-        return torch.where(past_pi, cos + cos_m - 1, cos * cos_m - sin * sin_m)
+        # cos(theta / 2); the root's slope is infinite at 0.
+        half = ((1 + cos) / 2).clamp_min(torch.finfo(cos.dtype).tiny).sqrt()
+        margined = cos * cos_m - chord * half * sin_m
+        return torch.where(cos < -cos_m, cos + (cos_m - 1), margined)
 
     def extra_repr(self):
         """The options, as ``print(module)`` shows them."""
-        return (
-            f"margin={self.margin}, temperature={self.temperature}, "
-            f"margin_type={self.margin_type}, "
-            f"margin_in_denominator={self.margin_in_denominator}, "
-            f"attention_on={self.attention_on}, gather={self.gather}"
-        )
+        names = "margin", "temperature", *_CHOICES, "gather"
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
 
 class _SumOfBlocks(torch.autograd.Function):
@@ -256,20 +247,17 @@ class _SumOfBlocks(torch.autograd.Function):
             x.detach().requires_grad_(differentiable and x.requires_grad)
             for x in inputs
         ]
-        wanted = [x for x in inputs if x.requires_grad]
-        gradients = [torch.zeros_like(x) for x in wanted]
+        for x in inputs:
+            x.grad = torch.zeros_like(x) if x.requires_grad else None
         total = inputs[0].new_zeros(())
         for block in blocks:
-            with torch.set_grad_enabled(bool(wanted)):
+            with torch.set_grad_enabled(differentiable):
                 value = function(block, *inputs)
+            if value.requires_grad:
+                value.backward()  # adds to x.grad
             total += value.detach()
-            if wanted:
-                found = torch.autograd.grad(value, wanted)
-                torch._foreach_add_(gradients, list(found))
-        gradients = iter([gradient.mul_(scale) for gradient in gradients])
-        ctx.save_for_backward(
-            *(next(gradients) if x.requires_grad else None for x in inputs)
-        )
+        ctx.save_for_backward(*(x.grad for x in inputs))
+        ctx.scale = scale
         return total * scale
 
     @staticmethod
@@ -281,58 +269,85 @@ class _SumOfBlocks(torch.autograd.Function):
 
 @once_differentiable
 def _scaled(ctx, factor):
+    factor = factor * ctx.scale
     found = [None if g is None else factor * g for g in ctx.saved_tensors]
     return (None, None, None, None, *found)
 
 
-def _blocks(anchors, speaker, rows, device):
-    """Block by block the anchors, and i, p and |P(i)| of their pairs."""
-    for first in range(0, len(anchors), rows):
-        block = anchors[first : first + rows]
-        same = speaker[block, None] == speaker
-        same[np.arange(len(block)), block] = False
-        i, p = same.nonzero()
-        arrays = map(torch.from_numpy, (block, i, p, same.sum(1)[i]))
-        if device.type == "cuda":
-            arrays = (array.pin_memory() for array in arrays)
-        # On the host until here: copies, for which nobody waits.
-        yield [array.to(device, non_blocking=True) for array in arrays]
+class _LogSumExpWithout(torch.autograd.Function):
+    """log sum_a exp(x_ia) without some columns, [I, 1], in the memory of x."""
+
+    @staticmethod
+    def forward(ctx, x, columns):
+        """The sums."""
+        x = x.detach().scatter_(1, columns, _HIDDEN)
+        top = x.amax(1, keepdim=True)
+        ctx.exps = x.sub_(top).exp_()
+        ctx.sums = ctx.exps.sum(1, keepdim=True)
+        return ctx.sums.log().add_(top)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        """The shares, 0 of what is left out."""
+        return ctx.exps.mul_(grad_output / ctx.sums), None
 
 
-def _rows_of_block(z, widest):
-    """How many anchors suit the device; of the widest speaker all pairs."""
-    on_cpu = z.device.type == "cpu"
-    elements = _BLOCK_CPU if on_cpu else _BLOCK_ACCELERATOR
-    positives = _BLOCK_POSITIVES // (widest * max(z.shape[1], 1))
-    return max(min(elements // max(len(z), 1), int(positives)), 1)
+class _Speakers:
+    """Who speaks where in a batch, found on the host."""
+
+    def __init__(self, labels):
+        self.order = np.argsort(labels, kind="stable")
+        ordered = labels[self.order]
+        # Of each sample's speaker: its first place in the order, its samples
+        self.start = np.searchsorted(ordered, labels)
+        end = np.searchsorted(ordered, labels, side="right")
+        self.size = end - self.start
+        self.anchors = np.flatnonzero(self.size > 1)
+
+    def blocks(self, first, n_local, z, n_rows):
+        """Block by block the local anchors with those of their speaker."""
+        anchors = self.anchors
+        anchors = anchors[(anchors >= first) & (anchors < first + n_local)]
+        turn = np.arange(self.size.max(initial=1))
+        if n_rows is None:
+            on_cpu = z.device.type == "cpu"
+            n_rows = _BLOCK_CPU if on_cpu else _BLOCK_ACCELERATOR
+            n_rows //= max(len(z), 1)
+            n_rows = min(n_rows, _BLOCK_POSITIVES // (turn.size * z.shape[1]))
+        n_rows = max(n_rows, 1)
+        place = np.argsort(self.order)
+        for first in range(0, len(anchors), n_rows):
+            rows = anchors[first : first + n_rows]
+            start, size = self.start[rows, None], self.size[rows, None]
+            # Round the circle of the speaker's samples, from the anchor on
+            turned = (place[rows, None] - start + turn) % size
+            arrays = self.order[start + turned], turn[1:] < size
+            tensors = map(torch.from_numpy, arrays)
+            if z.device.type == "cuda":
+                tensors = (tensor.pin_memory() for tensor in tensors)
+            yield [tensor.to(z.device, non_blocking=True) for tensor in tensors]
 
 
-def _log_without(logits, s, i, p, log_d):
-    """log(D_i - exp(s_ip)), without cancellation where p has most of D_i."""
-    top = logits.argmax(1)
-    rest = logits.scatter(1, top[:, None], _HIDDEN).logsumexp(1)
-    is_top = top[i] == p
-    share = (s - log_d).exp().masked_fill(is_top, 0.0)  # at most a half
-    return torch.where(is_top, rest[i], log_d + torch.log1p(-share))
+def _logsumexp_of_others(x, log_sum):
+    """log sum_{q != p} exp(x_q) along dim 1, without cancellation."""
+    top = x.argmax(1, keepdim=True)
+    rest = x.scatter(1, top, _HIDDEN).logsumexp(1, keepdim=True)
+    is_top = torch.zeros_like(x, dtype=torch.bool).scatter(1, top, True)
+    share = (x - log_sum).exp().masked_fill(is_top, 0.0)  # at most a half
+    return torch.where(is_top, rest, log_sum + torch.log1p(-share))
 
 
 def _unit(x):
-    """Rows of length one; no scale overflows or vanishes in the square.
-
-    A zero row stays zero.
-    """
+    """Rows of length one (zero rows stay zero), whatever their scale."""
     largest = x.detach().abs().amax(1, keepdim=True)
     largest = largest.masked_fill(largest == 0, 1.0)
-    return torch.nn.functional.normalize(x / largest, eps=0.5)
+    return F.normalize(x / largest, eps=0.5)
 
 
-def _check_choice(name, value, choices):
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: choose one of {list(choices)}")
-
-
-def _check_batch(embeddings, labels):
-    for name, value in (("embeddings", embeddings), ("labels", labels)):
+def _check(embeddings, labels, weights):
+    given = [embeddings, labels] + ([] if weights is None else [weights])
+    names = "embeddings", "labels", "sample_weights"
+    for name, value in zip(names, given):
         if not isinstance(value, torch.Tensor):
             raise ValueError(
                 f"{name} must be a torch.Tensor, not {type(value).__name__}"
@@ -341,30 +356,14 @@ def _check_batch(embeddings, labels):
         embeddings = embeddings.squeeze(1)
     if labels.dim() == 2 and labels.shape[1] == 1:
         labels = labels.squeeze(1)
-    if (
-        embeddings.dim() != 2
-        or labels.dim() != 1
-        or embeddings.shape[0] != labels.shape[0]
+    rows = embeddings.shape[:1]
+    if embeddings.dim() != 2 or any(
+        x.shape != rows for x in (labels, *given[2:])
     ):
         raise ValueError(
-            "embeddings must be [N, D] or [N, 1, D] and labels [N] or [N, 1], "
-            f"not {list(embeddings.shape)} and {list(labels.shape)}"
+            "embeddings must be [N, D] or [N, 1, D], labels [N] or [N, 1] and "
+            f"sample_weights [N], not {[list(x.shape) for x in given]}"
         )
     if labels.dtype.is_floating_point or labels.dtype == torch.bool:
         raise ValueError(f"labels must be integers, not {labels.dtype}")
     return embeddings, labels
-
-
-def _check_weights(sample_weights, embeddings):
-    if not isinstance(sample_weights, torch.Tensor):
-        raise ValueError(
-            "sample_weights is the attention of each sample, a torch.Tensor "
-            f"[N], not {type(sample_weights).__name__}: the pairs of another "
-            "library's miner cannot be given"
-        )
-    if sample_weights.shape != embeddings.shape[:1]:
-        raise ValueError(
-            f"sample_weights must be [N] = [{embeddings.shape[0]}], "
-            f"not {list(sample_weights.shape)}"
-        )
-    return sample_weights.to(embeddings.dtype)

@@ -545,7 +545,7 @@ def test_options_outside_their_range_are_refused(options, message):
             torch.zeros(4, 3),
             torch.zeros(4).long(),
             tuple(torch.zeros(3, 2)),
-            "miner",
+            "sample_weights must be .* not tuple",
         ),
     ],
 )
