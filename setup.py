@@ -2,8 +2,10 @@
 
 import pathlib
 import re
+import shutil
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 here = pathlib.Path(__file__).parent
 version = re.search(
@@ -26,6 +28,8 @@ onnx = ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.17"]
 docs = ["sphinx>=7", "myst-parser>=3", "furo>=2024.8"]
 # docs/tutorial.ipynb, from docs/tutorial.md
 notebook = ["jupytext>=1.16", "nbclient>=0.10", "ipykernel>=6.29"]
+# docs/service.py
+service = ["flask>=3,<4", "waitress>=3,<4"]
 # Recordings that soundfile does not read (m4a, amr, video, ...)
 ffmpeg = ["imageio-ffmpeg>=0.5"]
 test = [
@@ -37,6 +41,7 @@ test = [
     *kaldi,
     *tensorboard,
     *ffmpeg,
+    *service,
     "pytest>=8,<10",
     "pytest-xdist>=3.5,<4",
     "hypothesis>=6.100",
@@ -46,6 +51,21 @@ test = [
     "codespell==2.3.0",
 ]
 
+
+class BuildWithExperiments(build_py):
+    """Puts recipes and hparams into the package, for speechbrain-scl init."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        inside = pathlib.Path(self.build_lib, "speechbrain_scl", "experiments")
+        shutil.rmtree(inside, ignore_errors=True)
+        for name in ("recipes", "hparams"):
+            ignored = shutil.ignore_patterns("__pycache__", "results", "data")
+            shutil.copytree(here / name, inside / name, ignore=ignored)
+
+
 setup(
     name="speechbrain_scl",
     version=version,
@@ -54,7 +74,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["speechbrain_scl", "speechbrain_scl.*"]),
-    package_data={"speechbrain_scl.evaluation": ["templates/*.html"]},
+    package_data={
+        "speechbrain_scl": ["py.typed"],
+        "speechbrain_scl.evaluation": ["templates/*.html"],
+        "speechbrain_scl.release": ["card.md"],
+    },
+    cmdclass={"build_py": BuildWithExperiments},
     python_requires=">=3.10,<3.13",
     install_requires=[
         # torchaudio's last release is 2.11 and binds to torch 2.11.
@@ -76,6 +101,7 @@ setup(
         "polars>=1.20",  # of long trial lists
         "huggingface_hub>=0.20",
         "charset-normalizer>=3,<4",
+        "filelock>=3.12",
         "silero-vad>=6.2,<7",  # its weights ship in the package
     ],
     entry_points={
@@ -90,6 +116,7 @@ setup(
         "notebook": notebook,
         "kaldi": kaldi,
         "onnx": onnx,
+        "service": service,
         "tensorboard": tensorboard,
         "torchjd": torchjd,
         "test": test,

@@ -185,6 +185,8 @@ def make_mini_corpus(
             os.path.join(aside, "mini.json"),
             {"options": options, "summary": summary},
         )
+        # A model that is trained on it says so at every decision.
+        write_json(os.path.join(aside, "corpus.json"), {"synthetic": True})
     return summary
 
 

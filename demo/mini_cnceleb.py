@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
-from speechbrain_scl.files import atomic_folder
+from speechbrain_scl.files import atomic_folder, write_json
 
 GENRES = ("interview", "singing", "vlog")
 ENROLLED = 2  # utterances of each enrolment model
@@ -47,6 +47,7 @@ def make_mini_cnceleb(mini_folder, folder, languages=("cmn",)):
             Path(aside, "CN-Celeb_flac"),
             Path(aside, "CN-Celeb2_flac"),
         )
+        write_json(os.path.join(aside, "corpus.json"), {"synthetic": True})
         dev = []
         for i, rows in enumerate(voices["train"].values()):
             # Every other one is CN-Celeb2's, as numbers from id10000 on.

@@ -11,6 +11,8 @@ UNLOADABLE = (
     RuntimeError,
     ValueError,
     KeyError,
+    AttributeError,
+    TypeError,
     EOFError,
     OSError,
 )
@@ -44,7 +46,7 @@ def user_errors_in_one_line(status=1):
     try:
         yield
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error, keep=chr(10))}", file=sys.stderr)
         ended = SystemExit(f"error: {error}")
         ended.code = status
         raise ended from error
@@ -77,3 +79,27 @@ def first_line(error):
     if gist.endswith(":") and len(lines) > 1:
         gist += f" {lines[1].strip()}"
     return f"{type(error).__name__}: {gist}".rstrip(": ")
+
+
+def printable(text, keep=""):
+    """A text that no terminal takes for a command.
+
+    Arguments
+    ---------
+    text : object
+        With names of files and speakers, perhaps; ``str()`` of it is taken.
+    keep : str
+        Control characters that stay.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> print(printable("a\\x1b[2J\\nb: same speaker"))
+    a\\x1b[2J\\nb: same speaker
+    """
+    return "".join(
+        c if c.isprintable() or c in keep else repr(c)[1:-1] for c in str(text)
+    )

@@ -1,33 +1,34 @@
 """Who speaks? One trained encoder, and recordings from anywhere."""
 
+import contextlib
 import os
 import tempfile
+import threading
 
 import numpy as np
-import torch
 
 from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.logger import get_logger
-from speechbrain_scl.data.recordings import read_recording
-from speechbrain_scl.errors import UserError, first_line
+from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.encoder import load_encoder
-from speechbrain_scl.evaluation.enrolment import mean_embedding
 from speechbrain_scl.voices.decisions import (
     Decider,
-    Heard,
     Identification,
     Verification,
+    limits_of,
 )
-from speechbrain_scl.voices.enrolled import Enrolled, load_voices, save_voices
-from speechbrain_scl.voices.speech import speech_seconds
+from speechbrain_scl.voices.enrolled import (
+    UNKNOWN,
+    Enrolled,
+    check_name,
+    load_voices,
+    locked,
+    save_voices,
+)
+from speechbrain_scl.voices.hearing import Heard, hear
 
 logger = get_logger(__name__)
-
-UNKNOWN = "unknown"
-# Seconds: below, an encoder's kernels do not fit; a voice says little.
-_SHORTEST = 0.1
-_LITTLE_SPEECH = 1.0
 
 
 class SpeakerVerifier:
@@ -36,7 +37,8 @@ class SpeakerVerifier:
     A recording is a path, a file open for binary reading, or (samples, rate),
     with samples a NumPy array or tensor of [time], [channels, time] or [time,
     channels]; of any rate and number of channels. What ``listen`` returned
-    takes the place of a recording everywhere.
+    takes the place of a recording everywhere. One verifier may be used from any
+    number of threads.
 
     Arguments
     ---------
@@ -58,6 +60,7 @@ class SpeakerVerifier:
 
     Example
     -------
+    >>> import torch
     >>> def encoder(waveforms):  # as load() gets one from a folder
     ...     return torch.stack([waveforms.std(1), waveforms.mean(1)], 1)
     >>> encoder.sample_rate, encoder.key = 16000, "toy"
@@ -70,6 +73,8 @@ class SpeakerVerifier:
     ('the array: no speech in its 2.0 s', 'the array: no speech in its 1.0 s')
     """
 
+    progress = False  # whether a terminal shows that of long recordings
+
     def __init__(
         self,
         encoder,
@@ -79,7 +84,9 @@ class SpeakerVerifier:
     ):
         self._encoder = encoder
         self._decide = Decider(calibration, threshold, p_target)
-        self._voices = {}
+        self._of_model = limits_of(getattr(encoder, "training", {}))
+        self._voices = {}  # replaced, never changed: others may be reading
+        self._lock = threading.RLock()
 
     @classmethod
     def load(
@@ -89,6 +96,7 @@ class SpeakerVerifier:
         calibration: str | os.PathLike | Calibration | None = None,
         threshold: float | None = None,
         p_target: float | None = None,
+        trust: bool = False,
     ) -> "SpeakerVerifier":
         """A verifier with a trained encoder.
 
@@ -103,6 +111,9 @@ class SpeakerVerifier:
             A calibration.json of this model.
         threshold, p_target : float or None
             As the class takes them.
+        trust : bool
+            Whether the model may name more than parts of SpeechBrain, torch
+            and this package, which is then called.
 
         Returns
         -------
@@ -115,7 +126,7 @@ class SpeakerVerifier:
         """
         with tempfile.TemporaryDirectory() as folder:
             encoder = load_encoder(
-                os.fspath(model), folder, device or infer_device()
+                os.fspath(model), folder, device or infer_device(), trust
             )
         if isinstance(calibration, str | os.PathLike):
             calibration = Calibration.load(calibration, model=encoder.key)
@@ -126,13 +137,23 @@ class SpeakerVerifier:
         """Whether there is a calibration or threshold."""
         return bool(self._decide)
 
-    def listen(self, recording) -> Heard:
+    @property
+    def key(self) -> str:
+        """What a calibration or store of this model names it by."""
+        return self._encoder.key
+
+    def listen(self, recording, needs_speech: bool = False) -> Heard:
         """Reads, judges and embeds one recording.
+
+        Speech is embedded without the long pauses around it; a recording in
+        which none is found is embedded whole.
 
         Arguments
         ---------
         recording : recording
             As the class takes them.
+        needs_speech : bool
+            Whether a recording without speech is refused.
 
         Returns
         -------
@@ -144,30 +165,14 @@ class SpeakerVerifier:
         UserError
             A recording that cannot be read, is silent or below 0.1 s.
         """
-        if isinstance(recording, Heard):
-            return recording
-        read = read_recording(recording, self._encoder.sample_rate)
-        name, waveform = read.name, read.waveform
-        if not waveform.any():
-            raise UserError(f"{name}: it is silent")
-        if read.duration < _SHORTEST:
+        heard = recording
+        if not isinstance(recording, Heard):
+            heard = hear(self._encoder, recording, self.progress)
+        if needs_speech and not heard.speech:
             raise UserError(
-                f"{name}: {read.duration:.3f} s; no voice is known from less "
-                f"than {_SHORTEST} s"
+                f"{heard.name}: no speech in its {heard.duration:.1f} s"
             )
-        speech = speech_seconds(waveform, read.sample_rate)
-        warnings = ()
-        if read.missing:
-            warnings += (f"{name}: cut off: {read.missing} missing",)
-        if speech == 0:
-            warnings += (f"{name}: no speech in its {read.duration:.1f} s",)
-        elif speech < _LITTLE_SPEECH:
-            warnings += (
-                f"{name}: only {speech:.2f} s of speech; scores of less than "
-                f"{_LITTLE_SPEECH:.0f} s say little",
-            )
-        vector = self._embed(name, waveform)
-        return Heard(name, vector, read.duration, speech, read.change, warnings)
+        return heard
 
     def embed(self, recordings) -> np.ndarray:
         """Embeddings of recordings; what is doubtful is logged as a warning.
@@ -181,29 +186,26 @@ class SpeakerVerifier:
         -------
         numpy.ndarray
             float32 [N, D], unit length; N is 1 for one recording.
+
+        Raises
+        ------
+        UserError
+            A recording that cannot be used, or has no speech.
         """
         return np.stack([u.embedding for u in self._listen_all(recordings)])
 
     def verify(self, first, second) -> Verification:
-        """Compares two recordings.
-
-        Arguments
-        ---------
-        first, second : recording
-            As the class takes them.
-
-        Returns
-        -------
-        Verification
-        """
+        """Compares two recordings, in the forms that the class takes."""
         first, second = self.listen(first), self.listen(second)
         return self._decide(
             first.embedding @ second.embedding,
             speech=first.speech > 0 and second.speech > 0,
-            warnings=first.warnings + second.warnings,
+            warnings=self._doubts(first, second),
         )
 
-    def enrol(self, name: str, recordings, replace: bool = False):
+    def enrol(
+        self, name: str, recordings, replace: bool = False, add: bool = False
+    ):
         """Adds a voice: the mean of its recordings' embeddings.
 
         Arguments
@@ -214,65 +216,43 @@ class SpeakerVerifier:
             As the class takes them; what is doubtful is logged as a warning.
         replace : bool
             Whether a voice of this name may be replaced.
+        add : bool
+            Whether the recordings are added to those of a voice of this name.
 
         Raises
         ------
         UserError
-            A name that is taken or none, or a recording that cannot be used.
+            A name that is taken or none, or a recording that cannot be used or
+            has no speech.
         """
-        self.check_name(name, replace)
-        heard = self._listen_all(recordings)
-        mean = mean_embedding([u.embedding for u in heard])
-        self._voices[name] = Enrolled(mean, len(heard))
+        self.check_name(name, replace or add)
+        vectors = [u.embedding for u in self._listen_all(recordings)]
+        with self._lock:
+            self.check_name(name, replace or add)
+            known = self._voices.get(name) if add else None
+            voice = (known or Enrolled(0 * vectors[0], 0)).with_more(vectors)
+            self._voices = {**self._voices, name: voice}
 
     def check_name(self, name: str, replace: bool = False):
-        """Refuses a name that no new voice can have.
-
-        Arguments
-        ---------
-        name : str
-            The speaker's.
-        replace : bool
-            Whether a voice of this name may be replaced.
-
-        Raises
-        ------
-        UserError
-            Such a name.
-        """
-        if not isinstance(name, str) or not name.strip() or name == UNKNOWN:
-            raise UserError(f"{name!r}: not a name for a voice")
+        """Raises UserError for a name that no new voice can have."""
+        check_name(name)
         if name in self._voices and not replace:
             raise UserError(
                 f"{name}: enrolled already; replace=True (--replace) puts the "
-                "new voice in its place"
+                "new voice in its place, add=True (--add) makes one of both"
             )
 
     def voices(self) -> list[str]:
-        """The names of the enrolled voices, in the order of enrolment.
-
-        Returns
-        -------
-        list of str
-        """
+        """The names of the enrolled voices, in the order of enrolment."""
         return list(self._voices)
 
     def remove(self, name: str):
-        """Forgets a voice.
-
-        Arguments
-        ---------
-        name : str
-            The speaker's.
-
-        Raises
-        ------
-        UserError
-            Nobody of this name is enrolled.
-        """
-        if name not in self._voices:
-            raise UserError(f"{name}: no such voice among {self.voices()}")
-        del self._voices[name]
+        """Forgets a voice; UserError where nobody of this name is enrolled."""
+        with self._lock:
+            if name not in self._voices:
+                raise UserError(f"{name}: no such voice among {self.voices()}")
+            left = {n: v for n, v in self._voices.items() if n != name}
+            self._voices = left
 
     def identify(self, recording, top: int = 3) -> Identification:
         """Finds the enrolled voice that a recording has.
@@ -294,16 +274,26 @@ class SpeakerVerifier:
         Raises
         ------
         UserError
-            No voice is enrolled, or ``top`` is below 1.
+            No voice is enrolled, ``top`` is below 1, or the voices have
+            another dimension than this model's.
         """
-        if not self._voices:
+        voices = self._voices
+        if not voices:
             raise UserError("no voice is enrolled")
         if top < 1:
             raise UserError(f"top={top}: at least 1, please")
         heard = self.listen(recording)
+        wanted, given = (
+            len(x)
+            for x in (next(iter(voices.values())).embedding, heard.embedding)
+        )
+        if wanted != given:
+            raise UserError(
+                f"the voices have {wanted} dimensions, the recording's {given}"
+            )
         cosines = {
             name: float(voice.embedding @ heard.embedding)
-            for name, voice in self._voices.items()
+            for name, voice in voices.items()
         }
         nearest = sorted(cosines, key=cosines.get, reverse=True)[:top]
         found = {
@@ -313,39 +303,68 @@ class SpeakerVerifier:
         best = found[nearest[0]]
         speaker = {True: nearest[0], False: UNKNOWN, None: None}
         return Identification(
-            speaker[best.same_speaker], found, heard.warnings + best.warnings
+            speaker[best.same_speaker],
+            found,
+            self._doubts(heard) + best.warnings,
         )
 
     def save_voices(self, path: str | os.PathLike):
-        """Writes the enrolled voices.
-
-        Arguments
-        ---------
-        path : str
-            An npz file.
-        """
-        save_voices(path, self._encoder.key, self._voices)
+        """Writes the enrolled voices to an npz file."""
+        save_voices(path, self.key, self._voices)
 
     def load_voices(self, path: str | os.PathLike):
-        """Takes the voices of a file in the place of those enrolled.
-
-        Arguments
-        ---------
-        path : str
-            As ``save_voices`` wrote it.
-
-        Raises
-        ------
-        UserError
-            No such file, or voices that another model made.
-        """
+        """Takes the voices of a file in the place of those enrolled; UserError
+        for no such file, or voices that another model made."""
         model, voices = load_voices(path)
-        if model != self._encoder.key:
+        if model != self.key:
             raise UserError(
                 f"{path}: its voices were enrolled with another model; enrol "
                 "them again with this one"
             )
         self._voices = voices
+
+    @contextlib.contextmanager
+    def editing(self, path: str | os.PathLike):
+        """Loads a store, lets the voices be changed, and saves them; no other
+        process changes it meanwhile.
+
+        Arguments
+        ---------
+        path : str
+            The store; it is made where there is none.
+
+        Raises
+        ------
+        UserError
+            As ``load_voices``.
+
+        Example
+        -------
+        >>> def enrol_in_store(verifier, name, recording):
+        ...     heard = verifier.listen(recording)
+        ...     with verifier.editing("voices.npz"):
+        ...         verifier.enrol(name, heard)
+        """
+        with self._lock, locked(path):
+            self._voices = {}
+            if os.path.exists(path):
+                self.load_voices(path)
+            before = self._voices
+            yield
+            if self._voices is not before:
+                self.save_voices(path)
+
+    def _doubts(self, *heard):
+        """What makes a decision about some recordings doubtful."""
+        several = tuple(
+            f"{u.name}: its parts differ as two speakers do (cosine "
+            f"{u.agreement:.2f}); one at a time, please"
+            for u in heard
+            if u.agreement is not None
+            and self._decide(u.agreement).same_speaker is False
+        )
+        own = tuple(warning for u in heard for warning in u.warnings)
+        return self._of_model + own + several
 
     def _listen_all(self, recordings):
         if not isinstance(recordings, list):
@@ -354,25 +373,8 @@ class SpeakerVerifier:
             raise UserError("no recording is given")
         heard = []
         for recording in recordings:
-            heard.append(self.listen(recording))
+            heard.append(self.listen(recording, needs_speech=True))
             if heard[-1] is not recording:  # its listener knows
                 for warning in heard[-1].warnings:
                     logger.warning("%s", warning)
         return heard
-
-    def _embed(self, name, waveform):
-        """The unit embedding [D] of a waveform [time]."""
-        try:
-            with torch.inference_mode():
-                vector = self._encoder(torch.from_numpy(waveform)[None])[0]
-        except RuntimeError as error:  # out of memory, most of all
-            seconds = len(waveform) / self._encoder.sample_rate
-            raise UserError(
-                f"{name}: the model cannot take its {seconds:.1f} s "
-                f"({first_line(error)})"
-            ) from error
-        vector = vector.cpu().float().numpy()
-        length = np.linalg.norm(vector)
-        if not (np.isfinite(length) and length > 0):
-            raise UserError(f"{name}: its embedding is zero or not finite")
-        return vector / length

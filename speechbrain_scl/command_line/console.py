@@ -1,9 +1,12 @@
 """What reaches the console: remarks of a command, less what helps nobody."""
 
+import json
 import logging
 import sys
 
 from tqdm import tqdm
+
+from speechbrain_scl.errors import printable
 
 # Of each of these loggers, the messages with these words.
 _NOISE = {
@@ -31,13 +34,31 @@ class Remarks:
     def __call__(self, text, kind=None):
         """Says a text, unless it (or its kind) was said before."""
         if not self.quiet and (kind or text) not in self._said:
-            tqdm.write(text, file=sys.stderr)
+            tqdm.write(printable(text), file=sys.stderr)
             self._said.add(kind or text)
 
     def warn(self, warnings):
         """Says each of several warnings."""
         for warning in warnings:
             self(f"warning: {warning}")
+
+
+def result(args, *lines, **facts):
+    """Prints a command's result in words, or the same facts as JSON.
+
+    Arguments
+    ---------
+    args : argparse.Namespace
+        Its ``json`` says which.
+    *lines : str
+        Words, or columns separated by tabs.
+    **facts : object
+        The same by name.
+    """
+    if args.json:
+        lines = [json.dumps(facts)]
+    for line in lines:
+        print(printable(line, keep="\t"))
 
 
 class _Without(logging.Filter):

@@ -8,13 +8,14 @@ from collections import Counter, defaultdict
 import numpy as np
 from tqdm import tqdm
 
+from speechbrain_scl.command_line.console import result
 from speechbrain_scl.data.custom import import_corpus, part_of, read_source
 from speechbrain_scl.data.manifest import write_csv
 from speechbrain_scl.data.recordings import read_recording
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
 from speechbrain_scl.verifier import SpeakerVerifier
-from speechbrain_scl.voices.speech import speech_seconds
+from speechbrain_scl.voices.speech import find_speech
 
 SAMPLE_RATE = 16000
 
@@ -36,7 +37,7 @@ def import_recordings(args):
         args.without,
     )
     without = counts["trials_left_out"]
-    print(
+    said = (
         f"{args.corpus}: {counts['utterances']} utterances of "
         f"{counts['speakers']} speakers ({counts['converted']} converted, "
         f"{sum(counts['left_out'].values())} left out), "
@@ -44,6 +45,7 @@ def import_recordings(args):
         + (f", {without} trials of unusable files left out" if without else "")
         + f"\n{next_commands(counts, args.corpus)}"
     )
+    result(args, *said.split("\n"), corpus=args.corpus, **counts)
 
 
 def _check(args):
@@ -101,7 +103,7 @@ def find_suspects(spoken, verifier=None):
                 continue
             digest = hashlib.sha256((part * 2**15).round().astype("<i4"))
             of_audio[digest.digest()].append(one)
-            if not speech_seconds(part, SAMPLE_RATE):
+            if not find_speech(part, SAMPLE_RATE):
                 suspects.append((one, "no speech", f"{len(part)} samples"))
             elif verifier:
                 heard[one] = verifier.embed((part, SAMPLE_RATE))[0]

@@ -1,6 +1,6 @@
 """Lists of recordings and of pairs, as users have them."""
 
-from speechbrain_scl.data.tables import beside, read_lines
+from speechbrain_scl.data.tables import beside, read_lines, read_table
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import LABELS
 
@@ -55,7 +55,8 @@ def read_pairs(path, recordings=None):
     path : str
         Lines of ``first second``, or of a trial list: a label (1, 0, target,
         nontarget) before or behind. Fields are separated by tabs where there
-        are any, else by blanks.
+        are any, else by blanks. Or, ending in ``.csv``, a table with the
+        columns first, second and same.
     recordings : dict or None
         Id -> path, as ``read_list`` returns it, where the pairs are of ids.
 
@@ -79,9 +80,15 @@ def read_pairs(path, recordings=None):
     [('1', 'a.wav', 'b.wav')]
     """
     pairs, places = [], {}
-    for number, line in read_lines(path):
-        fields = line.split("\t") if "\t" in line else line.split()
-        label = None
+    if path.endswith(".csv"):
+        lines = read_table(path, ["same", "first", "second"])
+    else:
+        lines = [
+            (n, line.split("\t") if "\t" in line else line.split())
+            for n, line in read_lines(path)
+        ]
+    for number, fields in lines:
+        line, label = " ".join(fields), None
         if len(fields) == 3 and fields[0] in LABELS:
             label, *fields = fields
         elif len(fields) == 3 and fields[2] in LABELS:

@@ -1,5 +1,6 @@
 """Speaker verification with recordings from anywhere, and giving models away.
 
+    speechbrain-scl verify a.wav b.m4a
     speechbrain-scl verify MODEL a.wav b.m4a --threshold 0.5
     speechbrain-scl verify MODEL a.wav - --calibration calibration.json --json
     speechbrain-scl enrol MODEL voices.npz ann a.wav b.wav
@@ -8,7 +9,9 @@
     speechbrain-scl remove voices.npz ann
     speechbrain-scl embed MODEL --list wav.scp --output embeddings.npz --skip-bad
     speechbrain-scl score MODEL pairs.txt --output scores.txt
+    speechbrain-scl calibrate MODEL pairs.csv --output calibration.json
     speechbrain-scl import RECORDINGS data/own
+    speechbrain-scl init FOLDER
     speechbrain-scl export MODEL model.onnx
     speechbrain-scl card MODEL --metrics FILE --training-data TEXT --license ID
     speechbrain-scl upload MODEL REPOSITORY [--yes]
@@ -16,9 +19,11 @@
 MODEL is the inference folder of a training, a hub repository such as
 speechbrain/spkrec-ecapa-voxceleb, or a short name such as ecapa-voxceleb.
 Recordings have any rate, number of channels and format that soundfile or ffmpeg
-reads; - is the standard input. A decision takes the calibration.json of a
-verification run of this model, which turns a cosine into a log-likelihood
-ratio, or a threshold of your own. Status 2 is an error.
+reads; - is the standard input. Without MODEL, verify takes ecapa-voxceleb and
+SpeechBrain's documented threshold. A decision of another model takes the
+calibration.json of a verification run of this model, or of calibrate with pairs
+of your own, which turns a cosine into a log-likelihood ratio; or a threshold.
+Status 2 is an error.
 """
 
 # What is imported here is imported for --help.
@@ -69,6 +74,8 @@ def _parser():
     def command(module, name, text, function=None):
         made = commands.add_parser(name, help=text, description=text)
         made.set_defaults(module=module, function=function or name)
+        said = "print JSON, a line per result"
+        made.add_argument("--json", action="store_true", help=said)
         return made.add_argument
 
     _speakers(command)
@@ -79,7 +86,7 @@ def _parser():
 
 
 def _speakers(command):
-    add = _listens(command, "verify", "compare two recordings")
+    add = _listens(command, "verify", "compare two recordings", nargs="?")
     add("recordings", nargs=2, help="two recordings; - is standard input")
     _decides(add)
     add(
@@ -98,23 +105,43 @@ def _speakers(command):
     add("--output", required=True, help="the file: .npz, .ark or .scp")
     add = _listens(command, "score", "score the pairs of a list")
     add("pairs", help="lines of `first second`, or a trial list with labels")
-    add("--recordings", help="a wav.scp, where the pairs are of its ids")
+    said = "a wav.scp, or the .npz that embed wrote, where pairs are of its ids"
+    add("--recordings", help=said)
     add("--output", help="the file of scores (default: standard output)")
     _skips(add)
     _decides(add)
+    text = "find the threshold on labelled pairs of your own"
+    add = _listens(command, "calibrate", text, module="calibrating")
+    said = "a trial list with labels, or a table with first, second and same"
+    add("pairs", help=said)
+    add("--recordings", help="a wav.scp, where the pairs are of its ids")
+    add("--output", default="calibration.json", help="default: %(default)s")
+    said = "prior of the same speaker, at equal costs (default 0.5)"
+    add("--p-target", type=float, default=0.5, help=said)
+    _skips(add)
     add = _listens(command, "enrol", "add a speaker to a store of voices")
     add("voices", help="the store, .npz; it is made where there is none")
     add("name", help="the speaker's name")
     _takes_recordings(add)
     add("--replace", action="store_true", help="replace a voice of this name")
+    add("--add", action="store_true", help="add to a voice of this name")
 
 
-def _listens(command, name, text):
-    add = command("speakers", name, text)
-    add("model", help="an inference folder, hub repository or short name")
+def _listens(command, name, text, module="speakers", **model):
+    add = command(module, name, text)
+    said = "an inference folder, hub repository or short name"
+    if model:
+        said += " (default: ecapa-voxceleb at SpeechBrain's threshold of 0.25)"
+    add("model", help=said, **model)
     add("--device", help="such as cpu or cuda (default: the best there is)")
     add("-q", "--quiet", action="store_true", help="results and errors alone")
+    _trusts(add)
     return add
+
+
+def _trusts(add):
+    said = "load a model that calls more than parts of models; only from whom "
+    add("--trust", action="store_true", help=f"{said}you trust")
 
 
 def _takes_recordings(add):
@@ -144,7 +171,6 @@ def _decides(add):
         type=float,
         help="the cosine that decides, instead of a calibration",
     )
-    add("--json", action="store_true", help="print JSON, a line per result")
 
 
 def _store(command):
@@ -180,9 +206,13 @@ def _corpora(command):
 
 
 def _models(command):
+    said = "put the recipes and their hyperparameters into a folder"
+    add = command("manage", "init", said)
+    add("folder", help="where `recipes` and `hparams` go")
     add = command("manage", "export", "write the encoder as ONNX")
     add("model", help="an inference folder or hub repository")
     add("output", help="the file, such as model.onnx")
+    _trusts(add)
     add = command("manage", "card", "write the model card of a folder")
     add("model", help="an inference folder")
     add("--metrics", required=True, help="metrics.json of a verification")

@@ -1,28 +1,43 @@
 """The commands that hear nothing: a store's voices, and models to give away."""
 
+import os
+import shlex
+import shutil
 import tempfile
+from pathlib import Path
 
+import speechbrain_scl
+from speechbrain_scl.command_line.console import result
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.voices.enrolled import load_voices, save_voices
+from speechbrain_scl.files import atomic_folder
+from speechbrain_scl.voices.enrolled import load_voices, locked, save_voices
+
+EXPERIMENTS = ("recipes", "hparams")  # as setup.py puts them into a wheel
 
 
 def voices(args):
     """Lists the voices of a store."""
     for name, voice in load_voices(args.voices)[1].items():
-        print(f"{name}\t{voice.recordings} recording(s)")
+        result(
+            args,
+            f"{name}\t{voice.recordings} recording(s)",
+            name=name,
+            recordings=voice.recordings,
+        )
 
 
 def remove(args):
     """Removes voices from a store."""
-    model, known = load_voices(args.voices)
-    for name in args.names:
-        if name not in known:
-            raise UserError(
-                f"{args.voices}: no voice {name} among {', '.join(known)}"
-            )
-    left = {name: known[name] for name in known if name not in args.names}
-    save_voices(args.voices, model, left)
-    print(f"{args.voices}: {len(left)} speaker(s) left")
+    with locked(args.voices):
+        model, known = load_voices(args.voices)
+        for name in args.names:
+            if name not in known:
+                raise UserError(
+                    f"{args.voices}: no voice {name} among {', '.join(known)}"
+                )
+        left = {name: known[name] for name in known if name not in args.names}
+        save_voices(args.voices, model, left)
+    result(args, f"{args.voices}: {len(left)} speaker(s) left", left=[*left])
 
 
 def export(args):
@@ -31,11 +46,15 @@ def export(args):
     from speechbrain_scl.release.onnx import export_onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        encoder = load_encoder(args.model, folder)
+        encoder = load_encoder(args.model, folder, trust=args.trust)
         difference = export_onnx(encoder, args.output)
-    print(
+    result(
+        args,
         f"{args.output}: waveform [batch, time] at {encoder.sample_rate} Hz to "
-        f"embedding [batch, dim]; onnxruntime differs by {difference:.1e}"
+        f"embedding [batch, dim]; onnxruntime differs by {difference:.1e}",
+        output=args.output,
+        sample_rate=encoder.sample_rate,
+        difference=difference,
     )
 
 
@@ -51,7 +70,8 @@ def card(args):
         args.language,
         args.repo,
     )
-    print(f"{path}: read it, and say what only you know")
+    said = f"{path}: read it, and say what only you know"
+    result(args, said, card=path)
 
 
 def upload(args):
@@ -59,8 +79,35 @@ def upload(args):
     from speechbrain_scl.release import hub
 
     for name, size in hub.public_files(args.model).items():
-        print(f"{size:12,d}  {name}")
+        result(args, f"{size:12,d}  {name}", file=name, bytes=size)
+    said = place = None
     if args.yes:
-        print(hub.upload(args.model, args.repo, args.private))
-    else:
-        print(f"nothing sent; --yes sends these to {args.repo}")
+        said = place = hub.upload(args.model, args.repo, args.private)
+    said = said or f"nothing sent; --yes sends these to {args.repo}"
+    result(args, said, sent=place)
+
+
+def init(args):
+    """Puts the recipes and their hyperparameters into a folder."""
+    package = Path(speechbrain_scl.__file__).parent
+    # In a wheel they are within the package, in a clone beside it.
+    inside = package / "experiments"
+    source = inside if inside.is_dir() else package.parent
+    for name in EXPERIMENTS:
+        target = os.path.join(args.folder, name)
+        if os.path.lexists(target):
+            raise UserError(f"{target}: is there already; name a new folder")
+        with atomic_folder(target) as aside:
+            ignored = shutil.ignore_patterns("__pycache__", "results", "data")
+            shutil.copytree(
+                source / name, aside, ignore=ignored, dirs_exist_ok=True
+            )
+    recipe = os.path.join(args.folder, "recipes", "VoxCeleb", "SpeakerRec")
+    result(
+        args,
+        f"cd {shlex.quote(recipe)}",
+        "python train_speaker_embeddings.py hparams/ecapa_scl.yaml "
+        "--data_folder=/path/to/VoxCeleb1",
+        folder=args.folder,
+        recipe=recipe,
+    )

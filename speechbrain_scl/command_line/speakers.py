@@ -3,30 +3,49 @@
 import contextlib
 import dataclasses
 import io
-import json
+import math
 import os
 import sys
 
+import numpy as np
 from tqdm import tqdm
 
-from speechbrain_scl.command_line.console import Remarks
+from speechbrain_scl.command_line.console import Remarks, result
 from speechbrain_scl.command_line.lists import read_list, read_pairs
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.store import save_embeddings
+from speechbrain_scl.evaluation.encoder import KNOWN
+from speechbrain_scl.evaluation.store import load_embeddings, save_embeddings
 from speechbrain_scl.files import atomic_write
 from speechbrain_scl.verifier import SpeakerVerifier
+from speechbrain_scl.voices.hearing import Heard
+
+# What `verify a.wav b.wav` takes; the threshold is that of SpeechBrain's
+# SpeakerRecognition.verify_batch
+DEFAULT, DOCUMENTED_THRESHOLD = "ecapa-voxceleb", 0.25
 
 
 def verify(args):
     """Compares two recordings, and decides where it can."""
     if args.recordings == ["-", "-"]:
         raise UserError("only one recording can come from standard input")
-    verifier, remarks = _start(args)
+    by_default = args.model is None
+    if by_default:
+        args.model = DEFAULT
+        if args.threshold is None and args.calibration is None:
+            args.threshold = DOCUMENTED_THRESHOLD
+    verifier, remarks = start(args)
     if args.exit_status and not verifier.decides:
         raise UserError("--exit-status needs --calibration or --threshold")
     heard = [_hear(verifier, remarks, path) for path in args.recordings]
     found = verifier.verify(*heard)
-    print(_json(found) if args.json else found)
+    said = str(found)
+    if by_default:
+        said += f" ({KNOWN[DEFAULT]}"
+        if args.threshold == DOCUMENTED_THRESHOLD:
+            said += ", at SpeechBrain's documented threshold"
+        said += ")"
+    model = KNOWN.get(args.model, args.model)
+    result(args, said, model=model, **dataclasses.asdict(found))
     remarks.warn(found.warnings)
     if not args.exit_status:
         return 0
@@ -35,51 +54,53 @@ def verify(args):
 
 def identify(args):
     """Finds the enrolled voice of each recording."""
-    verifier, remarks = _start(args)
+    verifier, remarks = start(args)
     verifier.load_voices(args.voices)
     places = _recordings(args)
-    for name, heard in _hear_all(verifier, remarks, places, args).items():
+    for name, heard in hear_all(verifier, remarks, places, args).items():
         found = verifier.identify(heard, args.top)
         remarks.warn(found.warnings)
-        if args.json:
-            print(_json(found, recording=name))
-            continue
-        print(f"{name}: {found.speaker or 'no decision'}")
-        for voice, compared in found.candidates.items():
-            print(f"  {voice}: {compared}")
+        lines = [f"{name}: {found.speaker or 'no decision'}"]
+        lines += [f"  {v}: {c}" for v, c in found.candidates.items()]
+        result(args, *lines, recording=name, **dataclasses.asdict(found))
 
 
 def embed(args):
     """Writes the embeddings of recordings."""
-    if not args.output.endswith((".npz", ".ark", ".scp")):
-        raise UserError(f"{args.output}: end it in .npz, .ark or .scp")
+    check_output(args.output, (".npz", ".ark", ".scp"))
     places = _recordings(args)
-    heard = _hear_all(*_start(args), places, args)
+    heard = hear_all(*start(args), places, args, needs_speech=True)
     save_embeddings(args.output, {n: u.embedding for n, u in heard.items()})
     many = "embedding" if len(heard) == 1 else "embeddings"
-    print(f"{args.output}: {len(heard)} {many}")
+    said = f"{args.output}: {len(heard)} {many}"
+    result(args, said, output=args.output, embeddings=len(heard))
 
 
 def score(args):
     """Scores the pairs of a list, each recording heard once."""
-    known = read_list(args.recordings) if args.recordings else None
+    if args.output:
+        check_output(args.output)
+    known, heard = None, None
+    if args.recordings and args.recordings.endswith(".npz"):
+        heard = _stored(args.recordings)
+        known = dict.fromkeys(heard)
+    elif args.recordings:
+        known = read_list(args.recordings)
     pairs, places = read_pairs(args.pairs, known)
-    verifier, remarks = _start(args)
-    heard = _hear_all(verifier, remarks, places, args)
+    verifier, remarks = start(args)
+    if heard is None:
+        heard = hear_all(verifier, remarks, places, args)
     scored = [p for p in pairs if p[1] in heard and p[2] in heard]
     with contextlib.ExitStack() as stack:
-        file = sys.stdout
         if args.output:
             file = stack.enter_context(atomic_write(args.output))
+            stack.enter_context(contextlib.redirect_stdout(file))
         for label, first, second in scored:
             found = verifier.verify(heard[first], heard[second])
             remarks.warn(found.warnings)
-            if args.json:
-                names = {"label": label, "first": first, "second": second}
-                line = _json(found, **names)
-            else:
-                line = _columns(label, first, second, found)
-            print(line, file=file)
+            facts = {"label": label, "first": first, "second": second}
+            facts.update(dataclasses.asdict(found))
+            result(args, _columns(label, first, second, found), **facts)
     if args.output or len(scored) < len(pairs):
         said = f"{len(scored)} of {len(pairs)} pairs scored"
         print(said, file=sys.stderr)
@@ -87,27 +108,54 @@ def score(args):
 
 def enrol(args):
     """Adds a voice to a store, which it makes where there is none."""
-    verifier, remarks = _start(args)
-    if os.path.exists(args.voices):
-        verifier.load_voices(args.voices)
-    verifier.check_name(args.name, args.replace)
-    heard = _hear_all(verifier, remarks, _recordings(args), args)
-    verifier.enrol(args.name, list(heard.values()), args.replace)
-    verifier.save_voices(args.voices)
-    print(
+    check_output(args.voices)
+    verifier, remarks = start(args)
+    with verifier.editing(args.voices):  # before hours of listening
+        verifier.check_name(args.name, args.replace or args.add)
+    places = _recordings(args)
+    heard = hear_all(verifier, remarks, places, args, needs_speech=True)
+    with verifier.editing(args.voices):
+        verifier.enrol(args.name, [*heard.values()], args.replace, args.add)
+    result(
+        args,
         f"{args.voices}: {args.name} enrolled with {len(heard)} recording(s); "
-        f"{len(verifier.voices())} speaker(s)"
+        f"{len(verifier.voices())} speaker(s)",
+        name=args.name,
+        recordings=len(heard),
+        speakers=verifier.voices(),
     )
 
 
-def _start(args):
+def check_output(path, endings=None):
+    """Refuses, before hours of work, what cannot be written."""
+    if endings and not path.endswith(endings):
+        more = f"{', '.join(endings[:-1])} or {endings[-1]}"
+        raise UserError(f"{path}: end it in {more}")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise UserError(f"{path}: there is no folder {folder}")
+
+
+def _stored(path):
+    """Name -> Heard of the embeddings that ``embed`` wrote."""
+    return {
+        name: Heard(name, vector / np.linalg.norm(vector), 0.0, math.inf)
+        for name, vector in load_embeddings(path).items()
+    }
+
+
+def start(args):
     """The model, and what says what is worth saying."""
     options = ("calibration", "threshold", "p_target")
+    if "calibration" not in args:
+        options = ()
     verifier = SpeakerVerifier.load(
         args.model,
         args.device,
+        trust=args.trust,
         **{option: getattr(args, option, None) for option in options},
     )
+    verifier.progress = not args.quiet
     return verifier, Remarks(args.quiet)
 
 
@@ -121,20 +169,20 @@ def _recordings(args):
     return places
 
 
-def _hear(verifier, remarks, path):
+def _hear(verifier, remarks, path, needs_speech=False):
     """A recording as the model hears it; ``-`` is the standard input."""
     source = path
     if path == "-":
         source = io.BytesIO(sys.stdin.buffer.read())
         source.name = "standard input"
-    heard = verifier.listen(source)
+    heard = verifier.listen(source, needs_speech)
     if heard.change:
         remarks(f"{heard.name}: converted, {heard.change}", heard.change)
     remarks.warn(heard.warnings)
     return heard
 
 
-def _hear_all(verifier, remarks, places, args):
+def hear_all(verifier, remarks, places, args, needs_speech=False):
     """Name -> Heard of the recordings at some places (name -> path)."""
     hint = "; --skip-bad goes on without it" * (len(places) > 1)
     gone = [p for p in places.values() if p != "-" and not os.path.exists(p)]
@@ -152,7 +200,7 @@ def _hear_all(verifier, remarks, places, args):
     )
     for name, path in progress:
         try:
-            heard[name] = _hear(verifier, remarks, path)
+            heard[name] = _hear(verifier, remarks, path, needs_speech)
         except UserError as error:
             if not args.skip_bad:
                 raise UserError(f"{error}{hint}") from error
@@ -174,7 +222,3 @@ def _columns(label, first, second, found):
         words = {True: "same", False: "different", None: "undecided"}
         columns.append(words[found.same_speaker])
     return "\t".join(columns)
-
-
-def _json(found, **more):
-    return json.dumps({**more, **dataclasses.asdict(found)})

@@ -1,5 +1,6 @@
 """A trained encoder, from a folder or a hub."""
 
+import contextlib
 import functools
 import os
 
@@ -7,9 +8,11 @@ import huggingface_hub
 import torch
 
 from speechbrain.inference import EncoderClassifier
-from speechbrain.utils.fetching import FetchConfig
+from speechbrain.utils.fetching import FetchConfig, fetch
 from speechbrain_scl.errors import UNLOADABLE, UserError, first_line
 from speechbrain_scl.evaluation.any_length import AnyLength
+from speechbrain_scl.evaluation.model_files import check_names, load_parameters
+from speechbrain_scl.evaluation.provenance import DESCRIPTION, read_description
 from speechbrain_scl.evaluation.store import folder_digest
 
 # Published encoders, by short names
@@ -33,6 +36,7 @@ class Encoder:
 
     def __init__(self, classifier, folder):
         self.classifier = classifier
+        self.training = read_description(folder)
         self.key = folder_digest(folder)
         self.model_file = os.path.join(folder, "embedding_model.ckpt")
 
@@ -62,7 +66,7 @@ class Encoder:
         return AnyLength(self, self.classifier.mods)
 
 
-def load_encoder(source, folder, device="cpu"):
+def load_encoder(source, folder, device="cpu", trust=False):
     """Loads an inference folder or a hub repository.
 
     Arguments
@@ -75,6 +79,9 @@ def load_encoder(source, folder, device="cpu"):
         and is never taken for another model.
     device : str
         Such as cpu or cuda.
+    trust : bool
+        Whether its hyperparams.yaml may name whatever it likes, which is
+        then called.
 
     Returns
     -------
@@ -83,8 +90,8 @@ def load_encoder(source, folder, device="cpu"):
     Raises
     ------
     UserError
-        No such folder or device, or files in it that are damaged or hold
-        code.
+        No such folder or device, or files in it that are damaged, hold code
+        or do not fit each other.
     """
     is_folder = os.path.isdir(source)
     if not is_folder:
@@ -103,19 +110,41 @@ def load_encoder(source, folder, device="cpu"):
     savedir = os.path.join(folder, name)
     _check_device(device)
     try:
+        how = how_to_fetch(source)
+        if not trust:
+            file = fetch("hyperparams.yaml", source, savedir, fetch_config=how)
+            check_names(file, source)
         classifier = EncoderClassifier.from_hparams(
             source=source,
             savedir=savedir,
             run_opts={"device": device},
-            fetch_config=how_to_fetch(source),
+            fetch_config=how,
         )
+        _load_strictly(classifier.hparams.pretrainer)
+        if not is_folder:
+            with contextlib.suppress(*UNLOADABLE):  # few repositories have it
+                fetch(DESCRIPTION, source, savedir, fetch_config=how)
+    except UserError:
+        raise
     except UNLOADABLE as error:
+        bring = (
+            f"; where there is a network, `hf download {source} --local-dir "
+            "FOLDER` makes a folder to bring here and give as the model"
+        )
         raise UserError(
             f"{source}: cannot be loaded ({first_line(error)}); "
             "it must be an inference folder that is complete, or a hub "
-            "repository that can be reached"
+            "repository that can be reached" + bring * (not is_folder)
         ) from error
     return Encoder(classifier, source if is_folder else savedir)
+
+
+def _load_strictly(pretrainer):
+    """SpeechBrain leaves at random what a file does not name or has damaged."""
+    for name in ("embedding_model", "classifier"):
+        module = pretrainer.loadables.get(name)
+        if isinstance(module, torch.nn.Module):
+            module.load_state_dict(load_parameters(pretrainer.paths[name]))
 
 
 def how_to_fetch(source):

@@ -11,7 +11,7 @@ import numpy as np
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError, first_line
-from speechbrain_scl.files import atomic_write
+from speechbrain_scl.files import atomic_write, read_npz
 
 logger = get_logger(__name__)
 
@@ -98,8 +98,7 @@ def load_embeddings(path):
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such file of embeddings")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            ids, vectors = stored["ids"], stored["embeddings"]
+        ids, vectors = read_npz(path, "ids", "embeddings")
         if ids.dtype.kind != "U" or vectors.dtype != np.float32:
             raise ValueError(f"ids {ids.dtype}, embeddings {vectors.dtype}")
         if ids.shape != vectors.shape[:1] or vectors.ndim != 2:

@@ -96,6 +96,7 @@ def _verify(params, run_opts):
             params["pretrain_path"],
             os.path.join(output, "models"),
             run_opts.device or infer_device(),
+            params.get("trust_model", False),
         )
     embed = functools.partial(
         extract_embeddings,

@@ -1,5 +1,8 @@
 """What a training did, for those who get its encoder."""
 
+import json
+import os
+
 from speechbrain_scl.evaluation.provenance import read_description
 
 
@@ -29,6 +32,7 @@ def describe_training(hparams, speakers):
         + (f"(margin={margin:g}, scale={scale:g})" if scale else ""),
         "contrastive_loss": None,
         "speakers": len(set(speakers)),
+        "synthetic": _is_synthetic(hparams.get("data_folder") or []),
         "utterances": len(speakers),
         "epochs": hparams["epoch_counter"].limit,
         "speeds": list(hparams.get("speeds") or [1.0]),
@@ -40,6 +44,18 @@ def describe_training(hparams, speakers):
         found["balancer"] = str(objective.balancer)
         found["balance_at"] = hparams.get("balance_at", "embedding")
     return found
+
+
+def _is_synthetic(folders):
+    """Whether a corpus.json in one of a corpus's folders says so."""
+    if isinstance(folders, str):
+        folders = folders.split(",")
+    for folder in folders:
+        path = os.path.join(folder.strip(), "corpus.json")
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8") as file:
+                return bool(json.load(file).get("synthetic"))
+    return False
 
 
 def training_in_words(folder):

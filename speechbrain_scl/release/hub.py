@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 
@@ -23,63 +24,6 @@ PUBLIC = (
     "model.onnx",
 )
 
-_TEXT = """# {name}
-
-A speaker encoder for [SpeechBrain](https://speechbrain.github.io): it maps a
-recording to a vector, and vectors of one speaker point the same way.
-
-## Use
-
-```python
-from speechbrain.inference import SpeakerRecognition
-
-recognition = SpeakerRecognition.from_hparams("{repo}", savedir="model")
-score, _ = recognition.verify_files("a.wav", "b.wav")
-```
-
-The score is the cosine of both vectors. Recordings have {rate} Hz and one channel.
-The decision that `verify_files` returns beside the score goes by a fixed
-threshold that knows nothing of this model: set your own on recordings like
-yours.
-
-## Training
-
-{training}
-
-Training data: {data}
-
-## Results
-
-```
-{results}
-```
-
-Scores: {scores}.
-EER where miss and false-alarm rate cross; minDCF with unit costs; intervals are
-resampled by speaker. These figures hold for these trial lists.
-
-## Intended use and limits
-
-For verifying speakers who know of it and agree, and for research. Not for
-identifying people without their knowledge. Other languages, channels, ages,
-noises and durations than those of the lists above were not measured, and errors
-are not equally frequent for all groups of speakers. Recorded or synthetic speech
-is not recognised as such. `label_encoder.ckpt` names the training speakers by
-their labels in the training data.
-
-## Licence
-
-{license}
-
-## References
-
-- Z. Li, M.-W. Mak, H. Meng: Discriminative speaker representation via
-  contrastive learning with class-aware attention in angular space. ICASSP 2023,
-  [arXiv 2210.16622](https://arxiv.org/abs/2210.16622)
-- M. Ravanelli et al.: SpeechBrain: a general-purpose speech toolkit,
-  [arXiv 2106.04624](https://arxiv.org/abs/2106.04624)
-"""
-
 
 def write_card(
     folder, metrics_file, training_data, license, languages=(), repo=None
@@ -89,7 +33,7 @@ def write_card(
     Arguments
     ---------
     folder : str
-        The ``inference`` folder of a training.
+        The ``inference`` folder of a training run.
     metrics_file : str
         The metrics.json of a verification run of this very model.
     training_data : str
@@ -111,23 +55,9 @@ def write_card(
     UserError
         No inference folder, no figures, or figures of another model.
     """
-    model = _encoder_of(folder)
-    try:
-        with open(metrics_file, encoding="utf-8") as file:
-            metrics = json.load(file)
-        lists, measured = metrics["trials"], metrics["model_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{metrics_file}: not the metrics.json of a verification "
-            f"({first_line(error)})"
-        ) from error
-    if measured != file_digest(model):
-        raise UserError(
-            f"{metrics_file}: measured another model, {metrics['model']}; run "
-            f"speaker_verification_cosine.py --pretrain_path={folder}"
-        )
+    metrics = _figures_of(folder, metrics_file)
     name = repo.split("/")[-1] if repo else "Speaker encoder"
-    results = [
+    figures = [
         EvalResult(
             task_type="speaker-verification",
             task_name="Speaker verification",
@@ -137,7 +67,7 @@ def write_card(
             metric_name=label,
             metric_value=round(factor * found[key], 4),
         )
-        for trials, found in lists.items()
+        for trials, found in metrics["trials"].items()
         for key, kind, label, factor in (
             ("eer", "eer", "EER %", 100),
             ("min_dcf", "mindcf", f"minDCF({found['p_target']})", 1),
@@ -151,23 +81,44 @@ def write_card(
         library_name="speechbrain",
         tags=["speechbrain", "speaker-verification", "speaker-embeddings"],
         metrics=["eer", "mindcf"],
-        eval_results=results,
+        eval_results=figures,
     )
-    text = _TEXT.format(
+    card = ModelCard.from_template(
+        data,
+        str(Path(__file__).with_name("card.md")),
         name=name,
         repo=repo or os.path.basename(os.path.abspath(folder)),
         rate=_sample_rate(folder),
         training=training_in_words(folder),
         data=training_data,
-        results=table(lists),
+        results=table(metrics["trials"]),
         scores=_how(metrics),
         license=license,
     )
-    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
     path = os.path.join(folder, "README.md")
     with atomic_write(path) as file:
         file.write(str(card))
     return path
+
+
+def _figures_of(folder, metrics_file):
+    """A metrics.json, of this folder's model."""
+    model = _encoder_of(folder)
+    try:
+        with open(metrics_file, encoding="utf-8") as file:
+            metrics = json.load(file)
+        measured = metrics["trials"] and metrics["model_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{metrics_file}: not the metrics.json of a verification "
+            f"({first_line(error)})"
+        ) from error
+    if measured != file_digest(model):
+        raise UserError(
+            f"{metrics_file}: measured another model, {metrics['model']}; run "
+            f"speaker_verification_cosine.py --pretrain_path={folder}"
+        )
+    return metrics
 
 
 def _encoder_of(folder):

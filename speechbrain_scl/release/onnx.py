@@ -1,6 +1,8 @@
 """A trained encoder as one ONNX file, checked against PyTorch."""
 
+import contextlib
 import copy
+import io
 import logging
 import warnings
 
@@ -18,22 +20,8 @@ TOLERANCE = 1e-4
 _CHECKED = ((1, 1.0), (2, 0.75), (3, 2.3), (1, 10.1))
 
 
-class DftConvolution(torch.nn.Module):
-    """SpeechBrain's STFT as a convolution, for runtimes without one.
-
-    Arguments
-    ---------
-    stft : speechbrain.processing.features.STFT
-        What it replaces.
-
-    Example
-    -------
-    >>> from speechbrain.processing.features import STFT
-    >>> stft = STFT(16000)
-    >>> wavs = torch.randn(2, 16000)
-    >>> torch.allclose(DftConvolution(stft)(wavs), stft(wavs), atol=1e-4)
-    True
-    """
+class _DftConvolution(torch.nn.Module):
+    """SpeechBrain's STFT as a convolution, for runtimes without one."""
 
     def __init__(self, stft):
         super().__init__()
@@ -49,18 +37,7 @@ class DftConvolution(torch.nn.Module):
         self.hop_length = stft.hop_length
 
     def forward(self, wavs):
-        """Real and imaginary parts.
-
-        Arguments
-        ---------
-        wavs : torch.Tensor
-            [batch, time].
-
-        Returns
-        -------
-        torch.Tensor
-            [batch, frames, bins, 2].
-        """
+        """[batch, time] to real and imaginary parts, [batch, frames, bins, 2]."""
         parts = torch.nn.functional.conv1d(
             wavs[:, None],
             self.kernel,
@@ -77,7 +54,7 @@ class _WaveformToEmbedding(torch.nn.Module):
     def __init__(self, modules):
         super().__init__()
         self.features = copy.deepcopy(modules.compute_features)
-        self.features.compute_STFT = DftConvolution(self.features.compute_STFT)
+        self.features.compute_STFT = _DftConvolution(self.features.compute_STFT)
         self.normalise = copy.deepcopy(modules.mean_var_norm)
         self.encoder = copy.deepcopy(modules.embedding_model)
 
@@ -127,21 +104,15 @@ def export_onnx(encoder, path):
             f"{type(modules.compute_features).__name__}, not Fbank"
         )
     module = _WaveformToEmbedding(modules).eval()
-    traced = torch.randn(2, encoder.sample_rate)
-    # Whether both really stay free, the comparison shows.
-    free = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about itself
-            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with _in_silence():
             program = torch.onnx.export(
-                torch.export.export(
-                    module, (traced,), dynamic_shapes=(free,), strict=False
-                ),
+                _traced(module, torch.randn(2, encoder.sample_rate)),
                 input_names=["waveform"],
                 output_names=["embedding"],
                 verbose=False,
             )
+        _name_axes(program.model.graph)
         program.model.metadata_props["sample_rate"] = str(encoder.sample_rate)
         content = program.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(
@@ -165,6 +136,44 @@ def export_onnx(encoder, path):
     with atomic_write(path, binary=True) as file:
         file.write(content)
     return difference
+
+
+def _traced(module, waveform):
+    # Whether both really stay free, the comparison shows.
+    free = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    return torch.export.export(
+        module, (waveform,), dynamic_shapes=(free,), strict=False
+    )
+
+
+def _name_axes(graph):
+    """The exporter calls them s16 and the like."""
+    (waveform,), (embedding,) = graph.inputs, graph.outputs
+    for value, names in (
+        (waveform, ("batch", "time")),
+        (embedding, ("batch", "dim")),
+    ):
+        shape = [
+            size if isinstance(size, int) else name
+            for size, name in zip(value.shape, names)
+        ]
+        value.shape = type(value.shape)(shape)
+
+
+@contextlib.contextmanager
+def _in_silence():
+    """The exporter prints pages on what it cannot express; errors are told."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def _difference(encoder, session, batch, seconds):

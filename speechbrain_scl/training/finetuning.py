@@ -3,13 +3,12 @@
 import functools
 import os
 
-import torch
-
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.fetching import fetch
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.errors import UNLOADABLE, UserError, first_line
 from speechbrain_scl.evaluation.encoder import how_to_fetch
+from speechbrain_scl.evaluation.model_files import load_parameters
 
 logger = get_logger(__name__)
 
@@ -45,6 +44,7 @@ def start_from(source, modules, label_encoder, folder):
 
     Example
     -------
+    >>> import torch
     >>> folder = getfixture("tmp_path")
     >>> trained = torch.nn.Linear(3, 2)
     >>> torch.save(trained.state_dict(), folder / "embedding_model.ckpt")
@@ -56,7 +56,7 @@ def start_from(source, modules, label_encoder, folder):
     """
     find = _finder(source, folder)
     try:
-        encoder = _load(find("embedding_model.ckpt"))
+        encoder = load_parameters(find("embedding_model.ckpt"))
         modules["embedding_model"].load_state_dict(encoder)
     except UNLOADABLE as error:
         raise UserError(
@@ -94,17 +94,13 @@ def _finder(source, folder):
     )
 
 
-def _load(path):
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def _class_vectors(find):
     """Speaker -> vector; None where the source has no classes."""
     for name in _LABELS:
         labels = CategoricalEncoder()
         try:
             labels.load(find(name))
-            vectors = _load(find("classifier.ckpt"))["weight"]
+            vectors = load_parameters(find("classifier.ckpt"))["weight"]
         except UNLOADABLE:
             continue  # An encoder alone is worth starting from.
         return {speaker: vectors[i] for speaker, i in labels.lab2ind.items()}

@@ -1,4 +1,4 @@
-"""What a recording sounds like, and what the cosine of two of them says."""
+"""What the cosine of two voices says."""
 
 import dataclasses
 from numbers import Real
@@ -8,31 +8,9 @@ import numpy as np
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.calibration import Calibration
 
-
-@dataclasses.dataclass(frozen=True)
-class Heard:
-    """A recording that a model has heard.
-
-    Arguments
-    ---------
-    name : str
-        The recording's.
-    embedding : numpy.ndarray
-        float32 [D], unit length.
-    duration, speech : float
-        Seconds of sound, and of speech in it.
-    change : str
-        What was done to the recording to fit the model, or "".
-    warnings : tuple of str
-        What makes the embedding doubtful.
-    """
-
-    name: str
-    embedding: np.ndarray
-    duration: float
-    speech: float
-    change: str = ""
-    warnings: tuple = ()
+# Training speakers: the smallest corpus of real recordings for which figures
+# are published has some 800.
+_FEW = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,3 +170,33 @@ class Decider:
         if self and speech:
             found["same_speaker"] = cosine >= found["threshold"]
         return Verification(cosine, warnings=warnings, **found)
+
+
+def limits_of(training):
+    """What a model's training says against its decisions.
+
+    Arguments
+    ---------
+    training : dict
+        As ``release.description`` writes it; empty where nothing is known.
+
+    Returns
+    -------
+    tuple of str
+        At most one.
+
+    Example
+    -------
+    >>> limits_of({"speakers": 40, "synthetic": True})
+    ('the model was trained on 40 synthetic voices: not for real speech',)
+    >>> limits_of({"speakers": 1211}), limits_of({})
+    ((), ())
+    """
+    speakers = training.get("speakers")
+    if training.get("synthetic"):
+        said = f"{speakers} synthetic voices: not for real speech"
+    elif isinstance(speakers, int) and speakers < _FEW:
+        said = f"{speakers} speakers: too few to know others apart"
+    else:
+        return ()
+    return (f"the model was trained on {said}",)

@@ -4,9 +4,12 @@ import os
 from typing import NamedTuple
 
 import numpy as np
+from filelock import FileLock
 
 from speechbrain_scl.errors import UserError, first_line
-from speechbrain_scl.files import atomic_write
+from speechbrain_scl.files import atomic_write, read_npz
+
+UNKNOWN = "unknown"  # what a speaker is called who is not enrolled
 
 
 class Enrolled(NamedTuple):
@@ -18,15 +21,74 @@ class Enrolled(NamedTuple):
         [D], unit length: the mean of the recordings' embeddings.
     recordings : int
         How many these were.
+    length : float
+        That of the mean, before it became 1.
     """
 
     embedding: np.ndarray
     recordings: int
+    length: float = 1.0
+
+    def with_more(self, vectors):
+        """The speaker as if enrolled with further recordings too.
+
+        Arguments
+        ---------
+        vectors : list of numpy.ndarray
+            [D] each, unit length.
+
+        Returns
+        -------
+        Enrolled
+        """
+        total = self.recordings * self.length * self.embedding.astype(float)
+        count = self.recordings + len(vectors)
+        mean = (total + np.sum(vectors, axis=0)) / count
+        length = float(np.linalg.norm(mean))
+        return Enrolled((mean / length).astype(np.float32), count, length)
+
+
+def locked(path):
+    """While it is held, no other process changes a store.
+
+    Arguments
+    ---------
+    path : str
+        The store; reading, changing and writing it belong in one ``with``.
+
+    Returns
+    -------
+    filelock.FileLock
+    """
+    folder, name = os.path.split(os.path.realpath(path))
+    return FileLock(os.path.join(folder, f".{name}.lock"))
+
+
+def check_name(name):
+    """Refuses what no voice can be called.
+
+    Arguments
+    ---------
+    name : str
+        A speaker's; it is printed, so that it has no control characters.
+
+    Raises
+    ------
+    UserError
+        Such a name.
+    """
+    if (
+        not isinstance(name, str)
+        or not name.strip()
+        or not name.isprintable()
+        or name == UNKNOWN
+    ):
+        raise UserError(f"{name!r}: not a name for a voice")
 
 
 def save_voices(path, model, voices):
     """Writes voices as npz: ``model``, ``names``, ``embeddings``,
-    ``recordings``.
+    ``recordings``, ``lengths``.
 
     Arguments
     ---------
@@ -42,7 +104,7 @@ def save_voices(path, model, voices):
     >>> path = getfixture("tmp_path") / "voices.npz"
     >>> save_voices(path, "key", {"ann": Enrolled(np.ones(1), 2)})
     >>> load_voices(path)
-    ('key', {'ann': Enrolled(embedding=array([1.]), recordings=2)})
+    ('key', {'ann': Enrolled(embedding=array([1.]), recordings=2, length=1.0)})
     """
     vectors = [voice.embedding for voice in voices.values()]
     with atomic_write(path, binary=True) as file:
@@ -52,6 +114,7 @@ def save_voices(path, model, voices):
             names=np.array(list(voices), dtype=str),
             embeddings=np.stack(vectors) if vectors else np.zeros((0, 0)),
             recordings=np.array([v.recordings for v in voices.values()], int),
+            lengths=np.array([v.length for v in voices.values()], float),
         )
 
 
@@ -81,20 +144,40 @@ def load_voices(path):
             "enrol` makes one"
         )
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            names, vectors, counts = (
-                stored[key] for key in ("names", "embeddings", "recordings")
-            )
-            model = str(stored["model"])
-        if not len(names) == len(vectors) == len(counts):
-            raise ValueError("its parts differ in length")
-        if not np.isfinite(vectors).all():
-            raise ValueError("a voice is not finite")
+        model, names, vectors, counts, lengths = read_npz(
+            path, "model", "names", "embeddings", "recordings", "lengths"
+        )
+        _check_parts(model, names, vectors, counts, lengths)
     except Exception as error:
         # Whatever a damaged or foreign file makes NumPy and its zip reader
         # raise
         raise UserError(
             f"{path}: not a store of voices ({first_line(error)})"
         ) from error
-    voices = map(Enrolled, vectors, counts.tolist())
-    return model, dict(zip(names.tolist(), voices))
+    voices = map(Enrolled, vectors, counts.tolist(), lengths.tolist())
+    return str(model), dict(zip(names.tolist(), voices))
+
+
+def _check_parts(model, names, vectors, counts, lengths):
+    """Raises ValueError where a part is not as ``save_voices`` writes it."""
+    if not names.shape == counts.shape == lengths.shape == vectors.shape[:1]:
+        raise ValueError("its parts differ in length")
+    if names.dtype.kind != "U" or model.dtype.kind != "U" or model.shape:
+        raise ValueError("names that are no text")
+    if len(set(names.tolist())) < len(names):
+        raise ValueError("a name comes twice")
+    for name in names.tolist():
+        check_name(name)
+    if counts.dtype.kind not in "iu" or (counts < 1).any():
+        raise ValueError("numbers of recordings that are none")
+    if (
+        lengths.dtype.kind != "f"
+        or not ((0 < lengths) & (lengths < 1.01)).all()
+    ):
+        raise ValueError("lengths of means that are none")
+    if vectors.dtype.kind != "f" or vectors.ndim != 2:
+        raise ValueError(f"embeddings {vectors.dtype} {vectors.shape}")
+    if len(vectors) and not np.allclose(
+        np.linalg.norm(vectors, axis=1), 1, atol=1e-3
+    ):
+        raise ValueError("a voice's embedding has not the length 1")

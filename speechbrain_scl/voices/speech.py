@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import threading
 
 import numpy as np
 import torch
@@ -14,43 +15,92 @@ _LEVEL = 0.05
 # Its own 0.5 misses some synthetic and disguised voices; noises and tones stay
 # below either.
 _THRESHOLD = 0.2
+_PAUSE = 1.0  # seconds between words that speech may have
+_BLOCK = 600  # seconds that are heard at a time
+_LOCK = threading.Lock()
 
 
-def speech_seconds(waveform, sample_rate):
-    """Seconds of speech, as Silero's detector finds it.
+def find_speech(waveform, sample_rate):
+    """Where Silero's detector finds speech. Right from any thread.
 
     Arguments
     ---------
     waveform : numpy.ndarray
-        float32 [time].
+        float32 [time], at any level.
     sample_rate : int
         In Hz.
 
     Returns
     -------
-    float
+    list of tuple
+        (start, end) of each stretch of speech, in seconds.
 
     Example
     -------
-    >>> speech_seconds(np.zeros(16000, dtype=np.float32), 16000)
-    0.0
+    >>> find_speech(np.zeros(16000, dtype=np.float32), 16000)
+    []
     """
-    model, find = _detector()
     waveform = resample(waveform, sample_rate, _RATE)
-    level = np.sqrt(np.mean(waveform**2, dtype=np.float64))
-    if level == 0:
-        return 0.0
-    waveform = (waveform * np.float32(_LEVEL / level)).clip(-1, 1)
-    # Its steps are too small for threads, which would only wait for each other.
-    with _one_thread(), torch.inference_mode():
-        found = find(
-            torch.from_numpy(waveform),
+    found, size = [], _BLOCK * _RATE
+    for first in range(0, len(waveform), size):
+        block = waveform[first : first + size]
+        level = np.sqrt(np.mean(block**2, dtype=np.float64))
+        if level > 0:
+            block = (block * np.float32(_LEVEL / level)).clip(-1, 1)
+            found += [
+                ((first + part["start"]) / _RATE, (first + part["end"]) / _RATE)
+                for part in _detect(torch.from_numpy(block))
+            ]
+    return found
+
+
+def _detect(waveform):
+    # The detector remembers what it heard last: one recording at a time. Its
+    # steps are too small for threads, which would only wait for each other.
+    with _LOCK, _one_thread(), torch.inference_mode():
+        model, find = _detector()
+        return find(
+            waveform,
             model,
             threshold=_THRESHOLD,
             min_speech_duration_ms=100,
+            speech_pad_ms=0,
             sampling_rate=_RATE,
         )
-    return sum(part["end"] - part["start"] for part in found) / _RATE
+
+
+def without_long_pauses(waveform, sample_rate, speech):
+    """A waveform without the stretches of above a second in which nobody
+    speaks: an encoder averages over all that it gets.
+
+    Arguments
+    ---------
+    waveform : numpy.ndarray
+        [time].
+    sample_rate : int
+        In Hz.
+    speech : list of tuple
+        As ``find_speech`` returns it, of at least one stretch.
+
+    Returns
+    -------
+    numpy.ndarray
+        [time]; nothing is left of such a stretch, as silence, too, changes
+        an embedding.
+
+    Example
+    -------
+    >>> wave = np.arange(60)  # at 10 Hz
+    >>> without_long_pauses(wave, 10, [(2.0, 2.5), (3.0, 3.5)])
+    array([20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34])
+    """
+    kept = np.ones(len(waveform), dtype=bool)
+    ends = [0, *(end for _, end in speech)]
+    starts = [*(start for start, _ in speech), len(waveform) / sample_rate]
+    for end, start in zip(ends, starts):
+        if start - end > _PAUSE:
+            kept[round(end * sample_rate) : round(start * sample_rate)] = False
+    return waveform if kept.all() else waveform[kept]
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from commands import ROOT
+from huggingface_hub import constants
 
 from speechbrain_scl import __version__
 from speechbrain_scl.command_line.main import main
@@ -54,6 +56,35 @@ def test_verify(untrained, spoken, capsys, tmp_path):
         + ["--p-target=1e-9"]
     )
     assert "warning: out of reach" in capsys.readouterr().err
+
+
+@pytest.fixture
+def hub(untrained, tmp_path, monkeypatch):
+    """The cache of the hub's client, with the published model in it."""
+    place = tmp_path / "hub" / "models--speechbrain--spkrec-ecapa-voxceleb"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("abc")
+    shutil.copytree(untrained, place / "snapshots" / "abc")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def test_two_recordings_and_nothing_else(hub, spoken, capsys):
+    assert main(["verify", *spoken[:2], "-q"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        " >= 0.250: same speaker (speechbrain/spkrec-ecapa-voxceleb, " in said
+    )
+    assert said.endswith("at SpeechBrain's documented threshold)\n")
+    main(["verify", "--json", *spoken[:2], "--threshold=1"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"] == "speechbrain/spkrec-ecapa-voxceleb"
+    assert found["threshold"] == 1 and found["same_speaker"] is False
+
+
+def test_without_a_network_the_way_to_the_model_is_told(spoken, refused):
+    said = refused("verify", *spoken[:2])
+    assert "hf download speechbrain/spkrec-ecapa-voxceleb --local-dir" in said
+    assert "\n" not in said
 
 
 def test_conversion_and_doubts_are_said_once(
@@ -112,9 +143,12 @@ def test_embed_and_its_lists(untrained, spoken, capsys, tmp_path, refused):
     assert refused(*listed).endswith("; --skip-bad goes on without it")
     scp.write_text("u0 gone\n")
     assert "none of the recordings" in refused(*listed, "--skip-bad")
-    assert "end it in .npz" in refused(
-        "embed", untrained, spoken[0], "--output", "a.csv"
-    )
+    for path, said in {
+        "a.csv": "end it in .npz, .ark or .scp",
+        tmp_path / "no" / "a.npz": f"there is no folder {tmp_path / 'no'}",
+    }.items():
+        asked = ["embed", untrained, spoken[0], "--output", path]
+        assert said in refused(*asked)
     assert "name recordings" in refused("embed", untrained, "--output", output)
 
 
@@ -141,6 +175,84 @@ def test_score(untrained, spoken, capsys, tmp_path):
     with open(output) as file:
         (found,) = map(json.loads, file)
     assert found["second"] == spoken[1] and found["same_speaker"] is None
+
+
+def test_stored_embeddings_are_compared(untrained, spoken, capsys, tmp_path):
+    stored, pairs = str(tmp_path / "stored.npz"), tmp_path / "pairs.txt"
+    main(["embed", untrained, *spoken, "--output", stored, "--json"])
+    assert json.loads(capsys.readouterr().out)["embeddings"] == 3
+    pairs.write_text(f"{spoken[0]}\t{spoken[1]}\n")
+    asked = ["score", untrained, str(pairs), "--threshold=-1"]
+    main(asked)
+    heard = capsys.readouterr().out
+    main([*asked, "--recordings", stored])
+    assert capsys.readouterr().out == heard
+
+
+def test_without_speech_nothing_is_embedded_or_enrolled(
+    untrained, spoken, capsys, tmp_path, refused
+):
+    noise = str(tmp_path / "noise.wav")
+    sound = 0.1 * np.random.default_rng(0).normal(size=32000)
+    soundfile.write(noise, sound, 16000)
+    output, voices = tmp_path / "out.npz", tmp_path / "voices.npz"
+    for made, asked in (
+        (voices, ["enrol", untrained, voices, "ann", spoken[0], noise]),
+        (output, ["embed", untrained, spoken[0], noise, "--output", output]),
+    ):
+        said = f"{noise}: no speech in its 2.0 s; --skip-bad goes on"
+        assert said in refused(*asked)
+        assert not made.exists()
+        capsys.readouterr()
+        main([*map(str, asked), "--skip-bad"])
+        assert "1 of 2 recordings skipped" in capsys.readouterr().err
+    main(["voices", str(voices), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"name": "ann", "recordings": 1}
+    assert list(load_embeddings(output)) == spoken[:1]
+
+
+def test_names_of_files_command_no_terminal(untrained, tmp_path, capsys):
+    path = tmp_path / "a\x1b[2J\nb.wav"
+    sound = 0.1 * np.random.default_rng(0).normal(size=32000)
+    soundfile.write(str(path), sound, 16000)
+    main(["verify", untrained, str(path), str(path)])
+    with pytest.raises(SystemExit):
+        main(["verify", untrained, str(path), f"{path}-gone"])
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err and "\\x1b[2J" in said.err
+
+
+def test_init(tmp_path, refused):
+    """A clone's recipes and those of an installation, which a wheel holds."""
+    built = tmp_path / "built"
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib"]
+    subprocess.run([*command, built], cwd=ROOT, check=True)
+    module = [sys.executable, "-m", "speechbrain_scl", "init"]
+    subprocess.run(
+        [*module, "ours"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(built)},
+        check=True,
+    )
+    main(["init", str(tmp_path / "clones")])
+    for made in (tmp_path / "ours", tmp_path / "clones"):
+        for name in ("recipes", "hparams"):
+            for path in (ROOT / name).rglob("*.*"):
+                if path.suffix in (".py", ".yaml", ".md"):
+                    copy = made / path.relative_to(ROOT)
+                    assert copy.read_bytes() == path.read_bytes()
+        assert not list(made.rglob("__pycache__"))
+    assert "is there already" in refused("init", tmp_path / "ours")
+    example = made / "recipes/VoxCeleb/SpeakerRec/train_speaker_embeddings.py"
+    done = subprocess.run(
+        [sys.executable, example.name, "hparams/ecapa_scl.yaml"],
+        cwd=example.parent,
+        env={**os.environ, "PYTHONPATH": str(built)},
+        capture_output=True,
+        text=True,
+    )
+    assert "data_folder" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_voices(untrained, spoken, capsys, tmp_path, refused):

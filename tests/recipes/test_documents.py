@@ -36,7 +36,8 @@ DOCUMENTS = {
     "docs/variants.md": VOXCELEB,
 }
 # Installing and testing is what the run of the tests itself does; a step on
-# CUDA needs CUDA; the slow export is run by tests/release/test_hub.py.
+# CUDA needs CUDA, the default model a network; the slow export is run by
+# tests/release/test_hub.py.
 ELSEWHERE = [
     "make",
     "pip",
@@ -44,6 +45,7 @@ ELSEWHERE = [
     "python -m venv",
     "python ../../../benchmarks/step.py",
     "speechbrain-scl export",
+    "speechbrain-scl verify a.wav",
 ]
 LIST = "trials-same-language.txt"
 STAND_IN = """#!{python} -S

@@ -1,0 +1,210 @@
+"""A recording as a model hears it."""
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from scipy.signal import welch
+from tqdm import tqdm
+
+from speechbrain_scl.data.recordings import read_recording
+from speechbrain_scl.errors import UserError, first_line
+from speechbrain_scl.voices.speech import find_speech, without_long_pauses
+
+# Seconds: below, an encoder's kernels do not fit; a voice says little.
+_SHORTEST = 0.1
+_LITTLE_SPEECH = 1.0
+# Peak, of full scale: below, 16 bits have fewer than a hundred steps for it.
+_QUIET = 100 / 2**15
+# Of the power, above 5 kHz: real recordings of 16 kHz have at least 5e-5, what
+# went through 8 kHz at most 4e-7.
+_NARROW = 5e-6
+_WINDOW = 60.0  # seconds that are embedded at a time
+# Seconds of the windows, and how many of them at most, that are compared with
+# each other
+_PART, _PARTS = 5.0, 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """A recording that a model has heard.
+
+    Arguments
+    ---------
+    name : str
+        The recording's.
+    embedding : numpy.ndarray
+        float32 [D], unit length.
+    duration, speech : float
+        Seconds of sound, and of speech in it.
+    change : str
+        What was done to the recording to fit the model, or "".
+    warnings : tuple of str
+        What makes the embedding doubtful.
+    agreement : float or None
+        The cosine of the two groups into which its parts fall; low where
+        several speak. None below 20 s of speech.
+    """
+
+    name: str
+    embedding: np.ndarray
+    duration: float
+    speech: float
+    change: str = ""
+    warnings: tuple = ()
+    agreement: float | None = None
+
+
+def hear(encoder, source, progress=False):
+    """Reads, judges and embeds a recording.
+
+    Speech is embedded without the long pauses around it; a recording in which
+    none is found is embedded whole. Of more than a minute, the embedding is
+    the mean of those of equal windows, so that memory does not grow with them.
+
+    Arguments
+    ---------
+    encoder : callable
+        Waveforms [batch, time] to embeddings [batch, D], with a
+        ``sample_rate`` in Hz.
+    source : str, file object or tuple
+        As ``read_recording`` takes it.
+    progress : bool
+        Whether a bar shows it where a terminal is.
+
+    Returns
+    -------
+    Heard
+
+    Raises
+    ------
+    UserError
+        A recording that cannot be read, is silent or below 0.1 s.
+    """
+    read = read_recording(source, encoder.sample_rate)
+    name, waveform = read.name, read.waveform
+    peak = np.abs(waveform).max()
+    if peak == 0:
+        raise UserError(f"{name}: it is silent")
+    if read.duration < _SHORTEST:
+        raise UserError(
+            f"{name}: {read.duration:.3f} s; no voice is known from less "
+            f"than {_SHORTEST} s"
+        )
+    found = find_speech(waveform, read.sample_rate)
+    speech = sum(end - start for start, end in found)
+    warnings = []
+    if read.missing:
+        warnings.append(f"cut off: {read.missing} missing")
+    if peak < _QUIET:
+        warnings.append(f"very quiet: its peak is {peak:.1e} of full scale")
+    if not found:
+        warnings.append(f"no speech in its {read.duration:.1f} s")
+    elif speech < _LITTLE_SPEECH:
+        warnings.append(
+            f"only {speech:.2f} s of speech; scores of less than "
+            f"{_LITTLE_SPEECH:.0f} s say little"
+        )
+    if found:
+        waveform = without_long_pauses(waveform, read.sample_rate, found)
+        if len(waveform) < len(read.waveform) / 2:
+            warnings.append(
+                f"{speech:.1f} s of speech in its {read.duration:.1f} s; the "
+                "pauses are left out"
+            )
+        if _is_narrow(waveform, read.sample_rate):
+            warnings.append("nothing above 4 kHz, as by telephone")
+    waveform = at_some_level(waveform)
+    return Heard(
+        name,
+        _embed(encoder, name, waveform, progress),
+        read.duration,
+        speech,
+        read.change,
+        tuple(f"{name}: {warning}" for warning in warnings),
+        _agreement(encoder, name, waveform),
+    )
+
+
+def _is_narrow(waveform, sample_rate):
+    """Whether it was recorded or sent at 8 kHz, whatever its rate is now."""
+    frequencies, power = welch(waveform, sample_rate, nperseg=512)
+    return (
+        sample_rate >= 12000
+        and power[frequencies > 5000].sum() < _NARROW * power.sum()
+    )
+
+
+def _agreement(encoder, name, waveform):
+    """The cosine of the two groups of windows that differ most."""
+    size = round(_PART * encoder.sample_rate)
+    windows = [
+        waveform[i : i + size] for i in range(0, len(waveform) - size, size)
+    ]
+    if len(windows) < 4:
+        return None
+    windows = windows[:: -(-len(windows) // _PARTS)]
+    vectors = np.stack([_vector(encoder, name, w) for w in windows])
+    cosines = vectors @ vectors.T
+    seeds = np.unravel_index(cosines.argmin(), cosines.shape)
+    nearer = cosines[seeds[0]] >= cosines[seeds[1]]
+    if nearer.all():  # all are alike
+        return 1.0
+    first, second = vectors[nearer].sum(0), vectors[~nearer].sum(0)
+    lengths = np.linalg.norm(first) * np.linalg.norm(second)
+    return float(first @ second / lengths)
+
+
+def _embed(encoder, name, waveform, progress):
+    """The unit embedding [D] of a waveform [time]."""
+    seconds = len(waveform) / encoder.sample_rate
+    windows = np.array_split(waveform, math.ceil(seconds / _WINDOW))
+    shown = None if progress and len(windows) > 5 else True
+    mean = 0
+    for window in tqdm(windows, desc=name, disable=shown, leave=False):
+        mean = mean + len(window) * _vector(encoder, name, window)
+    return mean / np.linalg.norm(mean)
+
+
+def _vector(encoder, name, waveform):
+    """The unit embedding [D] of a waveform that is not too long."""
+    try:
+        with torch.inference_mode():
+            vector = encoder(torch.from_numpy(waveform)[None])[0]
+    except RuntimeError as error:  # out of memory, most of all
+        seconds = len(waveform) / encoder.sample_rate
+        raise UserError(
+            f"{name}: the model cannot take its {seconds:.1f} s "
+            f"({first_line(error)})"
+        ) from error
+    vector = vector.cpu().float().numpy()
+    length = np.linalg.norm(vector)
+    if not (np.isfinite(length) and length > 0):
+        raise UserError(f"{name}: its embedding is zero or not finite")
+    return vector / length
+
+
+def at_some_level(waveform):
+    """A waveform whose peak is neither far below full scale, where an
+    encoder's features would meet their floor, nor far above.
+
+    Arguments
+    ---------
+    waveform : numpy.ndarray
+        float32 [time], not silent.
+
+    Returns
+    -------
+    numpy.ndarray
+        The same between a sixteenth of full scale and twice of it; else
+        multiplied by a power of two, which rounds nothing, to a peak of
+        between 0.5 and 1.
+
+    Example
+    -------
+    >>> at_some_level(np.array([0.001, 0.0005])), at_some_level(np.ones(1))
+    (array([0.512, 0.256]), array([1.]))
+    """
+    _, exponent = np.frexp(np.abs(waveform).max())
+    return waveform if -4 < exponent <= 1 else np.ldexp(waveform, -exponent)

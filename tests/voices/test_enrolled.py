@@ -1,0 +1,134 @@
+"""The store of voices: read with care, changed by one process at a time."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.verifier import SpeakerVerifier
+from speechbrain_scl.voices.enrolled import load_voices
+from speechbrain_scl.voices.hearing import Heard
+
+GOOD = {
+    "model": np.array("toy"),
+    "names": np.array(["ann", "bob"]),
+    "embeddings": np.eye(2),
+    "recordings": np.array([1, 2]),
+    "lengths": np.array([1.0, 0.9]),
+}
+
+
+def encoder(waveforms):
+    raise AssertionError("nothing is heard here")
+
+
+encoder.sample_rate, encoder.key = 16000, "toy"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"embeddings": 100 * np.eye(2)},
+        {"embeddings": np.zeros((2, 2))},
+        {"embeddings": np.full((2, 2), np.nan)},
+        {"embeddings": np.ones(2)},
+        {"embeddings": np.eye(3)},
+        {"embeddings": np.array([["a", "b"], ["c", "d"]])},
+        {"names": np.array(["ann", "ann"])},
+        {"names": np.array(["ann", "bob\nann: same speaker"])},
+        {"names": np.array(["ann", "\x1b[31mbob"])},
+        {"names": np.array(["ann", "unknown"])},
+        {"names": np.array(["ann", ""])},
+        {"names": np.array([1, 2])},
+        {"recordings": np.array([1, 0])},
+        {"recordings": np.array([1.5, 2])},
+        {"recordings": np.array([1])},
+        {"lengths": np.array([0.0, 1.0])},
+        {"lengths": np.array([np.nan, 1.0])},
+        {"lengths": np.array([1, 1])},
+        {"model": np.array(3)},
+        {"names": np.array([{}, {}])},
+    ],
+)
+def test_a_store_is_checked_on_reading(tmp_path, damage):
+    path = tmp_path / "voices.npz"
+    np.savez(path, **GOOD)
+    assert list(load_voices(path)[1]) == ["ann", "bob"]
+    np.savez(path, **{**GOOD, **damage})
+    with pytest.raises(UserError, match="voices.npz: not a store of voices"):
+        load_voices(path)
+
+
+def test_few_bytes_do_not_fill_the_memory(tmp_path):
+    path = tmp_path / "voices.npz"
+    large = {**GOOD, "embeddings": np.zeros((100_000, 192))}
+    np.savez_compressed(path, **large)
+    with pytest.raises(UserError, match="would unpack to 153,6"):
+        load_voices(path)
+
+
+def test_voices_of_another_dimension_are_told(tmp_path):
+    np.savez(tmp_path / "voices.npz", **GOOD)
+    verifier = SpeakerVerifier(encoder)
+    verifier.load_voices(tmp_path / "voices.npz")
+    with pytest.raises(UserError, match="2 dimensions, the recording's 3"):
+        verifier.identify(Heard("a.wav", np.eye(3)[0], 2.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "unknown", None, "ann\0", "a\nb", "\x1b[2Jann", "a\u202eb"],
+)
+def test_what_no_voice_can_be_called(name):
+    heard = Heard("a.wav", np.eye(2)[0], 2.0, 2.0)
+    with pytest.raises(UserError, match="not a name") as error:
+        SpeakerVerifier(encoder).enrol(name, heard)
+    assert str(error.value).isprintable()
+
+
+def test_many_enrol_at_once_and_none_is_lost(tmp_path):
+    path = tmp_path / "voices.npz"
+    heard = Heard("a.wav", np.eye(2)[0], 2.0, 2.0)
+
+    def enrol(first):
+        verifier = SpeakerVerifier(encoder)
+        for number in range(first, first + 10):
+            with verifier.editing(path):
+                verifier.enrol(f"voice {number}", heard)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(enrol, range(0, 80, 10)))
+    assert len(load_voices(path)[1]) == 80
+
+
+REMOVES = """
+import sys
+from speechbrain_scl.command_line.main import main
+for name in sys.argv[2:]:
+    main(["remove", sys.argv[1], name])
+"""
+
+
+def test_many_remove_at_once_and_none_comes_back(tmp_path):
+    path = tmp_path / "voices.npz"
+    names = [f"voice {number}" for number in range(60)]
+    np.savez(
+        path,
+        model=np.array("toy"),
+        names=np.array(names),
+        embeddings=np.ones((60, 1)),
+        recordings=np.ones(60, int),
+        lengths=np.ones(60),
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", REMOVES, path, *names[first::3]],
+            stdout=subprocess.DEVNULL,
+        )
+        for first in (0, 1)
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert list(load_voices(path)[1]) == names[2::3]
