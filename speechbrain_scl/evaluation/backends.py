@@ -8,7 +8,7 @@ import numpy as np
 from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.distributed import rank
 from speechbrain_scl.evaluation import scoring
-from speechbrain_scl.evaluation.calibration import (
+from speechbrain_scl.evaluation.calibration_fit import (
     calibration_trials,
     fit_calibration,
 )

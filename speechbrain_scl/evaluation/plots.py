@@ -6,6 +6,7 @@ import re
 import numpy as np
 
 from speechbrain_scl.evaluation.metrics import error_rates
+from speechbrain_scl.files import atomic_write
 
 # Told apart by the colour-blind (Okabe and Ito 2008)
 TARGET, IMPOSTOR = "#0072b2", "#d55e00"
@@ -113,15 +114,34 @@ def plain(name):
     return f"\u200b{name}" if name.startswith("_") else name
 
 
-def draw_scores(axis, found, counts):
-    """Densities of target and impostor scores, and the thresholds between.
+def histogram(counts, thresholds):
+    """Densities of target and impostor scores, and thresholds between.
+
+    Arguments
+    ---------
+    counts : Counts
+        The scored trials.
+    thresholds : dict
+        What is said of a threshold -> the score.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    (axis,) = axes(5.5, 3.4)
+    draw_scores(axis, counts, thresholds)
+    return axis.figure
+
+
+def draw_scores(axis, counts, thresholds):
+    """Draws what ``histogram`` shows.
 
     Arguments
     ---------
     axis : matplotlib.axes.Axes
         Where.
-    found, counts : dict, Counts
-        As ``results.measure`` returns them.
+    counts, thresholds
+        As for ``histogram``.
     """
     bins = np.linspace(*counts.scores[[0, -1]], 61)
     for kind, color, trials in (
@@ -137,11 +157,7 @@ def draw_scores(axis, found, counts):
             color=color,
             label=f"{trials.sum():,} {kind} trials",
         )
-    for key, style, label in (
-        ("eer", "-", f"EER {100 * found['eer']:.2f} %"),
-        ("min_dcf", "--", f"minDCF (p {found['p_target']})"),
-    ):
-        at = found[f"{key}_threshold"]
+    for style, (label, at) in zip(("-", "--"), thresholds.items()):
         axis.axvline(at, color="black", lw=1, ls=style, label=label)
     axis.set_xlabel("score")
     axis.set_ylabel("density")
@@ -188,6 +204,42 @@ def training_curves(epochs):
         axis.grid(alpha=0.3)
         figures[title] = axis.figure
     return figures
+
+
+def thresholds(found, p_target=0.01):
+    """The thresholds of EER and minDCF, as ``histogram`` takes them.
+
+    Arguments
+    ---------
+    found : dict
+        As ``results.rates`` returns it.
+    p_target : float
+        Of the minDCF.
+
+    Returns
+    -------
+    dict
+    """
+    return {
+        f"EER {100 * found['eer']:.2f} %": found["eer_threshold"],
+        f"minDCF (p {p_target})": found["min_dcf_threshold"],
+    }
+
+
+def save(figure, path):
+    """Writes a figure as a PNG file.
+
+    Arguments
+    ---------
+    figure : matplotlib.figure.Figure
+        The figure.
+    path : str
+        The file.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    with atomic_write(path, binary=True) as file:
+        file.write(content.getvalue())
 
 
 def svg(figure, text):

@@ -1,6 +1,5 @@
 """What a verification run leaves: metrics.json, det.png and report.html."""
 
-import io
 import os
 
 from speechbrain_scl.evaluation import plots
@@ -36,10 +35,7 @@ def write_report(folder, lists, facts, score_files, training=None):
         os.path.join(folder, "metrics.json"), {"trials": metrics, **facts}
     )
     det = plots.det(lists)
-    png = io.BytesIO()
-    det.savefig(png, format="png", dpi=150)
-    with atomic_write(os.path.join(folder, "det.png"), binary=True) as file:
-        file.write(png.getvalue())
+    plots.save(det, os.path.join(folder, "det.png"))
     first = next(iter(metrics.values()))
     epochs = read_training_log(training) if training else {}
     write_page(
@@ -50,8 +46,13 @@ def write_report(folder, lists, facts, score_files, training=None):
         threshold=Calibration.threshold(first["p_target"]),
         calibrated="cllr" in first,
         histograms={
-            name: _histogram(name, *measured)
-            for name, measured in lists.items()
+            name: plots.svg(
+                plots.histogram(
+                    counts, plots.thresholds(found, found["p_target"])
+                ),
+                f"Histogram of the scores of {name}",
+            )
+            for name, (found, counts) in lists.items()
         },
         reaching={
             name: counts.reaching(Calibration.threshold(found["p_target"]))
@@ -72,12 +73,6 @@ def write_report(folder, lists, facts, score_files, training=None):
             if key not in ("run", "model", "model_sha256")
         },
     )
-
-
-def _histogram(name, found, counts):
-    (axis,) = plots.axes(5.5, 3.4)
-    plots.draw_scores(axis, found, counts)
-    return plots.svg(axis.figure, f"Histogram of the scores of {name}")
 
 
 def write_page(path, template, **content):

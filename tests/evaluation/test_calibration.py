@@ -9,8 +9,9 @@ import pytest
 from scipy.optimize import minimize
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.calibration import (
-    Calibration,
+from speechbrain_scl.evaluation.calibration import Calibration
+from speechbrain_scl.evaluation.calibration_fit import (
+    calibrate,
     calibration_trials,
     fit_calibration,
 )
@@ -182,3 +183,51 @@ def test_the_calibration_of_another_model_is_refused(tmp_path):
     assert Calibration.load(path, "mine").scale == 1
     with pytest.raises(UserError, match="another model's scores"):
         Calibration.load(path, "yours")
+
+
+def own_pairs(n_speakers, gap=0.5, seed=0):
+    """Pairs of a few recordings each: scores that depend on the speaker."""
+    rng = np.random.default_rng(seed)
+    speakers = np.arange(n_speakers).repeat(4)
+    first, second = np.triu_indices(len(speakers), 1)
+    sides = np.stack([speakers[first], speakers[second]])
+    labels = sides[0] == sides[1]
+    bias = 0.1 * rng.normal(size=n_speakers)
+    scores = 0.1 * rng.normal(size=len(labels)) + gap * labels
+    return scores + bias[sides].mean(0), labels, sides
+
+
+def test_errors_are_those_of_speakers_that_were_not_fitted():
+    """Of many more speakers of the kind, decided by the same threshold."""
+    calibration, found = calibrate(*own_pairs(30, gap=0.3), p_target=0.2)
+    scores, labels, _ = own_pairs(300, gap=0.3, seed=1)
+    at = found["threshold"]
+    assert calibration.decide(at + 1e-6, 0.2).same_speaker
+    for key, errors in (
+        ("miss", scores[labels] < at),
+        ("false_alarm", scores[~labels] >= at),
+    ):
+        low, high = found[f"{key}_ci"]
+        assert low <= found[key] <= high and low < errors.mean() < high
+    assert found["n_speakers"] == 30 and found["remarks"] == []
+
+
+@pytest.mark.parametrize("n", [5, 12, 60])
+def test_no_error_among_few_speakers_is_not_none(n):
+    """No wrong one of n: below 1 - 0.025^(1/n)."""
+    scores, labels, sides = own_pairs(n, gap=5.0)
+    _, found = calibrate(scores, labels, sides.astype(str))
+    assert found["miss"] == found["false_alarm"] == 0
+    assert found["miss_ci"] == pytest.approx([0, 1 - 0.025 ** (1 / n)])
+    assert any("say little about others" in x for x in found["remarks"]) == (
+        n < 10
+    )
+
+
+def test_too_few_speakers_or_pairs_are_told():
+    with pytest.raises(UserError, match="4 speakers: a threshold"):
+        calibrate(*own_pairs(4))
+    scores, labels, sides = own_pairs(8)
+    few = np.flatnonzero(labels)[:1].tolist() + np.flatnonzero(~labels).tolist()
+    _, found = calibrate(scores[few], labels[few], sides[:, few])
+    assert any("the very pairs" in remark for remark in found["remarks"])
