@@ -11,10 +11,10 @@ from speechbrain_scl.command_line.lists import read_list, read_pairs
 from speechbrain_scl.command_line.speakers import check_output, hear_all, start
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots
-from speechbrain_scl.evaluation.calibration import fit_calibration
-from speechbrain_scl.evaluation.results import measure
+from speechbrain_scl.evaluation.calibration_fit import calibrate as fitted
+from speechbrain_scl.evaluation.metrics import Counts
+from speechbrain_scl.evaluation.results import trial_speakers
 from speechbrain_scl.evaluation.trials import LABELS, Trials
-from speechbrain_scl.files import atomic_write
 
 
 def calibrate(args):
@@ -34,39 +34,36 @@ def calibrate(args):
     if not pairs:
         raise UserError(f"{args.pairs}: no pair is left")
     trials = _trials(args.pairs, pairs, heard)
-    speakers = _speakers(trials)
-    found, counts = measure(trials, speakers.get, args.p_target)
-    calibration = fit_calibration(
-        trials.scores, trials.labels, args.p_target, verifier.key
+    speakers = trial_speakers(trials, _speakers(trials).get)
+    calibration, found = fitted(
+        trials.scores, trials.labels, speakers, args.p_target, verifier.key
     )
-    decision = calibration.decide(0.0, args.p_target)
     calibration.save(args.output)
     picture = f"{os.path.splitext(args.output)[0]}.png"
-    (axis,) = plots.axes(6, 3.6)
-    plots.draw_scores(axis, found, counts)
-    axis.axvline(decision.score_threshold, color="red", label="decision")
-    with atomic_write(picture, binary=True) as file:
-        axis.figure.savefig(file, format="png", dpi=150)
+    counts = Counts.of(trials.scores, trials.labels)
+    decides = f"same speaker from {found['threshold']:.3f} on"
+    figure = plots.histogram(counts, {decides: found["threshold"]})
+    plots.save(figure, picture)
     for remark in found["remarks"]:
         remarks(f"warning: {remark}")
-    interval = ""
-    if found["eer_ci"]:
-        low, high = (100 * rate for rate in found["eer_ci"])
-        interval = f" (95 % interval over speakers: {low:.1f} to {high:.1f})"
     result(
         args,
         f"{args.output}: same speaker from a cosine of "
-        f"{decision.score_threshold:.3f} on, at p_target {args.p_target:g}",
-        f"{len(pairs)} pairs of {found['n_speakers']} speakers: "
-        f"{100 * decision.miss:.1f} % misses and "
-        f"{100 * decision.false_alarm:.1f} % false alarms there; equal error "
-        f"rate {100 * found['eer']:.1f} %{interval}",
+        f"{found['threshold']:.3f} on, at p_target {args.p_target:g}",
+        f"of {len(pairs)} pairs of {found['n_speakers']} speakers, each "
+        "decided without its own: "
+        + " and ".join(_rate(name, found) for name in ("miss", "false_alarm")),
         f"{picture}: the scores",
         output=args.output,
-        threshold=decision.score_threshold,
-        miss=decision.miss,
-        false_alarm=decision.false_alarm,
         **found,
+    )
+
+
+def _rate(name, found):
+    low, high = (100 * bound for bound in found[f"{name}_ci"])
+    return (
+        f"{100 * found[name]:.1f} % {name.replace('_', ' ')} (95 % interval "
+        f"over speakers: {low:.1f} to {high:.1f})"
     )
 
 

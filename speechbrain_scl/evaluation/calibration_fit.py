@@ -59,14 +59,14 @@ def calibrate(scores, labels, speakers, p_target=0.5, model=None):
     (0.3, 30)
     """
     scores, labels = as_arrays(scores, labels)
+    calibration = fit_calibration(scores, labels, p_target, model)
     names, speakers = np.unique(np.asarray(speakers), return_inverse=True)
     speakers = speakers.reshape(2, -1)
     if len(names) < _FEWEST_SPEAKERS:
         raise UserError(
-            f"{len(names)} speakers: a threshold for others takes pairs of at "
-            f"least {_FEWEST_SPEAKERS}, better of 20"
+            f"pairs of {len(names)} speakers: a threshold for others takes at "
+            f"least {_FEWEST_SPEAKERS}, better 20"
         )
-    calibration = fit_calibration(scores, labels, p_target, model)
     threshold = calibration.decide(0.0, p_target).score_threshold
     remarks = []
     if len(names) < FEWEST_TEST_SPEAKERS:

@@ -40,8 +40,9 @@ def test_a_threshold_of_ones_own(trained, pairs, tmp_path, said, spoken):
     asked = ["calibrate", model, pairs, "--output", output]
     found = json.loads(said(*asked, "--json"))
     assert found["n_speakers"] == 10 and found["n_targets"] == 10
-    low, high = found["eer_ci"]
-    assert 0 <= low <= found["eer"] <= high <= 1
+    for name in ("miss", "false_alarm"):
+        low, high = found[f"{name}_ci"]
+        assert 0 <= low <= found[name] <= high <= 1
     assert (tmp_path / "mine.png").read_bytes().startswith(b"\x89PNG")
     decision = Calibration.load(output).decide(0, 0.5)
     assert decision.score_threshold == found["threshold"]

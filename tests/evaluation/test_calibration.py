@@ -225,7 +225,7 @@ def test_no_error_among_few_speakers_is_not_none(n):
 
 
 def test_too_few_speakers_or_pairs_are_told():
-    with pytest.raises(UserError, match="4 speakers: a threshold"):
+    with pytest.raises(UserError, match="pairs of 4 speakers: a threshold"):
         calibrate(*own_pairs(4))
     scores, labels, sides = own_pairs(8)
     few = np.flatnonzero(labels)[:1].tolist() + np.flatnonzero(~labels).tolist()
