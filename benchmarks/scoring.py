@@ -2,45 +2,36 @@
 """The verification engine against SpeechBrain's functions, in one run.
 
 On synthetic embeddings of the sizes of VoxCeleb1-E/H and CN-Celeb.E: scores
-with score normalisation, EER and minDCF, extraction of a list whose utterances
-are enrolled and tested, and the whole of CN-Celeb.E's 3,484,292 trials.
+with score normalisation, EER and minDCF, and the whole of CN-Celeb.E's
+3,484,292 trials.
 
     python benchmarks/scoring.py results/benchmarks
 
 writes scoring.md there. SpeechBrain's scoring loop and EER are timed on a part
 and extrapolated to the whole: the loop in proportion, the EER by a n + b n^2
-through two sizes, as it compares every score with every threshold; the loop is written out here, with the same
-calls, as its recipe is no module. One thread, or --threads.
+through two sizes, as it compares every score with every threshold. The loop is
+written out here, with the same calls, as its recipe is no module. One thread,
+or --threads.
 """
 
 import argparse
 import re
-import statistics
 import tempfile
 import time
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 
-import speechbrain as sb
-from speechbrain.dataio.dataloader import make_dataloader
-from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.lobes.features import Fbank
-from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
-from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.metric_stats import EER
 from speechbrain_scl.evaluation import scoring
-from speechbrain_scl.evaluation.any_length import AnyLength
-from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.metrics import eer, min_dcf
 from speechbrain_scl.evaluation.results import measure
 from speechbrain_scl.evaluation.trials import read_trials, write_scores
 from speechbrain_scl.files import atomic_write
 
-DIM, TOP_N, RATE = 192, 300, 16000
+DIM, TOP_N = 192, 300
 
 
 def main():
@@ -53,19 +44,13 @@ def main():
     add("--cohort", type=int, default=6_000)
     add("--stock-trials", type=int, default=200, help="timed, of --trials")
     add("--stock-scores", type=int, default=40_000, help="likewise")
-    add("--files", type=int, default=40, help="of the extraction")
-    add("--channels", type=int, default=512, help="of its ECAPA-TDNN")
     add("--models", type=int, default=196, help="of the CN-Celeb part")
     add("--tests", type=int, default=17_777, help="likewise")
     add("--repeats", type=int, default=5)
     add("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows = [
-        *score_rows(args),
-        *metric_rows(args),
-        *extraction_rows(args),
-    ]
+    rows = [*score_rows(args), *metric_rows(args)]
     table = [
         "| task | stock | ours | stock / ours | ours / matrix products |",
         "|---|--:|--:|--:|--:|",
@@ -168,86 +153,6 @@ def metric_rows(args):
         f"{theirs / mine:,.0f}",
         "-",
     )
-
-
-def extraction_rows(args):
-    """Every utterance is enrolled and tested; 2 to 12 s."""
-    features = Fbank(n_mels=80)
-    torch.manual_seed(0)
-    model = ECAPA_TDNN(
-        80,
-        channels=[args.channels] * 4 + [3 * args.channels],
-        kernel_sizes=[5, 3, 3, 3, 1],
-        dilations=[1, 2, 3, 4, 1],
-        attention_channels=128,
-        lin_neurons=DIM,
-    ).eval()
-
-    modules = {
-        "compute_features": features.eval(),
-        "mean_var_norm": InputNormalization(
-            norm_type="sentence", std_norm=False
-        ).eval(),
-        "embedding_model": model,
-    }
-
-    def encode(wavs, lengths=None):
-        if lengths is None:
-            lengths = torch.ones(len(wavs))
-        x = modules["mean_var_norm"](features(wavs), lengths)
-        return model(x, lengths).squeeze(1)
-
-    ours = AnyLength(encode, modules)
-    with tempfile.TemporaryDirectory() as folder:
-        rng = np.random.default_rng(0)
-        paths = {}
-        for i in range(args.files):
-            n = int(RATE * rng.uniform(2, 12))
-            path = f"{folder}/{i}.wav"
-            soundfile.write(path, 0.1 * rng.normal(size=n), RATE)
-            paths[str(i)] = path
-        ratios, times = [], []
-        for repeat in range(max(2, args.repeats // 2)):
-            runs = [
-                lambda: stock_extraction(encode, paths),
-                lambda: extract_embeddings(ours, paths, "model"),
-            ]
-            found = [0.0, 0.0]
-            for side in (0, 1) if repeat % 2 else (1, 0):
-                found[side] = best(runs[side], 1)
-            times.append(found)
-            ratios.append(found[0] / found[1])
-    theirs, mine = (statistics.median(t) for t in zip(*times))
-    yield (
-        f"{args.files} utterances of 2 to 12 s, on both sides: embeddings by "
-        f"ECAPA-TDNN, C={args.channels}",
-        spell(theirs),
-        spell(mine),
-        f"{statistics.median(ratios):.2f}",
-        "-",
-    )
-
-
-def stock_extraction(encode, paths):
-    """As SpeechBrain's recipe: both sides' lists, padded batches of 8."""
-
-    @sb.utils.data_pipeline.takes("wav")
-    @sb.utils.data_pipeline.provides("sig")
-    def audio_pipeline(wav):
-        return torch.from_numpy(soundfile.read(wav, dtype="float32")[0])
-
-    for _ in ("enrolment", "test"):
-        data = DynamicItemDataset(
-            {
-                name: {"wav": path, "duration": soundfile.info(path).duration}
-                for name, path in paths.items()
-            }
-        ).filtered_sorted(sort_key="duration")
-        data.add_dynamic_item(audio_pipeline)
-        data.set_output_keys(["id", "sig"])
-        with torch.no_grad():
-            for batch in make_dataloader(data, batch_size=8):
-                encode(*batch.sig)
 
 
 def cnceleb(args):
