@@ -11,13 +11,14 @@ people.
 """
 
 import argparse
-import dataclasses
 import json
 import multiprocessing
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -41,85 +42,23 @@ VARIANTS = {
 }
 # As the conditions of a verification call them by default
 _GENDER = {"low": "m", "high": "f"}
-SENTENCES = {
-    "en-us": [
-        "The train leaves the old station at noon.",
-        "Please put the blue cup back on the table.",
-        "My sister bought nine apples at the market.",
-        "It will rain in the hills before the evening.",
-        "He wrote a long letter to his former teacher.",
-        "The children are playing behind the house.",
-        "We should open the window and let some air in.",
-        "Nobody knows how the story really ended.",
-        "Her new bicycle is faster than mine.",
-        "The museum is closed on the first Monday.",
-    ],
-    "cmn": [
-        "今天的天气非常好,我们去公园吧。",
-        "请把那本书放回桌子上。",
-        "他每天早上六点钟起床跑步。",
-        "我的妹妹在市场买了九个苹果。",
-        "火车中午从老车站出发。",
-        "孩子们在房子后面玩游戏。",
-        "晚上山里可能会下大雨。",
-        "老师给我们讲了一个有趣的故事。",
-        "她的新自行车比我的快得多。",
-        "星期一博物馆不开门。",
-    ],
-    "de": [
-        "Der Zug fährt mittags vom alten Bahnhof ab.",
-        "Bitte stell die blaue Tasse zurück auf den Tisch.",
-        "Meine Schwester hat auf dem Markt neun Äpfel gekauft.",
-        "In den Bergen wird es vor dem Abend regnen.",
-        "Er schrieb seinem früheren Lehrer einen langen Brief.",
-        "Die Kinder spielen hinter dem Haus.",
-        "Wir sollten das Fenster öffnen und lüften.",
-        "Niemand weiß, wie die Geschichte wirklich endete.",
-        "Ihr neues Fahrrad ist schneller als meines.",
-        "Das Museum ist am ersten Montag geschlossen.",
-    ],
-    "es": [
-        "El tren sale de la vieja estación al mediodía.",
-        "Por favor, pon la taza azul sobre la mesa.",
-        "Mi hermana compró nueve manzanas en el mercado.",
-        "Va a llover en las montañas antes de la noche.",
-        "Escribió una carta larga a su antiguo maestro.",
-        "Los niños están jugando detrás de la casa.",
-        "Deberíamos abrir la ventana para que entre aire.",
-        "Nadie sabe cómo terminó realmente la historia.",
-        "Su bicicleta nueva es más rápida que la mía.",
-        "El museo está cerrado el primer lunes.",
-    ],
-}
+SENTENCES = json.loads(
+    Path(__file__).with_name("sentences.json").read_text(encoding="utf-8")
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class Voice:
-    """What makes a synthetic speaker.
-
-    Arguments
-    ---------
-    name, register, variant : str
-        Speaker id; ``low`` or ``high``; espeak-ng variant.
-    languages : tuple of str
-        The two spoken.
-    pitch, spread, rate : int
-        espeak-ng's height and range of pitch, and words a minute.
-    warp : int
-        Per cent by which formants and pitch are shifted.
-    resonances : tuple
-        (Hz, gain) of three resonances that colour the voice.
-    """
+class Voice(NamedTuple):
+    """What makes a synthetic speaker."""
 
     name: str
-    register: str
-    variant: str
-    languages: tuple
-    pitch: int
+    register: str  # low or high
+    variant: str  # of espeak-ng
+    languages: tuple  # the two spoken
+    pitch: int  # espeak-ng's height and range of pitch, and words a minute
     spread: int
     rate: int
-    warp: int
-    resonances: tuple
+    warp: int  # per cent by which formants and pitch are shifted
+    resonances: tuple  # (Hz, gain) of three that colour the voice
 
 
 def make_mini_corpus(
@@ -216,34 +155,24 @@ def _synthesise(folder, options):
                     clean = _say(espeak, voice, language, text)
                     signal = _record(rng, clean, walls, noise_db, tilt)
                     path = f"{voice.name}/s{session}/{language}-{k}.wav"
-                    os.makedirs(
-                        os.path.dirname(f"{folder}/wav/{path}"), exist_ok=True
-                    )
-                    _write(f"{folder}/wav/{path}", signal)
+                    target = f"{folder}/wav/{path}"
+                    os.makedirs(os.path.dirname(target), exist_ok=True)
+                    _write(target, signal)
                     samples += len(signal)
-                    split = "train" if i < n_train else "test"
                     rows.append(
-                        [
-                            path,
-                            voice.name,
-                            split,
-                            f"s{session}",
-                            language,
-                            voice.register,
-                            _GENDER[voice.register],
-                        ]
+                        {
+                            "path": path,
+                            "speaker": voice.name,
+                            "split": "train" if i < n_train else "test",
+                            "session": f"s{session}",
+                            "language": language,
+                            "register": voice.register,
+                            "gender": _GENDER[voice.register],
+                        }
                     )
-    columns = [
-        "path",
-        "speaker",
-        "split",
-        "session",
-        "language",
-        "register",
-        "gender",
-    ]
-    write_csv(f"{folder}/metadata.csv", columns, rows)
-    test = [dict(zip(columns, row)) for row in rows if row[2] == "test"]
+    columns = list(rows[0])
+    write_csv(f"{folder}/metadata.csv", columns, map(dict.values, rows))
+    test = [row for row in rows if row["split"] == "test"]
     for name, across in (("same", False), ("cross", True)):
         with open(f"{folder}/trials-{name}-language.txt", "w") as file:
             file.writelines(_trials(rng, test, across))

@@ -18,8 +18,9 @@ from scipy.signal import resample_poly
 from speechbrain_scl.errors import UserError
 
 FFMPEG = "pip install imageio-ffmpeg"
-# What soundfile raises of a file that it does not read
-UNREADABLE = (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError)
+# What soundfile raises of a file that it does not read, or whose header
+# promises more than a memory holds
+UNREADABLE = (RuntimeError, TypeError, ValueError, MemoryError)
 # Samples that libsndfile reports of a file that does not say how many it has
 LENGTH_UNKNOWN = 2**62
 # libsndfile's log of a header that promises another length than there is
@@ -95,6 +96,8 @@ def read_recording(source, sample_rate=16000):
         samples, rate = _given(name, *_pair(source))
     else:
         name, samples, rate, missing = _decoded(*_name_and_content(source))
+    if not 1000 <= rate <= 1_000_000:  # a damaged header, or days of work
+        raise UserError(f"{name}: its rate is {rate} Hz, which no sound has")
     if not np.isfinite(samples).all():
         raise UserError(f"{name}: some of its samples are NaN or infinite")
     if samples.size == 0:

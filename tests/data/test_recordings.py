@@ -1,5 +1,6 @@
 """Recordings of any rate, number of channels and format."""
 
+import contextlib
 import io
 import subprocess
 
@@ -7,6 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import (
+    HealthCheck,
+    given,
+    settings,
+    strategies as st,
+)
 
 from speechbrain_scl.data import recordings
 from speechbrain_scl.data.audio import AudioFile, check_audio
@@ -77,6 +84,7 @@ def test_arrays_and_tensors_of_any_shape_and_type():
         ((np.zeros(9, dtype=bool), 16000), "samples of bool"),
         ((np.zeros(9, dtype=np.int64), 16000), "samples of int64"),
         ((np.zeros(9), 0), "its rate is 0"),
+        ((np.zeros(9), 2**31 - 1), "its rate is 2147483647 Hz"),
         ((np.zeros(9), "16k"), "its rate is '16k'"),
         ((np.zeros(0), 16000), "no samples"),
         ((np.array([np.nan, 1]), 16000), "NaN"),
@@ -222,3 +230,26 @@ def test_a_flac_that_was_piped(tmp_path):
     found = read_recording(path)
     assert found.duration == 1 and found.missing == ""
     assert check_audio(str(path)).reason == "length"
+
+
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.sampled_from([kind for kind in CUT if kind[0] != "MP3"]),
+    st.lists(st.tuples(st.integers(0, 2**12), st.integers(0, 255)), max_size=8),
+    st.floats(0, 1),
+)
+def test_damage_is_judged_and_told(tmp_path, kind, changes, kept):
+    """No traceback, whatever the bytes; MP3's decoder fills the screen."""
+    file = io.BytesIO()
+    soundfile.write(file, tone(16000), 16000, kind[1], format=kind[0])
+    content = bytearray(file.getvalue())
+    for place, byte in changes:
+        content[place % len(content)] = byte
+    path = tmp_path / "a.wav"
+    path.write_bytes(content[: int(kept * len(content)) + 1])
+    assert check_audio(str(path), check="full").path == str(path)
+    with contextlib.suppress(UserError):
+        assert np.isfinite(read_recording(path).waveform).all()
