@@ -31,9 +31,8 @@ from speechbrain_scl.data.audio import check_all, find_audio
 from speechbrain_scl.data.manifest import Utterance, write_csv
 from speechbrain_scl.data.names import tidy
 from speechbrain_scl.data.splits import (
-    counts_if_up_to_date,
-    digest,
     report_excluded,
+    up_to_date,
     write_splits,
 )
 from speechbrain_scl.data.tables import read_lines
@@ -173,9 +172,7 @@ def prepare_cnceleb(
     }
     files = {s: find_audio(folder) for s, folder in folders.items()}
     paths = [path for found in files.values() for path in found]
-    inputs = digest(list(lists.values()), paths)
-    state = {"options": options, "inputs": inputs}
-    done = counts_if_up_to_date(save_folder, state)
+    state, done = up_to_date(save_folder, options, lists.values(), paths)
     if done:
         return done
 

@@ -16,9 +16,8 @@ from speechbrain_scl.data.audio import Excluded, check_all, find_audio
 from speechbrain_scl.data.manifest import Utterance, write_csv
 from speechbrain_scl.data.names import below, locate
 from speechbrain_scl.data.splits import (
-    counts_if_up_to_date,
-    digest,
     report_excluded,
+    up_to_date,
     write_splits,
 )
 from speechbrain_scl.errors import UserError
@@ -101,18 +100,16 @@ def prepare_tidyvoice(
     train_files, dev_files = find_audio(train), find_audio(dev)
     if not os.path.isfile(verification_file):
         raise UserError(f"{verification_file}: there is no such trial list")
-    state = {
-        "options": {
-            "data_folder": data_folder,
-            "valid_speakers": valid_speakers,
-            "min_duration": min_duration,
-            "check_audio": check_audio,
-            "max_excluded": max_excluded,
-            "seed": seed,
-        },
-        "inputs": digest([verification_file], train_files + dev_files),
+    options = {
+        "data_folder": data_folder,
+        "valid_speakers": valid_speakers,
+        "min_duration": min_duration,
+        "check_audio": check_audio,
+        "max_excluded": max_excluded,
+        "seed": seed,
     }
-    done = counts_if_up_to_date(save_folder, state)
+    files = train_files + dev_files
+    state, done = up_to_date(save_folder, options, [verification_file], files)
     if done:
         return done
 

@@ -14,9 +14,8 @@ from speechbrain_scl.data.download import fetch_file
 from speechbrain_scl.data.manifest import Utterance
 from speechbrain_scl.data.names import locate, tidy
 from speechbrain_scl.data.splits import (
-    counts_if_up_to_date,
-    digest,
     report_excluded,
+    up_to_date,
     write_splits,
 )
 from speechbrain_scl.errors import UserError
@@ -118,9 +117,8 @@ def prepare_voxceleb(
         "trials_of_other_corpus": trials_of_other_corpus,
     }
     files = {folder: find_audio(folder) for folder in folders}
-    inputs = digest(lists, [path for paths in files.values() for path in paths])
-    state = {"options": options, "inputs": inputs}
-    done = counts_if_up_to_date(save_folder, state)
+    everything = [path for paths in files.values() for path in paths]
+    state, done = up_to_date(save_folder, options, lists, everything)
     if done:
         return done
 

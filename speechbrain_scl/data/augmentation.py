@@ -3,12 +3,16 @@
 import os
 from pathlib import Path
 
+import numpy as np
+import soundfile
+
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.data.audio import check_all, find_audio
 from speechbrain_scl.data.download import fetch_archive
 from speechbrain_scl.data.manifest import write_csv
-from speechbrain_scl.data.synthesis import synthesise
+from speechbrain_scl.data.synthesis import noise, room
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.files import atomic_folder
 
 logger = get_logger(__name__)
 
@@ -111,7 +115,7 @@ def prepare_augmentation(hparams):
         rate = hparams["sample_rate"]
         for name in ("noise", "rir"):
             folder = os.path.join(hparams["save_folder"], f"synthesised_{name}")
-            synthesise(folder, name, hparams["seed"], rate)
+            _synthesise(folder, name, hparams["seed"], rate)
             prepare_augmentation_folder(
                 folder, hparams[f"{name}_annotation"], sample_rate=rate
             )
@@ -142,3 +146,19 @@ def augmenter_of(hparams):
             del augmentations[name]
     augmenter.check_min_max_augmentations()
     return augmenter if augmentations else None
+
+
+def _synthesise(folder, kind, seed, sample_rate, count=50):
+    """Fills a folder with noises of four seconds or with room responses,
+    unless it is there; it appears when all are written."""
+    if os.path.isdir(folder):
+        return
+    rng = np.random.default_rng([seed, ("noise", "rir").index(kind)])
+    with atomic_folder(folder) as aside:
+        for i in range(count):
+            if kind == "noise":
+                signal = 0.3 * noise(rng, 4.0, sample_rate)
+            else:
+                signal = room(rng, sample_rate)
+            path = os.path.join(aside, f"{i:03d}.wav")
+            soundfile.write(path, signal, sample_rate, subtype="PCM_16")

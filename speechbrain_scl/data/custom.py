@@ -89,7 +89,7 @@ def import_corpus(
         of ``recordings``: Kaldi's utterance ids, the paths of a CSV file, or
         paths below the folder.
     encoding : str or None
-        Of a CSV file or of Kaldi's files; see ``read_text``.
+        Of a CSV file or of Kaldi's files; see ``read_lines``.
     without : str or None
         A table whose column ``name`` names utterances to leave out.
 
@@ -167,7 +167,7 @@ def read_source(source, encoding=None):
         Kaldi folder with wav.scp, utt2spk and perhaps segments. Paths count
         from the current folder or from the list's.
     encoding : str or None
-        Of the CSV file or of Kaldi's; see ``read_text``.
+        Of the CSV file or of Kaldi's; see ``read_lines``.
 
     Returns
     -------

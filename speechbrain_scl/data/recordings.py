@@ -202,13 +202,7 @@ def _bytes_of(file, count):
 
 
 def ffmpeg_program():
-    """The program ffmpeg: the system's, else that of imageio-ffmpeg.
-
-    Returns
-    -------
-    str or None
-        None where there is none.
-    """
+    """The system's ffmpeg, else that of imageio-ffmpeg; None without any."""
     found = shutil.which("ffmpeg")
     if found:
         return found

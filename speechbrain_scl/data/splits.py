@@ -16,59 +16,49 @@ from speechbrain_scl.values import as_list
 logger = get_logger(__name__)
 
 
-def digest(lists, paths):
-    """Changes with the content of a list and with the files of the corpus.
-
-    Arguments
-    ---------
-    lists : list of str
-        Files whose content counts.
-    paths : iterable of str
-        Audio files, of which name, size and times count.
-
-    Returns
-    -------
-    str
-    """
-    found = hashlib.sha256()
-    for path in lists:
-        found.update(Path(path).read_bytes())
-    for path in paths:
-        found.update(os.fsencode(path))
-        if os.path.exists(path):  # not a link into nowhere
-            stat = os.stat(path)
-            # Who replaces a file can set its time of change, not this one.
-            times = stat.st_mtime_ns, stat.st_ctime_ns
-            found.update(f"{stat.st_size} {times}".encode())
-    return found.hexdigest()
-
-
-def counts_if_up_to_date(save_folder, state):
-    """The counts of an earlier preparation of the same.
+def up_to_date(save_folder, options, lists, paths):
+    """Whether an earlier preparation was of the same.
 
     Arguments
     ---------
     save_folder : str
         Where ``write_splits`` wrote.
-    state : dict
-        Options and inputs, as they are now.
+    options : dict
+        Those of the preparation.
+    lists : list of str
+        Files whose content counts.
+    paths : list of str
+        Audio files, of which name, size and times count.
 
     Returns
     -------
-    dict or None
+    state : dict
+        Options and inputs, for ``write_splits``.
+    counts : dict or None
         None where anything has changed or is missing.
     """
-    if not all(
-        os.path.isfile(os.path.join(save_folder, name))
+    digest = hashlib.sha256()
+    for path in lists:
+        digest.update(Path(path).read_bytes())
+    for path in paths:
+        digest.update(os.fsencode(path))
+        if os.path.exists(path):  # not a link into nowhere
+            stat = os.stat(path)
+            # Who replaces a file can set its time of change, not this one.
+            times = stat.st_mtime_ns, stat.st_ctime_ns
+            digest.update(f"{stat.st_size} {times}".encode())
+    state = {"options": options, "inputs": digest.hexdigest()}
+    files = [
+        Path(save_folder, name)
         for name in ("prepare.json", "train.csv", "valid.csv")
-    ):
-        return None
-    text = Path(save_folder, "prepare.json").read_text(encoding="utf-8")
-    done = json.loads(text)
+    ]
+    if not all(path.is_file() for path in files):
+        return state, None
+    done = json.loads(files[0].read_text(encoding="utf-8"))
     if {key: done.get(key) for key in state} != state:
-        return None
+        return state, None
     logger.info("The manifests in %s are up to date", save_folder)
-    return done["counts"]
+    return state, done["counts"]
 
 
 def report_excluded(path, excluded, n_files, max_excluded):
@@ -123,7 +113,7 @@ def write_splits(save_folder, utterances, valid_speakers, seed, state, facts):
     seed : int
         Of the draw.
     state : dict
-        Options and inputs, for ``counts_if_up_to_date``.
+        As ``up_to_date`` returns it.
     facts : dict
         What else to count: ``left_out`` by reason, and numbers by name.
 

@@ -1,12 +1,7 @@
 """Noise and rooms out of random numbers."""
 
-import os
-
 import numpy as np
-import soundfile
 from scipy.signal import lfilter
-
-from speechbrain_scl.files import atomic_folder
 
 
 def room(rng, sample_rate=16000):
@@ -63,33 +58,3 @@ def noise(rng, seconds, sample_rate=16000):
     white = rng.normal(size=int(seconds * sample_rate))
     coloured = lfilter([1.0], [1.0, -rng.uniform(0.0, 0.98)], white)
     return coloured / np.abs(coloured).max()
-
-
-def synthesise(folder, kind, seed, sample_rate=16000, count=50):
-    """Fills a folder with noises of four seconds or with room responses,
-    unless it is there; it appears when all are written.
-
-    Arguments
-    ---------
-    folder : str
-        For files of 16 bits.
-    kind : str
-        ``noise`` or ``rir``.
-    seed : int
-        The same one gives the same files.
-    sample_rate : int
-        In Hz.
-    count : int
-        How many.
-    """
-    if os.path.isdir(folder):
-        return
-    rng = np.random.default_rng([seed, ("noise", "rir").index(kind)])
-    with atomic_folder(folder) as aside:
-        for i in range(count):
-            if kind == "noise":
-                signal = 0.3 * noise(rng, 4.0, sample_rate)
-            else:
-                signal = room(rng, sample_rate)
-            path = os.path.join(aside, f"{i:03d}.wav")
-            soundfile.write(path, signal, sample_rate, subtype="PCM_16")

@@ -18,35 +18,10 @@ _ENCODINGS += ["cp932", "cp949", "gb18030", "big5"]
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def read_text(path, encoding=None, plausible=None):
-    """Reads a text; a guess at its encoding is logged.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    encoding : str or None
-        None takes UTF-8 or, where it is not that, UTF-16 or the code page that
-        its letters suggest.
-    plausible : callable or None
-        Whether a text can be meant; a few letters suggest several code pages.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    UserError
-        No such file, no text, or text of another encoding.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "a.csv"
-    >>> _ = path.write_text("path;speaker\\r\\n", encoding="utf-16")
-    >>> read_text(str(path))
-    'path;speaker\\r\\n'
-    """
+def _read_text(path, encoding=None, plausible=None):
+    """A file's text; a guess at its encoding is logged. Of several guesses the
+    first that ``plausible`` takes is meant: a few letters suggest several code
+    pages."""
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such file")
     with open(path, "rb") as file:
@@ -90,7 +65,8 @@ def read_lines(path, encoding=None):
     path : str
         The file.
     encoding : str or None
-        As ``read_text`` takes it.
+        None takes UTF-8 or, where it is not that, UTF-16 or the code page that
+        its letters suggest.
 
     Returns
     -------
@@ -100,9 +76,9 @@ def read_lines(path, encoding=None):
     Raises
     ------
     UserError
-        As ``read_text``; or there is no such line.
+        No such file, no text, text of another encoding, or no such line.
     """
-    text = read_text(path, encoding)
+    text = _read_text(path, encoding)
     lines = [(n, x.strip()) for n, x in enumerate(text.split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line]
     if not lines:
@@ -121,7 +97,7 @@ def read_table(path, columns, encoding=None, plausible=None):
     columns : list of str
         Those wanted, in small letters.
     encoding : str or None
-        As ``read_text`` takes it.
+        As ``read_lines`` takes it.
     plausible : callable or None
         Whether the values, a list per row, can be meant.
 
@@ -133,7 +109,7 @@ def read_table(path, columns, encoding=None, plausible=None):
     Raises
     ------
     UserError
-        As ``read_text``; or the columns are not there, which says what is.
+        As ``read_lines``; or the columns are not there, which says what is.
 
     Example
     -------
@@ -149,7 +125,7 @@ def read_table(path, columns, encoding=None, plausible=None):
         except UserError:
             return False
 
-    text = read_text(path, encoding, plausible and meant)
+    text = _read_text(path, encoding, plausible and meant)
     return _rows(path, text, columns)
 
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from speechbrain_scl.data.tables import read_lines, read_table, read_text
+from speechbrain_scl.data.tables import read_lines, read_table
 from speechbrain_scl.errors import UserError
 
 WANTED = ["path", "speaker"]
@@ -90,11 +90,11 @@ def test_an_encoding_that_does_not_fit(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes("José".encode("cp1252"))
     with pytest.raises(UserError, match="not in ascii"):
-        read_text(str(path), "ascii")
+        read_lines(str(path), "ascii")
     with pytest.raises(UserError, match="unknown encoding: cp1"):
-        read_text(str(path), "cp1")
+        read_lines(str(path), "cp1")
     with pytest.raises(UserError, match="no such file"):
-        read_text(str(tmp_path))
+        read_lines(str(tmp_path))
 
 
 def test_lines(tmp_path):
