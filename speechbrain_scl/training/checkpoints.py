@@ -50,18 +50,6 @@ class CompleteCheckpointer(Checkpointer):
     def save_checkpoint(self, meta=None, *args, **kwargs):
         """As SpeechBrain's.
 
-        Arguments
-        ---------
-        meta : dict or None
-            What to choose a checkpoint by.
-        *args, **kwargs
-            Those of SpeechBrain's.
-
-        Returns
-        -------
-        Checkpoint or None
-            None on other processes than the main one.
-
         Raises
         ------
         UserError
@@ -89,11 +77,6 @@ class CompleteCheckpointer(Checkpointer):
 
     def load_checkpoint(self, checkpoint):
         """As SpeechBrain's.
-
-        Arguments
-        ---------
-        checkpoint : Checkpoint
-            What to load.
 
         Raises
         ------
@@ -212,13 +195,7 @@ class RandomState:
         self._waiting = None
 
     def save(self, path):
-        """Writes the states; every process takes part.
-
-        Arguments
-        ---------
-        path : str
-            The file, written by the main process.
-        """
+        """Writes the states; every process takes part."""
         states = [_random_state()]
         if world_size() > 1:
             states = [None] * world_size()
@@ -227,15 +204,7 @@ class RandomState:
             torch.save(states, path)
 
     def load(self, path, end_of_epoch):
-        """Reads this process's state.
-
-        Arguments
-        ---------
-        path : str
-            The file.
-        end_of_epoch : bool
-            Whether to restore it at once.
-        """
+        """Reads this process's state; restores it at an end of epoch."""
         states = torch.load(path, weights_only=True)
         # More processes than before have streams of their own already.
         self._waiting = states[rank()] if rank() < len(states) else None
@@ -309,16 +278,12 @@ def _restore_random_state(state):
 
 
 def _is_write_error(error):
-    """Whether torch.save failed for want of room."""
-    return any(
-        words in str(error)
-        for words in ("PytorchStreamWriter", "unexpected pos", "write failed")
-    )
+    said = ("PytorchStreamWriter", "unexpected pos", "write failed")
+    return any(words in str(error) for words in said)
 
 
 def _to_disk(path):
-    """Waits until a file or folder is on the disk, where that can be asked."""
-    with contextlib.suppress(PermissionError):
+    with contextlib.suppress(PermissionError):  # where that can be asked
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

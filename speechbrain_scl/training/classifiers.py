@@ -13,7 +13,9 @@ class SampledClassifier(Classifier):
     CVPR 2022, arXiv 2203.15565): each step compares the embeddings with the
     classes of the batch and, drawn at random without replacement, as many
     others as make ``rate`` of all. The outputs and what a loss makes of them
-    shrink by as much; the loss is that of a classifier of these classes alone.
+    shrink by as much; the loss is that of a classifier of these classes alone,
+    and an attention by these outputs notices a wrong label only where the class
+    that it resembles was drawn.
 
     Parameters and checkpoints are those of ``Classifier``. The other classes'
     gradient is zero, but dense: an optimiser with momentum or weight decay

@@ -15,13 +15,7 @@ from speechbrain_scl.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class UtteranceAtSpeed(Utterance):
-    """An utterance to be played faster or slower.
-
-    Arguments
-    ---------
-    speed : float
-        1 plays it as it is.
-    """
+    """An utterance to be played faster or slower; 1 plays it as it is."""
 
     speed: float
 

@@ -23,7 +23,7 @@ class UtteranceDataset(DynamicItemDataset):
     Example
     -------
     >>> data = UtteranceDataset(
-    ...     {"a": {"wav": "a.wav"}}, [], ["id", "repetition"]
+    ...     {"a": {"repetition": 0}}, [], ["id", "repetition"]
     ... )
     >>> data.__getitems__([0, 0])  # as PyTorch's loaders ask for a batch
     [{'id': 'a', 'repetition': 0}, {'id': 'a', 'repetition': 1}]

@@ -26,13 +26,15 @@ _RECORD = "options.json"
 
 
 @contextlib.contextmanager
-def run_folder(hparams, hparams_file, overrides):
+def run_folder(hparams, run_opts, hparams_file, overrides):
     """Holds the output folder of a run, from before its preparation.
 
     Arguments
     ---------
     hparams : dict
         The experiment: ``output_folder`` and ``save_folder``.
+    run_opts : speechbrain.utils.run_opts.RunOptions
+        The run options.
     hparams_file, overrides : str
         Where it comes from.
 
@@ -52,7 +54,10 @@ def run_folder(hparams, hparams_file, overrides):
         if if_main_process():
             stack.enter_context(only_run_in(folder))
             os.makedirs(save, exist_ok=True)
-            keep_to(save, "options", options_of(hparams_file, overrides))
+            options = options_of(hparams_file, overrides)
+            for name in ("grad_accumulation_factor", "max_grad_norm"):
+                options[name] = repr(float(getattr(run_opts, name)))
+            keep_to(save, "options", options)
         ddp_barrier()
         if not os.path.isfile(os.path.join(save, _RECORD)):
             raise UserError(
@@ -99,17 +104,7 @@ def keep_to(save_folder, name, found):
 
 
 def has_checkpoint(save_folder):
-    """Whether a run has begun to train there.
-
-    Arguments
-    ---------
-    save_folder : str
-        Where its checkpoints go.
-
-    Returns
-    -------
-    bool
-    """
+    """Whether a run has begun to train there."""
     return any(x.startswith(CKPT_PREFIX) for x in os.listdir(save_folder))
 
 
@@ -198,15 +193,6 @@ def _flat(path, node):
 
 def digest_of(utterances):
     """What tells a list of utterances from others, wherever the files lie.
-
-    Arguments
-    ---------
-    utterances : list of Utterance
-        Of a manifest.
-
-    Returns
-    -------
-    str
 
     Example
     -------

@@ -49,13 +49,7 @@ class Progress:
             self._sums[name] = self._sums.get(name, 0.0) + value
 
     def means(self):
-        """The means so far; every process takes part.
-
-        Returns
-        -------
-        dict
-            Name to float.
-        """
+        """The means so far, by name; every process takes part."""
         sums = self._all_sums()
         count = sums.pop("count", 0.0)
         return {name: total / count for name, total in sums.items()}
@@ -92,27 +86,13 @@ class Progress:
             )
 
     def save(self, path):
-        """Writes the sums; every process takes part.
-
-        Arguments
-        ---------
-        path : str
-            The file, written by the main process.
-        """
+        """Writes the sums; every process takes part."""
         state = {"sums": self._all_sums(), "first_loss": self.first_loss}
         if if_main_process():
             torch.save(state, path)
 
     def load(self, path, end_of_epoch):
-        """Goes on from the sums of a file.
-
-        Arguments
-        ---------
-        path : str
-            The file.
-        end_of_epoch : bool
-            Not needed: a new epoch starts with ``start_epoch``.
-        """
+        """Goes on from the sums of a file; a new epoch starts its own."""
         state = torch.load(path, weights_only=True)
         self.first_loss = state["first_loss"]
         # They are of all processes together, so one of them has them.

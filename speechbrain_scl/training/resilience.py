@@ -139,11 +139,9 @@ class ResilientBrain(sb.core.Brain):
             torch._foreach_copy_(self.buffers_before, buffers)
 
     def check_loss_isfinite(self, loss):
-        """Asks whether the loss is finite, and whether a signal has come.
+        """Asks all processes whether the loss is finite and a signal came.
 
-        Of any process, in one message between them. The answer is read when
-        the device has done the backward pass too, so that the host waits for
-        it once in a step.
+        The answer is read after the backward pass: one wait in a step.
         """
         self.batch_loss = loss.detach()
         signal = torch.full_like(self.batch_loss, self.interruption.signal)
@@ -152,10 +150,8 @@ class ResilientBrain(sb.core.Brain):
         self.loss_is_finite = None
 
     def check_gradients(self):
-        """Drops the step where the loss or a gradient is not finite.
-
-        DDP has averaged the gradients, so all processes decide alike.
-        """
+        """Drops the step where the loss or a gradient is not finite."""
+        # DDP has averaged the gradients: all processes decide alike.
         parameters = [p for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         *answers, gradient_is_bad = torch.cat(

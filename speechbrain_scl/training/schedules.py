@@ -58,17 +58,7 @@ class WarmupCosine:
         self.final = final
 
     def at(self, done):
-        """The rate.
-
-        Arguments
-        ---------
-        done : float
-            Epochs, and the done share of the next one.
-
-        Returns
-        -------
-        float
-        """
+        """The rate when ``done`` epochs are done, fractions included."""
         if done < self.warmup_epochs:
             return self.final + (self.peak - self.final) * (
                 done / self.warmup_epochs
@@ -81,18 +71,7 @@ class WarmupCosine:
         return self.final + (self.peak - self.final) * height
 
     def __call__(self, epoch):
-        """What SpeechBrain's schedulers answer at the end of an epoch.
-
-        Arguments
-        ---------
-        epoch : int
-            Its number, from 1.
-
-        Returns
-        -------
-        old, new : float
-            The rate at the epoch's start and at its end.
-        """
+        """The rates at an epoch's start and end, as SpeechBrain's answer."""
         return self.at(epoch - 1), self.at(epoch)
 
 
@@ -157,13 +136,7 @@ class MarginWarmup:
             raise ValueError(f"{type(loss).__name__} has no margin")
 
     def update(self, done):
-        """Sets the margins.
-
-        Arguments
-        ---------
-        done : float
-            Epochs, and the done share of the next one.
-        """
+        """Sets the margins when ``done`` epochs are done."""
         share = min(done / self.epochs, 1.0) if self.epochs else 1.0
         for loss, whole in self.losses:
             loss.margin = share * whole

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from speechbrain.utils.run_opts import RunOptions
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.training.folder import digest_of, keep_to, run_folder
 
@@ -28,13 +29,14 @@ def start(tmp_path):
     file = tmp_path / "train.yaml"
     output = tmp_path / "out"
 
-    def start(overrides="", text=TRAINING, train=True):
+    def start(overrides="", text=TRAINING, train=True, accumulation=1):
         file.write_text(text.format(folder=output))
         hparams = {
             "output_folder": str(output),
             "save_folder": f"{output}/save",
         }
-        with run_folder(hparams, str(file), overrides):
+        run_opts = RunOptions(grad_accumulation_factor=accumulation)
+        with run_folder(hparams, run_opts, str(file), overrides):
             if train:
                 (output / "save" / "CKPT+1").mkdir(exist_ok=True)
         return output / "save"
@@ -74,6 +76,8 @@ def test_a_changed_training_file_is_another_option(start):
     start()
     with pytest.raises(UserError, match="weight: none -> 1.0"):
         start(text=TRAINING + "weight: 1\n")
+    with pytest.raises(UserError, match="grad_accumulation_factor: 1.0 -> 2.0"):
+        start(accumulation=2)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,7 @@ def test_two_runs_at_once(start, tmp_path):
         "save_folder": str(tmp_path / "out" / "save"),
     }
     start()
-    with run_folder(hparams, str(tmp_path / "train.yaml"), ""):
+    with run_folder(hparams, RunOptions(), str(tmp_path / "train.yaml"), ""):
         with pytest.raises(UserError, match="is running in this folder"):
             start()
 
@@ -117,11 +121,15 @@ def test_a_folder_that_cannot_be_written_or_has_gone_is_told(start, tmp_path):
         "save_folder": str(tmp_path / "out" / "save"),
     }
     with pytest.raises(UserError, match="log.txt: cannot be written"):
-        with run_folder(hparams, str(tmp_path / "train.yaml"), ""):
+        with run_folder(
+            hparams, RunOptions(), str(tmp_path / "train.yaml"), ""
+        ):
             os.rename(tmp_path / "out", tmp_path / "renamed")
             open(tmp_path / "out" / "log.txt", "a")
     with pytest.raises(FileNotFoundError):  # not of the folder
-        with run_folder(hparams, str(tmp_path / "train.yaml"), ""):
+        with run_folder(
+            hparams, RunOptions(), str(tmp_path / "train.yaml"), ""
+        ):
             open(tmp_path / "other" / "log.txt", "a")
 
 
@@ -136,5 +144,7 @@ def test_a_node_that_does_not_share_the_folder_is_told(
         "save_folder": str(tmp_path / "local" / "save"),
     }
     with pytest.raises(UserError, match="nodes need one output_folder"):
-        with run_folder(hparams, str(tmp_path / "train.yaml"), ""):
+        with run_folder(
+            hparams, RunOptions(), str(tmp_path / "train.yaml"), ""
+        ):
             pass

@@ -252,7 +252,7 @@ def test_features_and_encoder_add_none(monkeypatch):
     )
     found = waits_of_a_step(
         monkeypatch,
-        samples=8000,
+        samples=2000,
         modules=modules,
         hparams={"wav_augment": augmenter},
     )

@@ -33,7 +33,7 @@ def main(arguments):
     # Dataset prep (parsing TidyVoice and annotation into csv files)
     from tidyvoice_prepare import prepare_tidyvoice  # noqa
 
-    with run_folder(hparams, hparams_file, overrides):
+    with run_folder(hparams, run_opts, hparams_file, overrides):
         sb.core.create_experiment_directory(
             experiment_directory=hparams["output_folder"],
             hyperparams_to_save=hparams_file,

@@ -33,7 +33,7 @@ def main(arguments):
     # Dataset prep (parsing VoxCeleb and annotation into csv files)
     from voxceleb_prepare import prepare_voxceleb  # noqa
 
-    with run_folder(hparams, hparams_file, overrides):
+    with run_folder(hparams, run_opts, hparams_file, overrides):
         sb.core.create_experiment_directory(
             experiment_directory=hparams["output_folder"],
             hyperparams_to_save=hparams_file,
