@@ -26,8 +26,8 @@ from scipy.signal import fftconvolve, lfilter, resample
 from tqdm import tqdm
 
 from demo.espeak import Espeak
+from speechbrain_scl.data.augmentation import noise, room
 from speechbrain_scl.data.manifest import write_csv
-from speechbrain_scl.data.synthesis import noise, room
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.files import atomic_folder, write_json
 

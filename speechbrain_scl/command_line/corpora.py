@@ -72,22 +72,7 @@ def _check(args):
 
 
 def find_suspects(spoken, verifier=None):
-    """Utterances that may harm a corpus.
-
-    Arguments
-    ---------
-    spoken : list of Spoken
-        As ``read_source`` returns them. What cannot be read is no suspect: the
-        import counts it.
-    verifier : SpeakerVerifier or None
-        Its encoder tells which utterances another speaker fits better.
-
-    Returns
-    -------
-    list of list
-        Name, speaker, reason ("identical audio", "no speech" or "another
-        speaker"), what was found, path.
-    """
+    """Utterances that may harm a corpus."""
     of_path, of_audio, heard = defaultdict(list), defaultdict(list), {}
     for one in spoken:
         of_path[one.path].append(one)
@@ -145,28 +130,7 @@ def _strangers(heard):
 
 
 def next_commands(counts, folder):
-    """What to expect of training on that many speakers, and how to.
-
-    Arguments
-    ---------
-    counts : dict
-        As ``import_corpus`` returns it.
-    folder : str
-        The corpus.
-
-    Returns
-    -------
-    str
-        Lines of text and of commands, with the options that fit.
-
-    Example
-    -------
-    >>> few = next_commands({"speakers": 20, "test_speakers": 10}, "data/own")
-    >>> few.split(":")[0]
-    '10 speakers are left for training'
-    >>> "--valid_speakers=2 --speakers_per_batch=8" in few
-    True
-    """
+    """What to expect of training on that many speakers, and how to."""
     n_train = counts["speakers"] - counts["test_speakers"]
     said = f"{n_train} speakers are left for training: "
     if n_train < 20:

@@ -55,37 +55,9 @@ class Excluded(NamedTuple):
 
 
 def find_audio(folder, endings=READABLE + TO_CONVERT):
-    """All audio files below a folder, sorted.
-
-    Links to folders are followed unless they lead back to a folder above.
-    Hidden files and folders (``._a.wav``, ``.Trash-0``, ``@eaDir``) are those
-    of a system, not of a corpus: they are left out, and a warning counts them.
-
-    Arguments
-    ---------
-    folder : str or Path
-        Where to look.
-    endings : tuple of str
-        Those of audio files, in lower case: by default the readable ones and
-        those of a format to convert.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    UserError
-        The folder, or one below it, does not exist or cannot be listed.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> (folder / "b.flac").touch()
-    >>> (folder / "a.wav").touch()
-    >>> [os.path.basename(path) for path in find_audio(folder)]
-    ['a.wav', 'b.flac']
-    """
+    """All audio files below a folder, sorted; links to folders are followed.
+    What is hidden (``._a.wav``, ``.Trash-0``, ``@eaDir``) is a system's and
+    not a corpus's: it is left out, and a warning counts it."""
     root = os.fspath(folder)
     if not os.path.isdir(root):
         raise UserError(f"{root}: there is no such folder")
@@ -138,53 +110,14 @@ def _loops(root, place, name):
 
 
 def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
-    """Judges one file by its header, or by all its samples.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    sample_rate : int
-        The only rate accepted, Hz.
-    min_duration : float
-        Seconds; shorter files are left out.
-    check : str
-        ``headers`` reads the header, the last samples (a truncated file
-        fails there) and, of formats that can hold them, looks for NaN.
-        ``full`` decodes everything and also finds silence.
-
-    Returns
-    -------
-    AudioFile or Excluded
-
-    Example
-    -------
-    >>> path = str(getfixture("tmp_path") / "a.wav")
-    >>> soundfile.write(path, np.zeros(8000), 8000)
-    >>> check_audio(path).reason
-    'sample rate'
-    """
+    """Judges one file, to AudioFile or Excluded: by its header, its last
+    samples (a truncated file fails there) and, of formats that can hold NaN,
+    all; with ``full`` every file by all of them, which also finds silence."""
     return _check(path, path, sample_rate, min_duration, check)[0]
 
 
 def read_audio(path, content, sample_rate=16000):
-    """Judges one file by all its samples, and returns them.
-
-    Arguments
-    ---------
-    path : str
-        The file, for its ending and for errors.
-    content : bytes
-        What it holds.
-    sample_rate : int
-        The only rate accepted, Hz.
-
-    Returns
-    -------
-    judged : AudioFile or Excluded
-    samples : numpy.ndarray or None
-        float32 [time]; None where the file is not accepted.
-    """
+    """Judges one file by all its samples, and returns them."""
     return _check(path, io.BytesIO(content), sample_rate, 0.0, "full")
 
 
@@ -271,27 +204,8 @@ def _judge_samples(file, path, check):
 
 
 def check_all(paths, **options):
-    """Judges many files in threads, with a progress bar.
-
-    Arguments
-    ---------
-    paths : list of str
-        The files.
-    **options : dict
-        Those of ``check_audio``.
-
-    Returns
-    -------
-    accepted : list of AudioFile
-        In the order of the paths.
-    excluded : list of Excluded
-        Likewise.
-
-    Raises
-    ------
-    UserError
-        An unknown ``check``.
-    """
+    """Judges many files in threads: those accepted and those excluded, in the
+    order of their paths."""
     check = options.get("check", "headers")
     if check not in CHECKS:
         raise UserError(f"check_audio={check!r}: choose one of {list(CHECKS)}")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from scipy.signal import lfilter
 
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.data.audio import check_all, find_audio
 from speechbrain_scl.data.download import fetch_archive
 from speechbrain_scl.data.manifest import write_csv
-from speechbrain_scl.data.synthesis import noise, room
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import atomic_folder
 
@@ -19,33 +19,8 @@ logger = get_logger(__name__)
 
 def prepare_augmentation_folder(folder, csv_file, url=None, sample_rate=16000):
     """Lists a folder of recordings as ``AddNoise`` and ``AddReverb`` read it.
-
-    Arguments
-    ---------
-    folder : str or None
-        Holds wav or flac files at any depth; they are not touched. None: no
-        list, and none of an earlier run; see ``augmenter_of``.
-    csv_file : str
-        The list to write: ID, duration, wav, wav_format, wav_opts.
-    url : str or None
-        A zip archive that is unpacked to the folder where it does not exist.
-    sample_rate : int
-        Of the files, Hz.
-
-    Raises
-    ------
-    UserError
-        No folder and no URL, a failed download, or no file that can be used.
-
-    Example
-    -------
-    >>> import numpy, soundfile
-    >>> folder = getfixture("tmp_path")
-    >>> soundfile.write(folder / "hum.wav", numpy.full(1600, 0.1), 16000)
-    >>> prepare_augmentation_folder(str(folder), str(folder / "noise.csv"))
-    >>> print((folder / "noise.csv").read_text().splitlines()[0])
-    ID,duration,wav,wav_format,wav_opts
-    """
+    No folder: no list, and none of an earlier run; see ``augmenter_of``. A zip
+    archive at ``url`` is unpacked to the folder where it does not exist."""
     if folder is None:
         Path(csv_file).unlink(missing_ok=True)
         return
@@ -85,20 +60,8 @@ def prepare_augmentation_folder(folder, csv_file, url=None, sample_rate=16000):
 
 
 def prepare_augmentation(hparams):
-    """Prepares the recordings that an experiment augments with.
-
-    Arguments
-    ---------
-    hparams : dict
-        ``augmentation`` says where they come from: ``folders`` (also where it
-        lacks: ``data_folder_noise`` and ``data_folder_rir``),
-        ``synthesised`` into ``save_folder``, or ``none``.
-
-    Raises
-    ------
-    UserError
-        As ``prepare_augmentation_folder``.
-    """
+    """Prepares the recordings that an experiment augments with: those of
+    folders, ``synthesised`` ones, or none."""
     source = hparams.get("augmentation", "folders")
     if source == "folders":
         for folder, csv_file, url in (
@@ -122,18 +85,7 @@ def prepare_augmentation(hparams):
 
 
 def augmenter_of(hparams):
-    """The augmenter, without what has no recordings.
-
-    Arguments
-    ---------
-    hparams : dict
-        The experiment, after ``prepare_augmentation``.
-
-    Returns
-    -------
-    speechbrain.augment.augmenter.Augmenter or None
-        None where nothing is left, or ``augmentation`` is ``none``.
-    """
+    """An experiment's augmenter without what has no recordings, or None."""
     augmenter = hparams.get("wav_augment")
     if augmenter is None or hparams.get("augmentation") == "none":
         return None
@@ -162,3 +114,20 @@ def _synthesise(folder, kind, seed, sample_rate, count=50):
                 signal = room(rng, sample_rate)
             path = os.path.join(aside, f"{i:03d}.wav")
             soundfile.write(path, signal, sample_rate, subtype="PCM_16")
+
+
+def room(rng, sample_rate=16000):
+    """A room impulse response: direct sound and a tail that decays."""
+    decay = rng.uniform(0.1, 0.4)  # seconds to -60 dB
+    time = np.arange(int(0.4 * sample_rate)) / sample_rate
+    tail = rng.normal(size=len(time)) * np.exp(-6.9 * time / decay)
+    tail *= rng.uniform(0.2, 0.6) / np.linalg.norm(tail)
+    tail[0] += 1.0
+    return tail / np.abs(tail).max()
+
+
+def noise(rng, seconds, sample_rate=16000):
+    """Coloured noise between white and brown."""
+    white = rng.normal(size=int(seconds * sample_rate))
+    coloured = lfilter([1.0], [1.0, -rng.uniform(0.0, 0.98)], white)
+    return coloured / np.abs(coloured).max()

@@ -70,52 +70,11 @@ def import_corpus(
 ):
     """Arranges recordings in the VoxCeleb layout, with a trial list.
 
-    Arguments
-    ---------
-    recordings : str
-        A folder of speaker folders, a CSV file or a Kaldi folder, as
-        ``read_source`` takes it.
-    folder : str
-        The corpus to make; it must not exist.
-    test_speakers : int or None
-        How many speakers a drawn trial list gets; None takes a fifth, of few
-        up to a third.
-    max_excluded : float
-        Refuse when a larger share of the utterances cannot be used.
-    seed : int
-        Draws the test speakers and the trials.
-    trials : str or None
-        A trial list that takes the place of a drawn one. Its names are those
-        of ``recordings``: Kaldi's utterance ids, the paths of a CSV file, or
-        paths below the folder.
-    encoding : str or None
-        Of a CSV file or of Kaldi's files; see ``read_lines``.
-    without : str or None
-        A table whose column ``name`` names utterances to leave out.
-
-    Returns
-    -------
-    dict
-        Counts: speakers, utterances, converted, test_speakers, trials,
-        trials_left_out, and left_out by reason. Also in the corpus's
-        import.json.
-
-    Raises
-    ------
-    UserError
-        What is wrong with the recordings, with file and line, and the remedy.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> noise = np.random.default_rng(0).normal(0, 0.1, 22050)
-    >>> for name in ("ann/1", "ann/2", "bob/1", "bob/2"):
-    ...     path = folder / "in" / f"{name}.wav"
-    ...     path.parent.mkdir(parents=True, exist_ok=True)
-    ...     soundfile.write(path, noise, 22050)
-    >>> counts = import_corpus(str(folder / "in"), str(folder / "own"))
-    >>> counts["converted"], counts["trials"]
-    (4, 4)
+    ``recordings`` is what ``read_source`` takes, and ``folder`` must not exist.
+    ``trials`` has the names of the source (Kaldi's ids, paths of a CSV file or
+    below the folder); without it, pairs of a fifth of the speakers are drawn,
+    of few up to a third. ``without`` is a table whose column ``name`` names
+    utterances to leave out. Returns counts, also in the corpus's import.json.
     """
     if os.path.lexists(folder):
         raise UserError(f"{folder}: it exists; choose another, or delete it")
@@ -157,37 +116,13 @@ def import_corpus(
 
 
 def read_source(source, encoding=None):
-    """Reads a description of speakers and their recordings.
+    """Who speaks where: a list of Spoken, and Excluded ones of no speaker or
+    without a recording.
 
-    Arguments
-    ---------
-    source : str
-        A folder with a folder per speaker (of ``a.m4a`` beside ``a.wav`` only
-        the wav is taken); a CSV file with the columns path and speaker; or a
-        Kaldi folder with wav.scp, utt2spk and perhaps segments. Paths count
-        from the current folder or from the list's.
-    encoding : str or None
-        Of the CSV file or of Kaldi's; see ``read_lines``.
-
-    Returns
-    -------
-    spoken : list of Spoken
-    left_out : list of Excluded
-        What is of no speaker, or has no recording.
-
-    Raises
-    ------
-    UserError
-        What is wrong, with file and line; one recording of two speakers.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> (folder / "ann" / "monday").mkdir(parents=True)
-    >>> (folder / "ann" / "monday" / "1.wav").touch()
-    >>> (found,), _ = read_source(str(folder))
-    >>> found.name, found.speaker, found.session, found.utterance
-    ('ann/monday/1.wav', 'ann', 'monday', '1')
+    ``source`` is a folder with a folder per speaker (of ``a.m4a`` beside
+    ``a.wav`` only the wav is taken), a CSV file with the columns path and
+    speaker, or a Kaldi folder with wav.scp, utt2spk and perhaps segments. Paths
+    count from the current folder or from the list's.
     """
     if os.path.isfile(source):
         spoken, left_out = _read_csv(source, encoding), []
@@ -402,20 +337,9 @@ def _place_all(names, corpus):
 
 
 def place(path, targets):
-    """Links a recording that fits, or writes its parts as 16 kHz mono FLAC.
-
-    Arguments
-    ---------
-    path : str
-        The recording, of any format that ``read_recording`` reads.
-    targets : dict
-        Path without an ending -> (start, end) in seconds; end may be infinite.
-
-    Returns
-    -------
-    dict
-        Target -> "linked", "converted", or Excluded where it is of no use.
-    """
+    """Links a recording that fits, or writes its parts as 16 kHz mono FLAC:
+    target without an ending -> (start, end) to target -> "linked", "converted"
+    or Excluded."""
     judged = check_audio(path, SAMPLE_RATE)
     excluded = isinstance(judged, Excluded)
     # What one library cannot read another may.
@@ -442,20 +366,7 @@ def place(path, targets):
 
 
 def part_of(read, span):
-    """The samples of a part of a recording.
-
-    Arguments
-    ---------
-    read : Recording
-        The whole.
-    span : tuple of float
-        Start and end in seconds; the end may be infinite.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32 [time].
-    """
+    """The samples of a part, (start, end) in seconds, of a Recording."""
     start, end = span
     stop = min(end * read.sample_rate, len(read.waveform))
     return read.waveform[round(start * read.sample_rate) : round(stop)]

@@ -22,33 +22,8 @@ _MOST_EXPANSION = 200
 
 
 def fetch_file(source, folder):
-    """A local file as it is, or a URL downloaded once.
-
-    Arguments
-    ---------
-    source : str
-        Path or http(s) URL.
-    folder : str
-        Where a download is kept for the next time, below the hash of its URL:
-        two lists of one name never pass for each other.
-
-    Returns
-    -------
-    str
-        The path to read.
-
-    Raises
-    ------
-    UserError
-        No such file, or the download failed; nothing of it is left behind.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "trials.txt"
-    >>> _ = path.write_text("1 a b")
-    >>> fetch_file(str(path), "not needed") == str(path)
-    True
-    """
+    """The path of a local file, or of a URL that is downloaded once: below the
+    hash of the URL, as two lists of one name must not pass for each other."""
     if not str(source).startswith(("http://", "https://")):
         if not os.path.isfile(source):
             raise UserError(f"{source}: there is no such file")
@@ -74,22 +49,8 @@ def fetch_file(source, folder):
 
 
 def fetch_archive(url, folder):
-    """Downloads a zip archive and unpacks it into a new folder.
-
-    Arguments
-    ---------
-    url : str
-        http(s) URL of a zip archive.
-    folder : str
-        It must not exist, and exists only when all of the archive is in it.
-
-    Raises
-    ------
-    UserError
-        Something has the folder's name, the download failed, or the archive
-        is broken, writes outside the folder, unpacks to far more than it holds
-        or does not fit the disk.
-    """
+    """Downloads a zip archive and unpacks it into a new folder, which exists
+    only when all of the archive is in it."""
     if os.path.lexists(folder):
         raise UserError(
             f"{folder}: not a folder to unpack {url} into: something has the "

@@ -12,21 +12,7 @@ from speechbrain_scl.files import atomic_write
 
 @dataclasses.dataclass(frozen=True)
 class Utterance:
-    """One row of a manifest; SpeechBrain's VoxCeleb columns.
-
-    Arguments
-    ---------
-    ID : str
-        Unique in the manifest.
-    duration : float
-        Seconds.
-    wav : str
-        The file.
-    start, stop : int
-        The utterance within the file, in samples.
-    spk_id : str
-        The speaker.
-    """
+    """One row of a manifest; SpeechBrain's VoxCeleb columns."""
 
     ID: str
     duration: float
@@ -40,15 +26,7 @@ COLUMNS = [field.name for field in dataclasses.fields(Utterance)]
 
 
 def write_manifest(path, utterances):
-    """Writes utterances as CSV.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    utterances : iterable of Utterance
-        The rows; a subclass's further fields become further columns.
-    """
+    """Writes utterances; a subclass's further fields become columns."""
     utterances = list(utterances)
     kind = type(utterances[0]) if utterances else Utterance
     columns = [field.name for field in dataclasses.fields(kind)]
@@ -56,17 +34,7 @@ def write_manifest(path, utterances):
 
 
 def write_csv(path, columns, rows):
-    """Writes a table as CSV.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    columns : list of str
-        The header.
-    rows : iterable of sequence
-        The rows.
-    """
+    """Writes a table as CSV."""
     with atomic_write(path) as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -74,30 +42,7 @@ def write_csv(path, columns, rows):
 
 
 def read_manifest(path):
-    """Reads a manifest back.
-
-    Arguments
-    ---------
-    path : str
-        A CSV file with at least the columns of ``Utterance``.
-
-    Returns
-    -------
-    list of Utterance
-
-    Raises
-    ------
-    UserError
-        A missing file or column, or a row that no utterance can be; with the
-        line.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "train.csv"
-    >>> write_manifest(path, [Utterance("a", 1.0, "a.wav", 0, 16000, "ann")])
-    >>> read_manifest(path)[0].spk_id
-    'ann'
-    """
+    """The utterances of a CSV file that has at least their columns."""
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such manifest")
     rows = {}
@@ -125,32 +70,7 @@ def read_manifest(path):
 
 
 def read_column(path, column):
-    """A further column of a manifest.
-
-    Arguments
-    ---------
-    path : str
-        A manifest.
-    column : str
-        Its name, such as session or genre.
-
-    Returns
-    -------
-    dict
-        ID -> value.
-
-    Raises
-    ------
-    UserError
-        There is no such column, or a row leaves it empty.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "train.csv"
-    >>> _ = path.write_text("ID,genre\\na,vlog\\nb,singing\\n")
-    >>> read_column(path, "genre")
-    {'a': 'vlog', 'b': 'singing'}
-    """
+    """A further column of a manifest, such as session: ID -> value."""
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if column not in (reader.fieldnames or []):

@@ -11,45 +11,13 @@ from speechbrain_scl.errors import UserError
 
 
 def locate(names, roots, source, line_of=None, files=None, other_corpus=False):
-    """Finds the audio file of each name of a list.
+    """Finds the audio file of each name of a list, as a dict.
 
-    Arguments
-    ---------
-    names : iterable of str
-        Paths below a root's wav/ folder, below a root, or absolute ones that
-        lead there. Slashes or backslashes, upper or lower case, composed or
-        decomposed letters (Unicode NFC, NFD) and the endings of audio files,
-        or none, stand for each other.
-    roots : list of str
-        Data folders, searched in order.
-    source : str
-        Who names them, for the error.
-    line_of : callable or None
-        A name to its line in the source, or None.
-    files : list of str or None
-        All files below the roots, where they are known.
-    other_corpus : bool
-        Whether names without a file are left out instead of an error.
-
-    Returns
-    -------
-    dict
-        Name -> path.
-
-    Raises
-    ------
-    UserError
-        Names without a file: how many, and the first. A name that leads out
-        of the folders, or that two files have.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> (folder / "wav" / "ann").mkdir(parents=True)
-    >>> (folder / "wav" / "ann" / "a.flac").touch()
-    >>> found = locate([".\\\\Ann\\\\a.wav"], [str(folder)], "trials.txt")
-    >>> os.path.relpath(found[".\\\\Ann\\\\a.wav"], folder)
-    'wav/ann/a.flac'
+    Names are paths below a root's wav/ folder, below a root, or absolute ones
+    that lead there. Slashes or backslashes, upper or lower case, composed or
+    decomposed letters (Unicode NFC, NFD), and .wav, .flac or no ending stand
+    for each other. A name without a file is an error unless the list may be
+    of another corpus. ``files`` are all below the roots, where known.
     """
     index = None if files is None else _index(files, roots)
     found, missing = {}, []
@@ -66,7 +34,9 @@ def locate(names, roots, source, line_of=None, files=None, other_corpus=False):
             path = next(filter(os.path.isfile, _spelt(name, roots)), None)
         if place is not None and path is None:
             if index is None:
-                index = _index(_all_files(roots), roots)
+                places = filter(os.path.isdir, roots)
+                files = [f for p in places for f in find_audio(p, READABLE)]
+                index = _index(files, roots)
             path = _choose(name, place, index, source)
         if path is None:
             missing.append(name)
@@ -82,22 +52,7 @@ def locate(names, roots, source, line_of=None, files=None, other_corpus=False):
 
 
 def tidy(name):
-    """One spelling of the many that a path may have; case stays.
-
-    Arguments
-    ---------
-    name : str
-        A path.
-
-    Returns
-    -------
-    str
-
-    Example
-    -------
-    >>> tidy(".\\\\wav//ann\\\\1.wav")
-    'wav/ann/1.wav'
-    """
+    """One spelling of the many that a path may have; case stays."""
     name = unicodedata.normalize("NFC", os.fspath(name)).replace("\\", "/")
     return posixpath.normpath(name)
 
@@ -109,25 +64,7 @@ def _in_line(line_of, name):
 
 def below(path, roots):
     """A name as a path below a data folder's wav/, in one spelling but for
-    case and ending.
-
-    Arguments
-    ---------
-    path : str
-        As a list spells it.
-    roots : list of str
-        Data folders.
-
-    Returns
-    -------
-    str or None
-        None where it leads out of them.
-
-    Example
-    -------
-    >>> below(".\\\\wav/ann/1.wav", []), below("../ann/1.wav", [])
-    ('ann/1.wav', None)
-    """
+    case and ending; None where it leads out of the folders."""
     path = tidy(path)
     if posixpath.isabs(path):
         for absolute in (os.path.abspath, os.path.realpath):  # of links
@@ -154,15 +91,6 @@ def _spelt(name, roots):
             yield os.path.join(folder, name)
             for ending in READABLE:
                 yield os.path.join(folder, stem + ending)
-
-
-def _all_files(roots):
-    return [
-        path
-        for root in roots
-        if os.path.isdir(root)
-        for path in find_audio(root, READABLE)
-    ]
 
 
 def _index(files, roots):

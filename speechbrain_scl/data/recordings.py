@@ -32,27 +32,13 @@ _FFMPEG_CUT = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """A recording, ready for a model.
-
-    Arguments
-    ---------
-    name : str
-        The file's, for messages.
-    waveform : numpy.ndarray
-        float32 [time], finite.
-    sample_rate : int
-        In Hz.
-    change : str
-        What was done to fit the model, or "".
-    missing : str
-        What the file promises and lacks where it was cut, or "".
-    """
+    """A recording, ready for a model."""
 
     name: str
-    waveform: np.ndarray
+    waveform: np.ndarray  # float32 [time], finite
     sample_rate: int
-    change: str = ""
-    missing: str = ""
+    change: str = ""  # what was done to fit the model
+    missing: str = ""  # what it promises and lacks, where it was cut
 
     @property
     def duration(self):
@@ -63,37 +49,18 @@ class Recording:
 def read_recording(source, sample_rate=16000):
     """Reads, mixes down and resamples a recording.
 
-    Arguments
-    ---------
-    source : str, file object or tuple
-        A path; a file open for binary reading; or (samples, rate in Hz), where
-        samples is a NumPy array or tensor of [time], [channels, time] or
-        [time, channels] (the longer side is time), of int16, int32 or uint8
-        at full scale or of floats.
-        Files have any format that soundfile reads (wav, flac, mp3, ogg, opus,
-        aiff, ...), and with ffmpeg any that it reads (m4a, amr, video, ...).
-    sample_rate : int
-        The rate wanted, Hz.
-
-    Returns
-    -------
-    Recording
-
-    Raises
-    ------
-    UserError
-        No such file, no sound in it, or a format that nothing here reads.
-
-    Example
-    -------
-    >>> stereo = np.ones((2, 8000), dtype=np.int16)
-    >>> recording = read_recording((stereo, 8000), 16000)
-    >>> recording.waveform.shape, recording.change
-    ((16000,), '8000 Hz to 16000 Hz, 2 channels to 1')
+    A path; a file open for binary reading; or (samples, rate in Hz), where
+    samples is a NumPy array or tensor of [time], [channels, time] or [time,
+    channels] (the longer side is time), of int16, int32 or uint8 at full scale
+    or of floats. Files have any format that soundfile or ffmpeg reads.
     """
     if isinstance(source, tuple):
         name, missing = "the array", ""
-        samples, rate = _given(name, *_pair(source))
+        if len(source) != 2 or isinstance(source[0], str | os.PathLike):
+            raise UserError(
+                "a tuple is (samples, rate); several recordings come as a list"
+            )
+        samples, rate = _given(name, *source)
     else:
         name, samples, rate, missing = _decoded(*_name_and_content(source))
     if not 1000 <= rate <= 1_000_000:  # a damaged header, or days of work
@@ -113,25 +80,7 @@ def read_recording(source, sample_rate=16000):
 
 
 def resample(waveform, rate, wanted):
-    """A waveform at another rate.
-
-    Arguments
-    ---------
-    waveform : numpy.ndarray
-        [time].
-    rate, wanted : int
-        Those of the waveform and of the result, Hz.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32 [time].
-
-    Example
-    -------
-    >>> resample(np.zeros(44100), 44100, 16000).shape
-    (16000,)
-    """
+    """A waveform [time] at another rate, float32."""
     waveform = np.asarray(waveform, dtype=np.float32)
     if rate == wanted:
         return waveform
@@ -140,29 +89,8 @@ def resample(waveform, rate, wanted):
 
 
 def what_is_missing(file, n_read=None):
-    """What an open file promises beyond what it holds; libsndfile reads what
-    is there.
-
-    Arguments
-    ---------
-    file : soundfile.SoundFile
-        Of a path or of bytes.
-    n_read : int or None
-        Samples that were read of all; None where they were not read.
-
-    Returns
-    -------
-    str
-        "" where nothing is missing, or no length is promised.
-
-    Example
-    -------
-    >>> whole = io.BytesIO()
-    >>> soundfile.write(whole, np.zeros(1000), 16000, format="AIFF")
-    >>> half = io.BytesIO(whole.getvalue()[:1000])
-    >>> what_is_missing(soundfile.SoundFile(half))
-    '1054 of 2046 bytes'
-    """
+    """What an open file promises beyond what it holds (libsndfile reads what is
+    there), or ""; ``n_read`` samples were read of all, where they were."""
     for _, promised, there in _PROMISED.findall(file.extra_info):
         promised, there = int(promised), int(there)
         # Writers to a pipe put the largest number, some leave out the padding
@@ -212,14 +140,6 @@ def ffmpeg_program():
         return get_ffmpeg_exe()
     except (ImportError, RuntimeError):
         return None
-
-
-def _pair(source):
-    if len(source) != 2 or isinstance(source[0], str | os.PathLike):
-        raise UserError(
-            "a tuple is (samples, rate); several recordings come as a list"
-        )
-    return source
 
 
 def _given(name, samples, rate):
@@ -280,18 +200,8 @@ def _name_and_content(source):
 
 
 def unfilled(content):
-    """A WAV whose writer never filled in its length, with its length open.
-
-    Arguments
-    ---------
-    content : bytes
-        Of a file in which libsndfile sees no samples.
-
-    Returns
-    -------
-    bytes or None
-        None where the file is none of these.
-    """
+    """The bytes of a WAV whose writer never filled in its length, with their
+    length open; None of any other file."""
     place = 12
     while content[:4] == b"RIFF" and place + 8 <= len(content):
         start = place + 8

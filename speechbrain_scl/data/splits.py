@@ -17,26 +17,9 @@ logger = get_logger(__name__)
 
 
 def up_to_date(save_folder, options, lists, paths):
-    """Whether an earlier preparation was of the same.
-
-    Arguments
-    ---------
-    save_folder : str
-        Where ``write_splits`` wrote.
-    options : dict
-        Those of the preparation.
-    lists : list of str
-        Files whose content counts.
-    paths : list of str
-        Audio files, of which name, size and times count.
-
-    Returns
-    -------
-    state : dict
-        Options and inputs, for ``write_splits``.
-    counts : dict or None
-        None where anything has changed or is missing.
-    """
+    """The state of a corpus (options, content of its lists; name, size and
+    times of its files), and the counts of an earlier preparation of the same,
+    or None."""
     digest = hashlib.sha256()
     for path in lists:
         digest.update(Path(path).read_bytes())
@@ -62,29 +45,7 @@ def up_to_date(save_folder, options, lists, paths):
 
 
 def report_excluded(path, excluded, n_files, max_excluded):
-    """Writes what was left out, and refuses when it is too much.
-
-    Arguments
-    ---------
-    path : str
-        The CSV file to write (path, reason, value).
-    excluded : list of Excluded
-        What was left out.
-    n_files : int
-        Of how many.
-    max_excluded : float
-        The largest share to accept, 0 to 1.
-
-    Returns
-    -------
-    dict
-        Reason -> count.
-
-    Raises
-    ------
-    UserError
-        More than ``max_excluded`` was left out.
-    """
+    """Writes what was left out, refuses when it is too much, and counts."""
     write_csv(path, ["path", "reason", "value"], excluded)
     counts = dict(sorted(Counter(file.reason for file in excluded).items()))
     if len(excluded) > max_excluded * n_files:
@@ -98,36 +59,9 @@ def report_excluded(path, excluded, n_files, max_excluded):
 
 
 def write_splits(save_folder, utterances, valid_speakers, seed, state, facts):
-    """Writes train.csv, valid.csv and, last of all, prepare.json.
-
-    Arguments
-    ---------
-    save_folder : str
-        Where to write.
-    utterances : list of Utterance
-        All that may be used.
-    valid_speakers : int or list of str
-        How many speakers to hold out for validation (drawn by the seed from
-        the quarter of the speakers with the most utterances: more pairs, a
-        steadier EER), or which.
-    seed : int
-        Of the draw.
-    state : dict
-        As ``up_to_date`` returns it.
-    facts : dict
-        What else to count: ``left_out`` by reason, and numbers by name.
-
-    Returns
-    -------
-    dict
-        Counts of both splits, and the facts.
-
-    Raises
-    ------
-    UserError
-        An utterance that comes twice, unknown validation speakers or too few
-        with two utterances, fewer than two training speakers.
-    """
+    """Writes train.csv, valid.csv and, last of all, prepare.json; returns the
+    counts. ``valid_speakers`` are names, or how many to draw from the quarter
+    of the speakers with the most utterances: more pairs, a steadier EER."""
     by_speaker, places = defaultdict(list), {}
     for utterance in utterances:
         by_speaker[utterance.spk_id].append(utterance)

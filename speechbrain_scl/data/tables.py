@@ -58,26 +58,8 @@ def _read_text(path, encoding=None, plausible=None):
 
 
 def read_lines(path, encoding=None):
-    """Reads the lines of a list that hold something.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    encoding : str or None
-        None takes UTF-8 or, where it is not that, UTF-16 or the code page that
-        its letters suggest.
-
-    Returns
-    -------
-    list of tuple
-        (number from 1, line without blanks at its ends).
-
-    Raises
-    ------
-    UserError
-        No such file, no text, text of another encoding, or no such line.
-    """
+    """The lines of a list that hold something, with their numbers from 1. No
+    encoding takes UTF-8 or, where it is not that, what its letters suggest."""
     text = _read_text(path, encoding)
     lines = [(n, x.strip()) for n, x in enumerate(text.split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line]
@@ -87,37 +69,9 @@ def read_lines(path, encoding=None):
 
 
 def read_table(path, columns, encoding=None, plausible=None):
-    """Reads columns of a CSV file, whatever separates them.
-
-    Arguments
-    ---------
-    path : str
-        The file; its first line names the columns, which commas, semicolons,
-        tabs or bars separate.
-    columns : list of str
-        Those wanted, in small letters.
-    encoding : str or None
-        As ``read_lines`` takes it.
-    plausible : callable or None
-        Whether the values, a list per row, can be meant.
-
-    Returns
-    -------
-    list of tuple
-        (line, values of the columns wanted).
-
-    Raises
-    ------
-    UserError
-        As ``read_lines``; or the columns are not there, which says what is.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "a.csv"
-    >>> _ = path.write_text("Speaker;Path\\nann;a/1, 2.wav\\n")
-    >>> read_table(str(path), ["path", "speaker"])
-    [(2, ['a/1, 2.wav', 'ann'])]
-    """
+    """Columns of a CSV file that its first line names, in small letters, and
+    commas, semicolons, tabs or bars separate: (line, values) of each row.
+    ``plausible`` says of the values, a list per row, whether they can be meant."""
 
     def meant(text):
         try:
@@ -175,19 +129,6 @@ def _header(path, lines, columns):
 
 
 def beside(path, name):
-    """A file that a list names, from the current folder or from the list's.
-
-    Arguments
-    ---------
-    path : str
-        The list.
-    name : str
-        The file.
-
-    Returns
-    -------
-    str
-        Its path from the current folder, where it exists or does nowhere.
-    """
+    """A file that a list names, from the current folder or from the list's."""
     other = os.path.join(os.path.dirname(path), name)
     return other if not os.path.exists(name) and os.path.exists(other) else name
