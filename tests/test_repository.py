@@ -22,16 +22,19 @@ BRAIN_OPTIONS = {"ckpt_interval_minutes"}
 
 
 def test_the_pages_python_runs(untrained, spoken, tmp_path, monkeypatch):
-    pages = ("README.md", "docs/recordings.md", "docs/verification.md")
+    pages = ["README.md"]
+    pages += [f"docs/{p}.md" for p in ("method", "recordings", "verification")]
     text = "".join((ROOT / p).read_text(encoding="utf-8") for p in pages)
-    objective, swap, verifier, evaluation = re.findall(
+    loop, swap, parts, verifier, evaluation = re.findall(
         r"```python\n(.*?)```", text, re.DOTALL
     )
     assert "SpeakerBrain" in swap  # tests/recipes/test_drop_in.py
     names = {}
+    exec(loop, names)  # noqa: S102
+    assert {"classification", "contrastive"} < set(names["objective"].log)
     exec(evaluation, names)  # noqa: S102
     assert 0 <= names["rate"] <= 1 and 0 <= names["cost"] <= 1
-    exec(objective, names)  # noqa: S102
+    exec(parts, names)  # noqa: S102
     assert names["embeddings"].grad.isfinite().all()
     assert names["weights"].sum().item() == pytest.approx(1)
     monkeypatch.chdir(tmp_path)
@@ -52,7 +55,7 @@ def test_the_readmes_paths_exist():
 def test_the_layout_names_every_room():
     layout = LAYOUT.split("## Layout")[1].split("\n## ")[0]
     for path in (ROOT / "speechbrain_scl").iterdir():
-        if not path.name.startswith("__"):
+        if not path.name.startswith("__") and path.name != "py.typed":
             assert re.search(rf"[`/]{re.escape(path.name)}[`/]", layout), path
 
 
