@@ -1,6 +1,7 @@
 """The one error a user's mistake raises, and what helps to tell it."""
 
 import contextlib
+import errno
 import pickle
 import sys
 
@@ -16,6 +17,14 @@ UNLOADABLE = (
     EOFError,
     OSError,
 )
+# A disk that is full, for this user or at all, or a folder that is not theirs
+_UNWRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+)
 
 
 class UserError(ValueError):
@@ -28,8 +37,8 @@ class UserError(ValueError):
 
 @contextlib.contextmanager
 def user_errors_in_one_line(status=1):
-    """Ends the program with one line where the user is at fault or pressed
-    Ctrl-C (status 130).
+    """Ends the program with one line where the user is at fault, nothing more
+    can be written, or Ctrl-C was pressed (status 130).
 
     Arguments
     ---------
@@ -45,9 +54,17 @@ def user_errors_in_one_line(status=1):
     """
     try:
         yield
-    except UserError as error:
-        print(f"error: {printable(error, keep=chr(10))}", file=sys.stderr)
-        ended = SystemExit(f"error: {error}")
+    except (UserError, OSError) as error:
+        text = f"error: {error}"
+        if not isinstance(error, UserError):
+            if error.errno not in _UNWRITABLE:
+                raise
+            text += (
+                ": free space or choose another folder, and run it again; "
+                "what is complete stays"
+            )
+        print(printable(text, keep=chr(10)), file=sys.stderr)
+        ended = SystemExit(text)
         ended.code = status
         raise ended from error
     except KeyboardInterrupt:

@@ -33,7 +33,7 @@ _RANGES = {
     "aam_scale": _POSITIVE,
     # Verification
     "pack_seconds": _POSITIVE,
-    "top_n": _FROM_1,
+    "top_n": Range(2, whole=True),
     "plda_rank": _FROM_1,
     "bootstrap": Range(0, 100_000, whole=True),
     "p_target": Range(0, 1, open=True),

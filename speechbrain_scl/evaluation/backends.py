@@ -41,6 +41,7 @@ def list_scorer(params, embed):
     if params["backend"] == "plda":
         model = fit_plda(cohort, speakers, params["plda_rank"])
         return functools.partial(plda_scores, model)
+    score = scoring.inner_products
     if params["cohort_of"] == "speakers":
         of_speaker = {}
         for speaker, vector in zip(speakers, cohort):
@@ -48,11 +49,21 @@ def list_scorer(params, embed):
         cohort = np.stack(
             [mean_embedding(v, params["crops"]) for v in of_speaker.values()]
         )
-    return functools.partial(
-        scoring.normalized_scores,
-        cohort,
-        params["score_norm"],
-        params["top_n"] if params["score_norm"] == "as-norm" else None,
+    centred = params["backend"] == "centred"
+    mean = cohort.mean(0)
+    if centred:
+        cohort = scoring.unit(cohort - mean)
+    if params["score_norm"] != "none":
+        score = functools.partial(
+            scoring.normalized_scores,
+            cohort,
+            params["score_norm"],
+            params["top_n"] if params["score_norm"] == "as-norm" else None,
+        )
+    if not centred:
+        return score
+    return lambda enrol, test, *index: score(
+        scoring.unit(enrol - mean), scoring.unit(test - mean), *index
     )
 
 

@@ -172,7 +172,12 @@ def _read_ahead(packs, known, sample_rate):
 def _read(parts, known, sample_rate):
     """An utterance and, of its files, the key and the samples [time]; samples
     None where its embedding is known; or what is wrong with a file."""
-    contents = [Path(path).read_bytes() for path in parts]
+    contents = []
+    for path in parts:
+        try:
+            contents.append(Path(path).read_bytes())
+        except OSError as error:  # gone since, or a disk that fails
+            return parts, Excluded(path, "unreadable", str(error))
     key = known.key(*(hashlib.sha256(x).hexdigest() for x in contents))
     if key in known.known:
         return parts, (key, None)

@@ -39,7 +39,8 @@ def fit_plda(vectors, speakers, rank=100, n_iterations=10):
     Raises
     ------
     UserError
-        Too few utterances or speakers for so many dimensions.
+        Vectors that are not finite, or too few different utterances or
+        speakers for so many dimensions.
 
     Example
     -------
@@ -54,10 +55,14 @@ def fit_plda(vectors, speakers, rank=100, n_iterations=10):
     """
     vectors = np.array(vectors, dtype=np.float64)
     n_speakers = len(set(speakers))
-    if len(vectors) <= vectors.shape[1]:
+    if not np.isfinite(vectors).all():
+        raise UserError("PLDA: embeddings that are not finite")
+    varied = _rank_within(vectors, speakers)
+    if varied < vectors.shape[1]:
         raise UserError(
-            f"PLDA: {len(vectors)} utterances cannot give a covariance of "
-            f"{vectors.shape[1]} dimensions; use more, or the cosine"
+            f"PLDA: {len(vectors)} utterances of {n_speakers} speakers cannot "
+            f"give a covariance of {vectors.shape[1]} dimensions: a speaker's "
+            f"differ in {varied}; use more of each speaker, or the cosine"
         )
     if not 1 <= rank < min(n_speakers, vectors.shape[1]):
         raise UserError(
@@ -68,6 +73,18 @@ def fit_plda(vectors, speakers, rank=100, n_iterations=10):
     model = PLDA(rank_f=rank, nb_iter=n_iterations)
     model.plda(_statistics(vectors, np.array(speakers, dtype="|O")))
     return model
+
+
+def _rank_within(vectors, speakers):
+    """In how many dimensions the utterances of a speaker differ."""
+    _, speaker, counts = np.unique(
+        speakers, return_inverse=True, return_counts=True
+    )
+    means = np.zeros((len(counts), vectors.shape[1]))
+    np.add.at(means, speaker, vectors)
+    within = vectors - (means / counts[:, None])[speaker]
+    variances = np.linalg.eigvalsh(within.T @ within)
+    return int((variances > 1e-12 * (vectors**2).sum()).sum())
 
 
 def plda_scores(model, enrol, test, enrol_index, test_index):

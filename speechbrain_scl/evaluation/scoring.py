@@ -1,5 +1,7 @@
 """Cosine scores and their normalisation by a cohort."""
 
+from numbers import Integral
+
 import numpy as np
 
 from speechbrain_scl.errors import UserError
@@ -157,8 +159,8 @@ def cohort_statistics(embeddings, cohort, top_n=None):
     Raises
     ------
     UserError
-        A cohort smaller than ``top_n``, or smaller than two, or one whose
-        scores do not vary.
+        A ``top_n`` below 2, a cohort smaller than it, or than two, or one
+        whose scores do not vary.
 
     Example
     -------
@@ -167,7 +169,12 @@ def cohort_statistics(embeddings, cohort, top_n=None):
     >>> mean.round(3), std.round(3)
     (array([0.533]), array([0.503]))
     """
-    needed = max(top_n or 2, 2)
+    if top_n is not None and not (isinstance(top_n, Integral) and top_n > 1):
+        raise UserError(
+            f"top_n={top_n!r}: a whole number, at least 2, as one score alone "
+            "has no deviation"
+        )
+    needed = top_n or 2
     if len(cohort) < needed:
         raise UserError(
             f"the cohort has {len(cohort)} members, but top_n={top_n} needs "
@@ -271,21 +278,10 @@ def normalize_scores(scores, enrol, test, method):
     >>> normalize_scores(np.ones(1), stats, stats, "s-norm")
     array([2.])
     """
-    check_method(method)
+    if method not in METHODS:
+        raise UserError(f"score_norm={method!r}: choose one of {METHODS}")
     if method == "none":
         return scores
     z = (scores - enrol[0]) / enrol[1]
     t = (scores - test[0]) / test[1]
     return {"z-norm": z, "t-norm": t}.get(method, (z + t) / 2)
-
-
-def check_method(method):
-    """Refuses an unknown score normalisation.
-
-    Arguments
-    ---------
-    method : str
-        One of ``METHODS``.
-    """
-    if method not in METHODS:
-        raise UserError(f"score_norm={method!r}: choose one of {METHODS}")

@@ -139,18 +139,12 @@ def write_scores(path, trials):
 
 
 def _write(file, trials, block):
-    columns = (
-        trials.labels,
-        trials.enrol_index,
-        trials.test_index,
-        trials.scores,
-    )
+    names = trials.enrol_ids, trials.test_ids
+    index = trials.enrol_index[block], trials.test_index[block]
+    columns = trials.labels[block], *index, trials.scores[block]
     lines = (
-        f"{label:d} {trials.enrol_ids[enrol]} {trials.test_ids[test]} "
-        f"{score:.{DECIMALS}f}\n"
-        for label, enrol, test, score in zip(
-            *(x[block].tolist() for x in columns)
-        )
+        f"{label:d} {names[0][enrol]} {names[1][test]} {score:.{DECIMALS}f}\n"
+        for label, enrol, test, score in zip(*(x.tolist() for x in columns))
     )
     file.write("".join(lines).encode())
 
@@ -158,23 +152,26 @@ def _write(file, trials, block):
 def _write_fast(file, trials, block):
     import polars
 
-    sides = (
-        polars.Series(ids, dtype=polars.String).gather(index[block])
-        for ids, index in (
-            (trials.enrol_ids, trials.enrol_index),
-            (trials.test_ids, trials.test_index),
-        )
+    enrol, test = (
+        polars.Series(names, dtype=polars.String)
+        for names in (trials.enrol_ids, trials.test_ids)
     )
-    label = trials.labels[block].astype(np.uint8)
-    columns = (label, *sides, trials.scores[block])
-    polars.DataFrame(dict(zip("abcd", columns))).write_csv(
-        file,
+    columns = {
+        "label": trials.labels[block].astype(np.uint8),
+        "enrol": enrol.gather(trials.enrol_index[block]),
+        "test": test.gather(trials.test_index[block]),
+        "score": trials.scores[block],
+    }
+    text = io.BytesIO()  # a full disk is Python's own error
+    polars.DataFrame(columns).write_csv(
+        text,
         include_header=False,
         separator=" ",
         quote_style="never",
         float_precision=DECIMALS,
         float_scientific=False,
     )
+    file.write(text.getbuffer())
 
 
 def read_trials(path, layout="auto"):
@@ -217,7 +214,7 @@ def read_trials(path, layout="auto"):
         raise UserError(f"trial_layout={layout!r}: choose one of {LAYOUTS}")
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such trial list")
-    numbers = _Numbers(), _Numbers(), LABELS
+    numbers = {}, {}, LABELS  # of names, in the order of appearance
     dtypes = np.int32, np.int32, bool
     found = [], [], []
     first_line = 1
@@ -231,8 +228,8 @@ def read_trials(path, layout="auto"):
         for parts, number, dtype, (words, places) in zip(
             found, numbers, dtypes, columns
         ):
-            part = np.array([number[word] for word in words], dtype)
-            parts.append(part[places])
+            values = [number.setdefault(word, len(number)) for word in words]
+            parts.append(np.array(values, dtype)[places])
         first_line += block.count("\n")
     if not any(map(len, found[0])):
         raise UserError(f"{path}: it holds no trial")
@@ -246,14 +243,6 @@ def read_trials(path, layout="auto"):
     )
     _check(trials)
     return trials
-
-
-class _Numbers(dict):
-    """Numbers names in the order of their appearance."""
-
-    def __missing__(self, name):
-        self[name] = number = len(self)
-        return number
 
 
 def _blocks(path):

@@ -39,7 +39,7 @@ from speechbrain_scl.values import Range, as_list
 _CHOICES = {
     "trial_layout": LAYOUTS,
     "enrolment": CONVENTIONS,
-    "backend": ("cosine", "plda"),
+    "backend": ("cosine", "centred", "plda"),
     "score_norm": scoring.METHODS,
     "cohort_of": ("speakers", "utterances"),
 }
@@ -114,7 +114,7 @@ def _verify(params, run_opts):
         return {}
 
     save_embeddings(params["embeddings_file"], vectors)
-    enrolled = {
+    models = {
         model: vectors[names]
         if isinstance(names, str)
         else mean_embedding([vectors[x] for x in names], params["crops"])
@@ -123,7 +123,7 @@ def _verify(params, run_opts):
     measured, score_files = {}, {}
     for trials, parts in zip(lists, splits):
         scores = scorer(
-            np.stack([enrolled[name] for name in trials.enrol_ids]),
+            np.stack([models[name] for name in trials.enrol_ids]),
             np.stack([vectors[name] for name in trials.test_ids]),
             trials.enrol_index,
             trials.test_index,
@@ -142,6 +142,13 @@ def _verify(params, run_opts):
             bool(calibration),
             parts,
         )
+        found, _ = measured[trials.name]
+        n_same = _compared_with_itself(trials, audio, enrolled)
+        if n_same:
+            found["remarks"].append(
+                f"{n_same} of {trials.labels.sum()} target trials compare a "
+                "file with itself"
+            )
     write_report(
         output,
         measured,
@@ -207,6 +214,19 @@ def _audio_of(lists, params):
     return audio, enrolled
 
 
+def _compared_with_itself(trials, audio, enrolled):
+    """How many target trials have their test file in the enrolment."""
+    tests = {audio[name][0]: i for i, name in enumerate(trials.test_ids)}
+    pairs = set()
+    for i, model in enumerate(trials.enrol_ids):
+        names = enrolled[model]
+        for name in [names] if isinstance(names, str) else names:
+            pairs.update((i, tests.get(file)) for file in audio[name])
+    chosen = trials.labels.nonzero()[0]
+    index = trials.enrol_index[chosen], trials.test_index[chosen]
+    return sum(pair in pairs for pair in zip(*(x.tolist() for x in index)))
+
+
 def check_options(params):
     """Refuses options that do not exist or do not go together.
 
@@ -240,6 +260,8 @@ def check_options(params):
         raise UserError(
             f"crops={crops}: [how many, seconds], such as [5, 3.0], or null"
         )
+    if crops and params["backend"] == "centred":
+        raise UserError("backend=centred takes whole utterances: crops=null")
     for root in as_list(params["data_folder"], "data_folder"):
         if not os.path.isdir(root):
             raise UserError(
@@ -250,7 +272,10 @@ def check_options(params):
 
 def _manifests(params):
     """The options that name manifests which are used."""
-    uses_cohort = params["backend"] == "plda" or params["score_norm"] != "none"
+    uses_cohort = (params["backend"], params["score_norm"]) != (
+        "cosine",
+        "none",
+    )
     keys = ["cohort"] * uses_cohort + ["calibration"]
     return [key for key in keys if params[key]]
 

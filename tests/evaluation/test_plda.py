@@ -71,5 +71,22 @@ def test_too_little_to_fit_is_told():
     vectors, speakers = voices(4, 3, seed=6)
     with pytest.raises(UserError, match="plda_rank=4: with 4 speakers"):
         fit_plda(vectors, speakers, rank=4)
-    with pytest.raises(UserError, match="5 utterances cannot"):
+    with pytest.raises(UserError, match="5 utterances of 2 speakers cannot"):
         fit_plda(vectors[:5], speakers[:5], rank=1)
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda x: x[::8].repeat(8, 0), "differ in 0"),
+        (lambda x: np.where(np.arange(DIM) == 2, 0.5, x), "differ in 5"),
+        (lambda x: np.where(np.arange(DIM) == 2, x[:, :1], x), "differ in 5"),
+        (lambda x: np.where(np.arange(DIM) == 2, np.nan, x), "not finite"),
+    ],
+)
+def test_a_cohort_without_full_rank_is_told(spoil, message):
+    vectors, speakers = voices(30, 8, seed=0)
+    with pytest.raises(UserError, match=message):
+        fit_plda(spoil(vectors), speakers, rank=3)
+    with pytest.raises(UserError, match="differ in 0"):  # one of each
+        fit_plda(vectors, [str(i) for i in range(len(vectors))], rank=3)

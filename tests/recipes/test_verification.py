@@ -1,15 +1,19 @@
 """The options of a verification run, on a trained encoder."""
 
 import csv
+import errno
 import html.parser
 import json
+import shutil
 
+import kaldiio
 import numpy as np
 import pytest
 from commands import LISTS, RECIPE, trial_option
 
+from speechbrain_scl import files
 from speechbrain_scl.command_line.experiment import read_experiment
-from speechbrain_scl.errors import UserError
+from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.evaluation.metrics import eer
 from speechbrain_scl.evaluation.ratios import act_dcf, cllr
 from speechbrain_scl.evaluation.verification import verify
@@ -90,47 +94,94 @@ def test_conditions_partition_the_trials(run, corpus):
             assert part["eer"] == pytest.approx(wanted, abs=0.02)
 
 
-def test_models_of_several_utterances(run, trained, corpus, tmp_path):
-    """Both conventions agree for models of one utterance, not of several."""
-    lines = (corpus / f"{LISTS[0]}.txt").read_text().split("\n")
-    rows = [line.split() for line in lines if line]
-    utterances = sorted({row[1] for row in rows} | {row[2] for row in rows})
+def test_models_of_several_utterances(run, corpus, tmp_path):
+    """Both conventions agree for models of one utterance, not of several; a
+    model that bears the name of a test utterance is not taken for it."""
+    rows = (corpus / f"{LISTS[0]}.txt").read_text().split()
     of_speaker = {}
-    for name in utterances:
+    for name in sorted({x for x in rows if x not in ("0", "1")}):
         of_speaker.setdefault(name.split("/")[0], []).append(name)
-    trials = tmp_path / "models.txt"
-    trials.write_text(
-        "".join(
-            f"{speaker}/model {name} {int(name.startswith(speaker))}\n"
-            for speaker in of_speaker
-            for names in of_speaker.values()
-            for name in names[2:]
-        )
-    )
+    tests = [name for names in of_speaker.values() for name in names[2:]]
     scored = {}
-    for n in (1, 2):
-        models = tmp_path / f"{n}.map"
-        models.write_text(
+    for n, model in ((1, "{0}/model"), (2, "{0}/model"), (2, "{1[2]}")):
+        models = {model.format(*x): x[1][:n] for x in of_speaker.items()}
+        trials, enrolled = tmp_path / "models.txt", tmp_path / "models.map"
+        trials.write_text(
             "".join(
-                f"{speaker}/model {' '.join(names[:n])}\n"
-                for speaker, names in of_speaker.items()
+                f"{m} {test} {int(m.split('/')[0] == test.split('/')[0])}\n"
+                for m in models
+                for test in tests
             )
+        )
+        enrolled.write_text(
+            "".join(f"{m} {' '.join(names)}\n" for m, names in models.items())
         )
         for convention in ("mean", "concatenate"):
             _, ((scores, *_),) = run(
                 f"--verification_file={trials}",
-                f"--enrolment_map={models}",
+                f"--enrolment_map={enrolled}",
                 f"--enrolment={convention}",
                 lists=["models"],
             )
-            scored[n, convention] = scores
-    np.testing.assert_allclose(
-        scored[1, "mean"], scored[1, "concatenate"], atol=1e-5
-    )
-    assert not np.allclose(scored[2, "mean"], scored[1, "mean"], atol=1e-3)
-    assert not np.allclose(
-        scored[2, "mean"], scored[2, "concatenate"], atol=1e-4
-    )
+            scored.setdefault((n, convention), []).append(scores)
+    (one,), (joined,) = scored[1, "mean"], scored[1, "concatenate"]
+    np.testing.assert_allclose(one, joined, atol=1e-5)
+    for convention in ("mean", "concatenate"):
+        two, renamed = scored[2, convention]
+        assert np.array_equal(two, renamed)
+        assert not np.allclose(two, one, atol=1e-3)
+    assert not np.allclose(two, scored[2, "mean"][0], atol=1e-4)
+
+
+def test_a_file_against_itself_is_pointed_out(run, corpus, tmp_path):
+    rows = (corpus / f"{LISTS[0]}.txt").read_text().splitlines()
+    target = next(r.split()[1] for r in rows if r.startswith("1"))
+    own = tmp_path / "own.txt"
+    own.write_text("\n".join([*rows, f"1 {target} {target}"]))
+    found, _ = run(f"--verification_file={own}", lists=["own"])
+    (remark,) = [r for r in found["own"]["remarks"] if "itself" in r]
+    assert remark.startswith("1 of ")
+    found, _ = run()
+    assert not any("itself" in str(x["remarks"]) for x in found.values())
+
+
+def limited(size):
+    """``open``, on a disk with so many bytes of room for each file."""
+
+    def opened(*args, **kwargs):
+        file = open(*args, **kwargs)
+        write, left = file.write, [size]
+
+        def written(content):
+            left[0] -= len(content)
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(content)
+
+        file.write = written
+        return file
+
+    return opened
+
+
+def test_a_full_disk_leaves_nothing_half_written(run, tmp_path, monkeypatch):
+    """Whatever was finished is whole, and the next run is none the wiser."""
+    _, wanted = run("--bootstrap=5")
+    shutil.rmtree(tmp_path / "out")
+    ark = tmp_path / "out" / "e.ark"
+    for size in (60, 20_000, 60_000):
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(SystemExit, match="free space"),
+            user_errors_in_one_line(),
+        ):
+            patch.setattr(files, "open", limited(size), raising=False)
+            run("--bootstrap=5", f"--embeddings_file={ark}")
+        assert not list((tmp_path / "out").glob(".aside*"))
+        assert not ark.exists() or kaldiio.load_scp(str(ark)[:-3] + "scp")
+    _, found = run("--bootstrap=5", f"--embeddings_file={ark}")
+    for one, other in zip(found, wanted):
+        assert np.array_equal(one[0], other[0])
 
 
 def test_crops_and_cohorts_change_the_scores(run, tmp_path):
