@@ -1,5 +1,6 @@
 """Text in any usual encoding, tables with any usual separator."""
 
+import itertools
 import logging
 
 import pytest
@@ -20,8 +21,9 @@ SPEAKERS |= dict.fromkeys(
 )
 
 
-@pytest.mark.parametrize("encoding", SPEAKERS)
-@pytest.mark.parametrize("separator", ",;\t|")
+@pytest.mark.parametrize(
+    "encoding, separator", zip(SPEAKERS, itertools.cycle(",;\t|"))
+)
 def test_any_usual_encoding_and_separator(
     tmp_path, encoding, separator, caplog
 ):

@@ -115,15 +115,6 @@ def test_bad_files_are_left_out_with_a_reason(root):
     assert {"s2--v0--fine", "s2--v0--fine24"} <= set(names)
 
 
-def test_headers_find_what_headers_can(root):
-    folder = root / "wav" / "s2" / "v0"
-    soundfile.write(folder / "nan.wav", np.full(24000, np.nan), 16000, "FLOAT")
-    cut = write(folder / "cut.flac", seconds=3)
-    cut.write_bytes(cut.read_bytes()[:20000])
-    prepare(root, check_audio="headers")
-    assert set(left_out(root)) == {"nan.wav", "cut.flac"}
-
-
 def test_too_many_bad_files_are_refused_with_the_report(root):
     write(root / "wav" / "s2" / "v0" / "short.wav", seconds=0.3)
     with pytest.raises(UserError, match="1 too short.*excluded.csv"):
@@ -173,9 +164,6 @@ def test_wrong_folders_and_lists(root, tmp_path):
         prepare_voxceleb("/absent", str(tmp_path), str(root / "trials.txt"))
     with pytest.raises(UserError, match="no wav/"):
         prepare_voxceleb(str(tmp_path), str(tmp_path), str(root / "trials.txt"))
-    (root / "trials.txt").write_text("1 s0/v0/1.wav\n")
-    with pytest.raises(UserError, match="trials.txt, line 1"):
-        prepare(root)
     with pytest.raises(UserError, match="absent.txt: there is no such file"):
         prepare_voxceleb(str(root), str(tmp_path), "absent.txt")
 
@@ -184,21 +172,6 @@ def test_the_same_utterance_twice_is_refused(root):
     write(root / "wav" / "s2" / "v0" / "00001.flac")
     with pytest.raises(UserError, match="the same utterance s2--v0--00001"):
         prepare(root)
-
-
-def test_a_failed_download_leaves_nothing(root, tmp_path):
-    save = tmp_path / "downloads"
-    with pytest.raises(UserError, match="fetch it by hand"):
-        prepare_voxceleb(
-            str(root), str(save), "http://127.0.0.1:9/trials.txt?a=b"
-        )
-    assert list(save.iterdir()) == []
-
-
-def test_a_link_up_the_tree_does_not_loop(root):
-    os.symlink(root / "wav", root / "wav" / "s2" / "loop")
-    counts = prepare(root)
-    assert counts["train"]["speakers"] + counts["valid"]["speakers"] == 6
 
 
 @given(
@@ -211,7 +184,7 @@ def test_a_link_up_the_tree_does_not_loop(root):
     ).filter(lambda name: name.strip(". ") and not name.startswith("."))
 )
 @settings(
-    max_examples=25,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -254,12 +227,3 @@ def test_an_interrupted_preparation_is_not_trusted(root, monkeypatch):
     (save / "valid.csv").unlink()
     prepare(root)
     assert (save / "valid.csv").is_file()
-
-
-def test_names_and_links_that_cannot_be_read_are_counted(root):
-    folder = root / "wav" / "s2" / "v0"
-    write(folder / "a.wav").rename(
-        os.fsdecode(os.fsencode(folder) + b"/\xe9.wav")
-    )
-    os.symlink(folder / "absent", folder / "gone.wav")
-    assert prepare(root)["left_out"] == {"name": 1, "unreadable": 1}
