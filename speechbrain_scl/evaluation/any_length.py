@@ -23,21 +23,8 @@ class AnyLength:
     alone, too: where that is not the same, and for other encoders, utterances
     of one length share a batch, and the log says so.
 
-    Arguments
-    ---------
-    alone : callable
-        Waveforms [batch, time] to embeddings [batch, dim], by the modules.
-    modules : torch.nn.ModuleDict or dict
-        Of compute_features, mean_var_norm and embedding_model, in eval mode,
-        as they are now: what they learn later is not seen.
-
-    Example
-    -------
-    >>> def alone(wavs):  # no modules: it must be another encoder
-    ...     return wavs.cumsum(1)[:, -2:]
-    >>> AnyLength(alone, {})([torch.ones(7), torch.ones(9)])
-    tensor([[6., 7.],
-            [8., 9.]])
+    ``alone`` embeds waveforms [batch, time] by the modules, which are those of
+    an inference folder in eval mode; what they learn later is not seen.
     """
 
     def __init__(self, alone, modules):
@@ -57,18 +44,7 @@ class AnyLength:
 
     @torch.inference_mode()
     def __call__(self, wavs):
-        """Embeds them.
-
-        Arguments
-        ---------
-        wavs : list of torch.Tensor
-            [time] each, float32.
-
-        Returns
-        -------
-        torch.Tensor
-            [utterances, dim], on the encoder's device, in their order.
-        """
+        """Waveforms [time] on the CPU to [utterances, dim]."""
         self.check(wavs)
         if self.packed and min(map(len, wavs)) > self.packed.shortest:
             return self.packed(wavs)
@@ -84,13 +60,8 @@ class AnyLength:
 
     @torch.inference_mode()
     def check(self, wavs):
-        """Compares packed with alone, the first time.
-
-        Arguments
-        ---------
-        wavs : list of torch.Tensor
-            [time] each; processes that must agree check the same ones.
-        """
+        """Compares packed with alone, the first time; processes that must agree
+        check the same waveforms."""
         if self.checked or not self.packed:
             return
         some = [w for w in wavs if len(w) > self.packed.shortest][:_CHECKED]

@@ -17,21 +17,8 @@ from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
 
 
 def list_scorer(params, embed):
-    """The way to score a list that the options ask for.
-
-    Arguments
-    ---------
-    params : dict
-        The experiment: ``backend``, ``score_norm`` and what they need.
-    embed : callable
-        Name -> audio file, to name -> embedding; of the cohort.
-
-    Returns
-    -------
-    callable
-        As ``scoring.inner_products``: the distinct embeddings of each side,
-        [E, D] and [T, D], and the rows of each trial to its score [N].
-    """
+    """The way to score a list that the options ask for, which is called as
+    ``scoring.inner_products``; ``embed`` takes name -> file, of the cohort."""
     if params["backend"] == "cosine" and params["score_norm"] == "none":
         return scoring.inner_products
     manifest = read_manifest(params["cohort"])
@@ -68,23 +55,8 @@ def list_scorer(params, embed):
 
 
 def score_calibration(params, embed, scorer, model_key):
-    """A calibration that is fitted on pairs of held-out speakers, and saved.
-
-    Arguments
-    ---------
-    params : dict
-        The experiment: ``calibration`` is their manifest.
-    embed : callable
-        Name -> audio file, to name -> embedding.
-    scorer : callable
-        As ``list_scorer`` returns it.
-    model_key : str
-        That of the encoder.
-
-    Returns
-    -------
-    Calibration or None
-    """
+    """A calibration that is fitted on pairs of held-out speakers and saved, or
+    None where none is asked for."""
     if not params["calibration"]:
         return None
     manifest = read_manifest(params["calibration"])

@@ -47,37 +47,16 @@ def extract_embeddings(
 
     which is the multi-crop score of the voxceleb_trainer lineage.
 
-    Arguments
-    ---------
-    embed : callable
-        A list of waveforms [time] of any lengths to embeddings [len, dim],
-        such as ``Encoder.embed``; its ``check``, if it has one, is called with
-        the same waveforms in all processes.
-    paths : dict
-        Name -> audio file, or a tuple of files whose audio is joined.
-    model_key : str
-        Changes with the model, e.g. ``folder_digest`` of its folder.
-    cache : str or None
-        The folder of an ``EmbeddingCache``; what it holds is not computed
-        again.
-    pack_seconds : float
-        Of audio that are computed at a time; a longer utterance is alone.
-    sample_rate : int
-        That of the encoder, Hz.
-    crops : tuple or None
-        (how many, seconds), e.g. (5, 3.0); audio that is shorter is repeated.
+    ``embed`` takes a list of waveforms [time] of any lengths to [len, dim], as
+    ``Encoder.embed`` does; its ``check``, if it has one, is given the same
+    waveforms in all processes. ``paths`` are by name: a file, or a tuple of
+    files whose audio is joined. ``model_key`` changes with the model, and
+    ``cache`` is the folder of an ``EmbeddingCache``. Crops are (how many,
+    seconds); shorter audio is repeated.
 
-    Returns
-    -------
-    dict
-        Name -> numpy.ndarray [dim], float32, unit length; [2 dim] with crops.
-
-    Raises
-    ------
-    UserError
-        Files that cannot be used (unreadable, silent, other rate, ...), all of
-        them at once. What their headers tell is told before anything is
-        embedded; from the first other one on, nothing is embedded any more.
+    Returns name -> float32 [dim] of unit length, [2 dim] with crops. Files that
+    cannot be used are told all at once: what their headers tell before anything
+    is embedded; from the first other one on, nothing is embedded any more.
     """
     paths = {
         name: (path,) if isinstance(path, str) else tuple(path)

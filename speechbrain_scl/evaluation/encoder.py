@@ -24,15 +24,7 @@ KNOWN = {
 
 
 class Encoder:
-    """Waveforms to embeddings.
-
-    Arguments
-    ---------
-    classifier : speechbrain.inference.EncoderClassifier
-        The loaded model.
-    folder : str
-        Where its files are.
-    """
+    """Waveforms to embeddings."""
 
     def __init__(self, classifier, folder):
         self.classifier = classifier
@@ -46,18 +38,7 @@ class Encoder:
         return getattr(self.classifier.hparams, "sample_rate", 16000)
 
     def __call__(self, wavs):
-        """Embeddings of whole waveforms of one length.
-
-        Arguments
-        ---------
-        wavs : torch.Tensor
-            [batch, time].
-
-        Returns
-        -------
-        torch.Tensor
-            [batch, dim].
-        """
+        """Whole waveforms of one length [batch, time] to [batch, dim]."""
         return self.classifier.encode_batch(wavs).squeeze(1)
 
     @functools.cached_property
@@ -67,31 +48,11 @@ class Encoder:
 
 
 def load_encoder(source, folder, device="cpu", trust=False):
-    """Loads an inference folder or a hub repository.
+    """Loads an inference folder, a hub repository or one of ``KNOWN``.
 
-    Arguments
-    ---------
-    source : str
-        The ``inference`` folder of a training's output, or a repository such
-        as speechbrain/spkrec-ecapa-voxceleb, or a short name of ``KNOWN``.
-    folder : str
-        Below it each model gets a folder of its own: what is fetched stays,
-        and is never taken for another model.
-    device : str
-        Such as cpu or cuda.
-    trust : bool
-        Whether its hyperparams.yaml may name whatever it likes, which is
-        then called.
-
-    Returns
-    -------
-    Encoder
-
-    Raises
-    ------
-    UserError
-        No such folder or device, or files in it that are damaged, hold code
-        or do not fit each other.
+    Below ``folder`` each model gets a folder of its own: what is fetched stays,
+    and is never taken for another model. With ``trust`` its hyperparams.yaml
+    may name whatever it likes, which is then called.
     """
     is_folder = os.path.isdir(source)
     if not is_folder:
@@ -151,22 +112,7 @@ def how_to_fetch(source):
     """SpeechBrain's options for files of a model.
 
     The hub is asked once: without a network its client would try for half a
-    minute to fetch what is not in its cache.
-
-    Arguments
-    ---------
-    source : str
-        A folder or a hub repository.
-
-    Returns
-    -------
-    FetchConfig
-
-    Example
-    -------
-    >>> how_to_fetch(str(getfixture("tmp_path"))).allow_network
-    True
-    """
+    minute to fetch what is not in its cache."""
     reachable = os.path.isdir(source) or _hub_answers(source)
     return FetchConfig(allow_network=reachable)
 

@@ -15,31 +15,7 @@ def read_enrolment_map(path):
     """Reads which utterances a model is enrolled with.
 
     Lines of ``model utterance [utterance ...]``, as Kaldi's spk2utt and
-    CN-Celeb's enroll.map.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-
-    Returns
-    -------
-    dict
-        Model -> list of utterances.
-
-    Raises
-    ------
-    UserError
-        A model without utterances, a model or one of its utterances that comes
-        twice; with file and line.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "enroll.map"
-    >>> _ = path.write_text("ann-enrol ann/1.wav ann/2.wav\\n")
-    >>> read_enrolment_map(str(path))
-    {'ann-enrol': ['ann/1.wav', 'ann/2.wav']}
-    """
+    CN-Celeb's enroll.map; returned as model -> utterances."""
     if not os.path.isfile(path):
         raise UserError(f"enrolment_map={path}: there is no such file")
     models = {}
@@ -68,25 +44,10 @@ def mean_embedding(vectors, crops=False):
     the encoder gives them, so that longer ones count more; which of the two is
     better depends on what the length says, and the figures differ.
 
-    Arguments
-    ---------
-    vectors : list of numpy.ndarray
-        [dim] each, as ``extract_embeddings`` returns them.
-    crops : bool
-        Whether each is one of the whole utterance and one of crops. Their
-        halves then have means of their own, so that the score is still half
-        the cosine with the mean of the whole utterances, half the mean cosine
-        over all pairs of crops.
-
-    Returns
-    -------
-    numpy.ndarray
-        [dim]; unit length without crops.
-
-    Example
-    -------
-    >>> mean_embedding([np.array([1.0, 0.0]), np.array([0.0, 1.0])]).round(4)
-    array([0.7071, 0.7071])
+    With ``crops`` each vector is one of the whole utterance and one of crops.
+    Their halves have means of their own, so that the score is still half the
+    cosine with the mean of the whole utterances, half the mean cosine over all
+    pairs of crops.
     """
     mean = np.mean(vectors, axis=0)
     if not crops:

@@ -21,31 +21,8 @@ class Unknown(Exception):
 
 
 class PackedEncoder:
-    """Fbank, a sentence's mean and ECAPA-TDNN for a pack of utterances.
-
-    Arguments
-    ---------
-    features : speechbrain.lobes.features.Fbank
-    normalization : speechbrain.processing.features.InputNormalization
-        Of a sentence's mean.
-    model : speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN
-        Of any size, as it is now: what it learns later is not seen.
-
-    Raises
-    ------
-    Unknown
-        They are something else, or in training mode.
-
-    Example
-    -------
-    >>> encoder = PackedEncoder(
-    ...     Fbank(n_mels=8).eval(),
-    ...     InputNormalization(norm_type="sentence", std_norm=False).eval(),
-    ...     ECAPA_TDNN(8, channels=[16] * 5, lin_neurons=4).eval(),
-    ... )
-    >>> encoder([torch.randn(4000), torch.randn(9000)]).shape
-    torch.Size([2, 4])
-    """
+    """Fbank, a sentence's mean and ECAPA-TDNN for a pack of utterances; Unknown
+    is raised for any other modules, or in training mode."""
 
     def __init__(self, features, normalization, model):
         known = Fbank, InputNormalization, ECAPA_TDNN
@@ -74,18 +51,8 @@ class PackedEncoder:
 
     @torch.inference_mode()
     def __call__(self, wavs):
-        """Embeds them.
-
-        Arguments
-        ---------
-        wavs : list of torch.Tensor
-            [time] each, float32, of at least ``shortest`` samples.
-
-        Returns
-        -------
-        torch.Tensor
-            [utterances, dim], on the model's device.
-        """
+        """Waveforms [time] on the CPU, of at least ``shortest`` samples, to
+        [utterances, dim]."""
         lengths = [1 + len(wav) // self.stft.hop_length for wav in wavs]
         with self.first.weight.device:
             pack, without_gaps = _Pack(lengths, self.gap), _Pack(lengths, 0)

@@ -13,35 +13,14 @@ _PATIENCE = datetime.timedelta(days=7)
 
 
 def deal(items):
-    """This process's part of a list that is the same in all of them.
-
-    Arguments
-    ---------
-    items : list
-        Dealt like cards, so that neighbours of one size are shared evenly.
-
-    Returns
-    -------
-    list
-
-    Example
-    -------
-    >>> deal(["a", "b", "c"])
-    ['a', 'b', 'c']
-    """
+    """This process's part of a list that is the same in all of them; dealt like
+    cards, so that neighbours of one size are shared evenly."""
     return items[rank() :: world_size()]
 
 
 @contextlib.contextmanager
 def main_first():
-    """The main process goes ahead: the others find the files that it made.
-
-    Example
-    -------
-    >>> with main_first():
-    ...     print("downloaded or found")
-    downloaded or found
-    """
+    """The main process goes ahead: the others find the files that it made."""
     if rank() > 0:
         ddp_barrier()
     yield
@@ -54,19 +33,8 @@ def gathering():
     """A way to bring together what each process has.
 
     It has a group of its own on the CPU: NCCL would need the GPU's memory, and
-    gives up on a process that is late.
-
-    Yields
-    ------
-    callable
-        What this process has (it is pickled) -> list of what each one has, in
-        the order of the ranks. All processes must call it.
-
-    Example
-    -------
-    >>> with gathering() as gather:
-    ...     gather({"a": 1})
-    [{'a': 1}]
+    gives up on a process that is late. It takes what this process has, and
+    returns what each one has, in the order of the ranks.
     """
     if world_size() == 1:
         yield lambda mine: [mine]

@@ -39,49 +39,14 @@ def cosine_scores(enrol, test, enrol_index, test_index):
 
 
 def unit(vectors):
-    """The vectors, scaled to unit length.
-
-    Arguments
-    ---------
-    vectors : numpy.ndarray
-        [N, D].
-
-    Returns
-    -------
-    numpy.ndarray
-        [N, D].
-
-    Example
-    -------
-    >>> unit(np.array([[3.0, 4.0]]))
-    array([[0.6, 0.8]])
-    """
+    """Vectors [N, D], scaled to unit length."""
     vectors = np.asarray(vectors)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def inner_products(enrol, test, enrol_index, test_index):
-    """Inner product of each trial's two embeddings; their cosine where they
-    have unit length.
-
-    Arguments
-    ---------
-    enrol, test : numpy.ndarray
-        The distinct embeddings of each side, [E, D] and [T, D].
-    enrol_index, test_index : numpy.ndarray
-        [N], the rows of each trial.
-
-    Returns
-    -------
-    numpy.ndarray
-        [N], float64.
-
-    Example
-    -------
-    >>> vectors = np.array([[1.0, 0.0], [0.0, 2.0]])
-    >>> inner_products(vectors, vectors, [0, 1], [0, 1])
-    array([1., 4.])
-    """
+    """Inner product of each trial's two embeddings, their cosine where they
+    have unit length; with shapes as for ``cosine_scores``."""
     enrol, test = np.asarray(enrol), np.asarray(test)
     enrol_index, test_index = np.asarray(enrol_index), np.asarray(test_index)
     scores = np.empty(len(enrol_index))
@@ -102,30 +67,8 @@ def inner_products(enrol, test, enrol_index, test_index):
 
 
 def trials_by_enrolment(enrol_index, n_enrol, step):
-    """The trials of ``step`` enrolments at a time, where there are any.
-
-    Arguments
-    ---------
-    enrol_index : numpy.ndarray
-        [N], the enrolment of each trial.
-    n_enrol : int
-        How many enrolments there are.
-    step : int
-        Enrolments at a time.
-
-    Yields
-    ------
-    rows : slice
-        The enrolments.
-    trials : numpy.ndarray
-        Their trials.
-
-    Example
-    -------
-    >>> blocks = trials_by_enrolment(np.array([2, 0, 1, 0]), 3, step=2)
-    >>> [trials.tolist() for _, trials in blocks]
-    [[1, 3, 2], [0]]
-    """
+    """Slices of ``step`` enrolments and the places of their trials, where there
+    are any."""
     order = np.argsort(enrol_index, kind="stable")
     starts = np.arange(0, n_enrol, step)
     edges = np.searchsorted(enrol_index[order], [*starts, n_enrol])
@@ -142,32 +85,9 @@ def cohort_statistics(embeddings, cohort, top_n=None):
 
         mean = e . mean(c),   variance = e^T Cov(c) e
 
-    Arguments
-    ---------
-    embeddings : numpy.ndarray
-        [N, D]; scores are inner products, so unit length gives cosines.
-    cohort : numpy.ndarray
-        [C, D], impostors: utterances, or means of the training speakers.
-    top_n : int or None
-        Only the ``top_n`` highest scores count (adaptive normalisation).
-
-    Returns
-    -------
-    mean, std : numpy.ndarray
-        [N] each.
-
-    Raises
-    ------
-    UserError
-        A ``top_n`` below 2, a cohort smaller than it, or than two, or one
-        whose scores do not vary.
-
-    Example
-    -------
-    >>> cohort = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
-    >>> mean, std = cohort_statistics(np.eye(2)[:1], cohort)
-    >>> mean.round(3), std.round(3)
-    (array([0.533]), array([0.503]))
+    Embeddings are [N, D] and the cohort [C, D], utterances or means of the
+    training speakers; with ``top_n`` only so many highest scores count
+    (adaptive normalisation). Both results are [N].
     """
     if top_n is not None and not (isinstance(top_n, Integral) and top_n > 1):
         raise UserError(
@@ -215,24 +135,7 @@ def _top_statistics(embeddings, cohort, top_n):
 def normalized_scores(
     cohort, method, top_n, enrol, test, enrol_index, test_index
 ):
-    """Scores of a whole list, normalised by a cohort.
-
-    Arguments
-    ---------
-    cohort : numpy.ndarray
-        [C, D].
-    method : str
-        One of ``METHODS``.
-    top_n : int or None
-        As for ``cohort_statistics``.
-    enrol, test, enrol_index, test_index : numpy.ndarray
-        As for ``inner_products``.
-
-    Returns
-    -------
-    numpy.ndarray
-        [N], float64.
-    """
+    """Scores [N] of a whole list, normalised by a cohort [C, D]."""
     scores = inner_products(enrol, test, enrol_index, test_index)
     statistics = [cohort_statistics(x, cohort, top_n) for x in (enrol, test)]
     for start in range(0, len(scores), _BLOCK):

@@ -19,30 +19,8 @@ SAVE_SECONDS = 30  # between two parts of a cache
 
 
 def save_embeddings(path, embeddings):
-    """Writes embeddings by name, for other tools.
-
-    Arguments
-    ---------
-    path : str
-        .npz: ``ids`` (text) and ``embeddings`` (float32), read with
-        ``numpy.load``; .ark or .scp: Kaldi's, both files (needs kaldiio).
-    embeddings : dict
-        Name -> numpy.ndarray [dim].
-
-    Raises
-    ------
-    UserError
-        Another ending, a name with blanks in Kaldi's format, or kaldiio is
-        missing.
-
-    Example
-    -------
-    >>> path = str(getfixture("tmp_path") / "embeddings.npz")
-    >>> save_embeddings(path, {"ann/1.wav": np.zeros(4, dtype=np.float32)})
-    >>> with np.load(path) as stored:
-    ...     stored["ids"], stored["embeddings"].shape
-    (array(['ann/1.wav'], dtype='<U9'), (1, 4))
-    """
+    """Writes embeddings by name, for other tools: .npz has ``ids`` (text) and
+    ``embeddings`` (float32 [N, dim]), .ark or .scp are Kaldi's, both files."""
     root, ending = os.path.splitext(path)
     if ending == ".npz":
         vectors = np.stack(list(embeddings.values())).astype(np.float32)
@@ -78,23 +56,7 @@ def _save_for_kaldi(root, embeddings):
 
 
 def load_embeddings(path):
-    """Reads what ``save_embeddings`` wrote as .npz.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-
-    Returns
-    -------
-    dict
-        Name -> numpy.ndarray [dim], float32.
-
-    Raises
-    ------
-    UserError
-        No such file, or one of another kind.
-    """
+    """Reads what ``save_embeddings`` wrote as .npz: name -> [dim]."""
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such file of embeddings")
     try:
@@ -122,25 +84,8 @@ class EmbeddingCache:
     touches another's, and a run that is killed leaves them to the next,
     whatever its number of processes. What cannot be read is computed anew.
 
-    Arguments
-    ---------
-    folder : str or None
-        Where its files lie, beside those of other models. With None nothing is
-        saved.
-    *model
-        What an embedding depends on but for the audio; texts and numbers.
-
-    Example
-    -------
-    >>> folder = str(getfixture("tmp_path"))
-    >>> cache = EmbeddingCache(folder, "a model's digest")
-    >>> key = cache.key("the digest of a file")
-    >>> cache.add({key: np.ones(2, dtype=np.float32)})
-    >>> cache.save()
-    >>> key in EmbeddingCache(folder, "a model's digest").known
-    True
-    >>> key in EmbeddingCache(folder, "another model's").known
-    False
+    ``model`` is what an embedding depends on but for the audio; without a
+    folder nothing is saved.
     """
 
     def __init__(self, folder, *model):
@@ -156,28 +101,12 @@ class EmbeddingCache:
                 logger.warning("%s: they are computed anew", error)
 
     def key(self, *content):
-        """What an embedding is found by.
-
-        Arguments
-        ---------
-        *content
-            The digest of each file of an utterance.
-
-        Returns
-        -------
-        str
-        """
+        """What the embedding of files with these digests is found by."""
         text = json.dumps([self._model, content])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def add(self, vectors):
-        """Takes in embeddings and saves now and then.
-
-        Arguments
-        ---------
-        vectors : dict
-            Key -> numpy.ndarray [dim].
-        """
+        """Takes in embeddings by key, and saves them now and then."""
         self.known.update(vectors)
         self._unsaved.update(vectors)
         if time.monotonic() - self._saved >= SAVE_SECONDS:
@@ -207,23 +136,8 @@ class EmbeddingCache:
 
 
 def folder_digest(folder):
-    """SHA-256 over the names and contents of an inference folder's files.
-
-    Arguments
-    ---------
-    folder : str
-        Its model card and ONNX files do not count: they come later, and change
-        nothing.
-
-    Returns
-    -------
-    str
-
-    Example
-    -------
-    >>> len(folder_digest(str(getfixture("tmp_path"))))
-    64
-    """
+    """SHA-256 over the names and contents of an inference folder's files, but
+    for its card and ONNX files: they come later, and change nothing."""
     digest = hashlib.sha256()
     for path in sorted(Path(folder).rglob("*")):
         if path.is_file() and path.suffix not in (".md", ".onnx"):
@@ -233,17 +147,7 @@ def folder_digest(folder):
 
 
 def file_digest(path):
-    """SHA-256 of a file's content.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-
-    Returns
-    -------
-    str
-    """
+    """SHA-256 of a file's content."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(2**20):

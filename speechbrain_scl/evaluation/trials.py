@@ -31,29 +31,15 @@ _LONG = 2**24  # bytes
 
 @dataclasses.dataclass(frozen=True)
 class Trials:
-    """Pairs to score, as arrays. Names are held once, trials by their indices.
-
-    Arguments
-    ---------
-    path : str
-        The list.
-    enrol_ids, test_ids : list of str
-        The distinct names of each side, in order of appearance.
-    enrol_index, test_index : numpy.ndarray
-        int32 [T], into the names.
-    labels : numpy.ndarray
-        bool [T], True where the speaker is the same.
-    scores : numpy.ndarray or None
-        float64 [T], of ``DECIMALS`` decimals, once they are known.
-    """
+    """Pairs to score, as arrays. Names are held once, trials by their indices."""
 
     path: str
-    enrol_ids: list
+    enrol_ids: list  # the distinct names, in order of appearance
     test_ids: list
-    enrol_index: np.ndarray
+    enrol_index: np.ndarray  # int32 [T], into the names
     test_index: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray | None = None
+    labels: np.ndarray  # bool [T], True where the speaker is the same
+    scores: np.ndarray | None = None  # float64 [T], of DECIMALS decimals
 
     @property
     def name(self):
@@ -64,38 +50,13 @@ class Trials:
         return len(self.labels)
 
     def line_of(self, name):
-        """Where an utterance or model comes first; None where it does not.
-
-        Arguments
-        ---------
-        name : str
-            As the list spells it.
-
-        Returns
-        -------
-        int or None
-        """
+        """Where an utterance or model comes first; None where it does not."""
         with open(self.path, encoding="utf-8-sig") as file:
             lines = enumerate(file, 1)
             return next((n for n, line in lines if name in line.split()), None)
 
     def with_scores(self, scores):
-        """The same list, scored.
-
-        Arguments
-        ---------
-        scores : array
-            [T]; they are rounded as they are written.
-
-        Returns
-        -------
-        Trials
-
-        Raises
-        ------
-        UserError
-            A score that is not finite; with the trial.
-        """
+        """The same list with scores [T], rounded as they are written."""
         scores = np.asarray(scores, dtype=np.float64)
         finite = np.isfinite(scores)
         if not finite.all():
@@ -112,25 +73,7 @@ class Trials:
 
 
 def write_scores(path, trials):
-    """Writes ``<label> <enrolment> <test> <score>`` lines.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    trials : Trials
-        A list with scores.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> _ = (folder / "trials.txt").write_text("1 ann ann2\\n0 ann bob\\n")
-    >>> trials = read_trials(str(folder / "trials.txt"))
-    >>> write_scores(str(folder / "s.txt"), trials.with_scores([0.5, -0.25]))
-    >>> print((folder / "s.txt").read_text(), end="")
-    1 ann ann2 0.500000
-    0 ann bob -0.250000
-    """
+    """Writes ``<label> <enrolment> <test> <score>`` lines of scored trials."""
     write = _write_fast if len(trials) * 2**5 >= _LONG else _write
     with atomic_write(path, binary=True) as file:
         for start in range(0, len(trials), _ROWS):
@@ -180,36 +123,7 @@ def read_trials(path, layout="auto"):
     ``1 enrol test`` (VoxCeleb), ``enrol test target`` (Kaldi, wespeaker) and
     ``enrol test 1`` (CN-Celeb); the label is 1 or 0, target or nontarget in
     each of them. Fields are separated by blanks or tabs; blank lines do not
-    count.
-
-    Arguments
-    ---------
-    path : str
-        The list.
-    layout : str
-        ``label_first``, ``label_last``, or ``auto``: the first line shows it.
-
-    Returns
-    -------
-    Trials
-
-    Raises
-    ------
-    UserError
-        A malformed line, an unknown label, a trial that is listed twice, or a
-        list without targets or without impostors; with file and line. A first
-        line that could be either layout.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "trials.txt"
-    >>> _ = path.write_text(
-    ...     "1 a/1/x.wav a/2/y.wav\\n0\\ta/1/x.wav b/1/z.wav\\n"
-    ... )
-    >>> trials = read_trials(str(path))
-    >>> trials.enrol_ids, trials.labels
-    (['a/1/x.wav'], array([ True, False]))
-    """
+    count."""
     if layout not in LAYOUTS:
         raise UserError(f"trial_layout={layout!r}: choose one of {LAYOUTS}")
     if not os.path.isfile(path):

@@ -228,18 +228,7 @@ def _compared_with_itself(trials, audio, enrolled):
 
 
 def check_options(params):
-    """Refuses options that do not exist or do not go together.
-
-    Arguments
-    ---------
-    params : dict
-        The experiment.
-
-    Raises
-    ------
-    UserError
-        With the option, its value and the choices.
-    """
+    """Refuses options that do not exist or do not go together."""
     for key, choices in _CHOICES.items():
         if params[key] not in choices:
             raise UserError(f"{key}={params[key]!r}: choose one of {choices}")
@@ -281,28 +270,8 @@ def _manifests(params):
 
 
 def speaker_function(params):
-    """An utterance's or model's name to its speaker's.
-
-    Arguments
-    ---------
-    params : dict
-        Its ``speaker_pattern`` is a regular expression whose first group is
-        the speaker.
-
-    Returns
-    -------
-    callable
-
-    Raises
-    ------
-    UserError
-        No such pattern, or, when called, a name that it does not match.
-
-    Example
-    -------
-    >>> speaker_function({"speaker_pattern": "([^/]+)/"})("ann/1/a.wav")
-    'ann'
-    """
+    """An utterance's or model's name to its speaker's: what the first group of
+    ``speaker_pattern`` matches."""
     try:
         pattern = re.compile(params["speaker_pattern"])
     except (TypeError, re.error) as error:
