@@ -63,25 +63,17 @@ def prepare_augmentation(hparams):
     """Prepares the recordings that an experiment augments with: those of
     folders, ``synthesised`` ones, or none."""
     source = hparams.get("augmentation", "folders")
-    if source == "folders":
-        for folder, csv_file, url in (
-            ("data_folder_noise", "noise_annotation", "NOISE_DATASET_URL"),
-            ("data_folder_rir", "rir_annotation", "RIR_DATASET_URL"),
-        ):
-            prepare_augmentation_folder(
-                hparams[folder],
-                hparams[csv_file],
-                hparams.get(url),
-                hparams["sample_rate"],
-            )
-    if source == "synthesised":
-        rate = hparams["sample_rate"]
-        for name in ("noise", "rir"):
-            folder = os.path.join(hparams["save_folder"], f"synthesised_{name}")
-            _synthesise(folder, name, hparams["seed"], rate)
-            prepare_augmentation_folder(
-                folder, hparams[f"{name}_annotation"], sample_rate=rate
-            )
+    if source == "none":
+        return
+    rate = hparams["sample_rate"]
+    for kind in ("noise", "rir"):
+        folder = hparams[f"data_folder_{kind}"]
+        url = hparams.get(f"{kind.upper()}_DATASET_URL")
+        if source == "synthesised":
+            folder = os.path.join(hparams["save_folder"], f"synthesised_{kind}")
+            _synthesise(folder, kind, hparams["seed"], rate)
+        csv_file = hparams[f"{kind}_annotation"]
+        prepare_augmentation_folder(folder, csv_file, url, rate)
 
 
 def augmenter_of(hparams):

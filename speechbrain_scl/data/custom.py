@@ -86,7 +86,7 @@ def import_corpus(
     excluded_list = f"{os.path.normpath(folder)}.excluded.csv"
     with atomic_folder(folder) as aside:
         good = {n: s for n, s in names.items() if n not in suspects}
-        placed = _place_all(good, aside) | suspects
+        placed = _place_all(good, os.path.join(aside, "wav")) | suspects
         n_files = len(placed) + len(left_out)
         left_out += [p for p in placed.values() if isinstance(p, Excluded)]
         # What the user leaves out is no fault of the recordings.
@@ -319,21 +319,17 @@ def _speaker(name):
     return name.split("/")[0]
 
 
-def _place_all(names, corpus):
+def _place_all(names, wav):
     """Name -> "linked", "converted" or Excluded; each recording read once."""
-    targets = defaultdict(dict)
+    targets, placed = defaultdict(dict), {}
     for name, spoken in names.items():
-        target = os.path.join(corpus, "wav", name)
-        targets[spoken.path][target] = spoken.span
+        targets[spoken.path][os.path.join(wav, name)] = spoken.span
+    progress = {"desc": "Arranging audio", "dynamic_ncols": True}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        progress = tqdm(
-            pool.map(place, targets, targets.values()),
-            total=len(targets),
-            desc="Arranging audio",
-            dynamic_ncols=True,
-        )
-        placed = {t: how for found in progress for t, how in found.items()}
-    return {name: placed[os.path.join(corpus, "wav", name)] for name in names}
+        done = pool.map(place, targets, targets.values())
+        for found in tqdm(done, total=len(targets), **progress):
+            placed.update(found)
+    return {name: placed[os.path.join(wav, name)] for name in names}
 
 
 def place(path, targets):
@@ -375,16 +371,12 @@ def part_of(read, span):
 def _part(read, span, target, fits):
     start, end = span
     if end < math.inf and end > read.duration + _OVERSHOOT:
-        return Excluded(
-            read.name,
-            "segment",
-            f"from {start} s to {end} s of {read.duration:.2f} s",
-        )
+        said = f"from {start} s to {end} s of {read.duration:.2f} s"
+        return Excluded(read.name, "segment", said)
     part = part_of(read, span)
     if len(part) == 0 or np.abs(part).max() < SILENCE_PEAK:
-        return Excluded(
-            read.name, "silent", "nothing above -60 dB of full scale"
-        )
+        said = "nothing above -60 dB of full scale"
+        return Excluded(read.name, "silent", said)
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     if fits:
         link = Path(target + Path(read.name).suffix.lower())

@@ -31,17 +31,14 @@ def up_to_date(save_folder, options, lists, paths):
             times = stat.st_mtime_ns, stat.st_ctime_ns
             digest.update(f"{stat.st_size} {times}".encode())
     state = {"options": options, "inputs": digest.hexdigest()}
-    files = [
-        Path(save_folder, name)
-        for name in ("prepare.json", "train.csv", "valid.csv")
-    ]
-    if not all(path.is_file() for path in files):
-        return state, None
-    done = json.loads(files[0].read_text(encoding="utf-8"))
-    if {key: done.get(key) for key in state} != state:
-        return state, None
-    logger.info("The manifests in %s are up to date", save_folder)
-    return state, done["counts"]
+    files = ("prepare.json", "train.csv", "valid.csv")
+    record, *manifests = (Path(save_folder, name) for name in files)
+    if record.is_file() and all(path.is_file() for path in manifests):
+        done = json.loads(record.read_text(encoding="utf-8"))
+        if {key: done.get(key) for key in state} == state:
+            logger.info("The manifests in %s are up to date", save_folder)
+            return state, done["counts"]
+    return state, None
 
 
 def report_excluded(path, excluded, n_files, max_excluded):
@@ -135,11 +132,8 @@ def _count(speakers):
 
 
 def _log(counts, save_folder):
-    for split in ("train", "valid"):
-        logger.info("%s: %s", split, counts[split])
-    for name, number in counts.items():
-        if isinstance(number, int):
-            logger.info("%s: %d", name.replace("_", " "), number)
+    for name, found in counts.items():
+        logger.info("%s: %s", name.replace("_", " "), found)
     singles = counts["train"]["speakers_with_one_utterance"]
     if singles:
         logger.warning(
