@@ -238,20 +238,7 @@ def digest(content):
 
 
 def differs(path, asked):
-    """What a finished run was not asked for; written down the first time.
-
-    Arguments
-    ---------
-    path : pathlib.Path
-        A JSON file beside the run's results.
-    asked : list of str
-        What is asked for now.
-
-    Returns
-    -------
-    list of str
-        What is in one of the two alone.
-    """
+    """What is asked for now or was then, not both; written the first time."""
     if not path.is_file():
         write_json(path, {"asked": asked})
         return []

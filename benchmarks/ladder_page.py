@@ -17,21 +17,7 @@ TEMPLATE = Path(__file__).with_name("comparison.html")
 
 
 def write_page(ladder, figures, differences, ratios, tested):
-    """Writes comparison.html.
-
-    Arguments
-    ---------
-    ladder : ladder_report.Ladder
-        The runs.
-    figures : dict
-        Variant -> for each seed, column -> (EER, minDCF).
-    differences : dict
-        Variant -> column, or ``overall`` -> (difference, low, high).
-    ratios : dict
-        Variant -> seed -> the overall ratio of that seed alone.
-    tested : bool
-        Whether there are more figures than those of the validation.
-    """
+    """Writes comparison.html; what it takes is that of ``ladder_report``."""
     write_comparison(
         str(ladder.results / "comparison.html"),
         {

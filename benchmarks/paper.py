@@ -2,7 +2,7 @@
 """The table of a paper: each part of the objective, on the real corpora.
 
     python benchmarks/paper.py --voxceleb1 DIR --cnceleb DIR \\
-        [--gpus N] [-- TRAINING OVERRIDES]
+        [--tidyvoice DIR] [--gpus N] [-- TRAINING OVERRIDES]
 
 For each corpus it trains the full ECAPA-TDNN of its recipe with AAM-softmax
 and with what hparams/ladder.yaml adds to it, three seeds each, and tests by
@@ -38,6 +38,7 @@ class Corpus(NamedTuple):
     tests: dict  # name -> further overrides of the verification
     speaker_pattern: str
     published: dict  # test -> {system: "EER / minDCF"}, as they publish them
+    condition: str = ""  # whose figures count, if not those of all trials
 
 
 AS_NORM = ["--score_norm=as-norm", "--cohort={run}/save/train.csv"]
@@ -87,6 +88,15 @@ CORPORA = {
                 "espnet ECAPA": "8.372 / 0.4552",
             },
         },
+    ),
+    "tidyvoice": Corpus(
+        "TidyVoice",
+        ["TidyVoiceX_Train"],
+        ["--corpus={folder}", "--metadata={run}/save/dev.csv"],
+        {"cosine": [], "as-norm": AS_NORM},
+        "([^/]+)/",
+        {"cosine": {"challenge baseline (pretrained)": "3.07 / 0.82"}},
+        "language: different",
     ),
 }
 
@@ -236,9 +246,12 @@ def table(args, name, variants):
         runs.parts[""].extend(Path(trials) for trials in lists)
         report(runs)  # with the intervals, and a page
         for trials in lists:
-            column = columns.setdefault(f"{test}: {trials}", {})
+            title = f"{test}: {trials} {corpus.condition}".strip()
+            column = columns.setdefault(title, {})
             for variant in variants:
                 found = [figures[variant, seed][trials] for seed in args.seeds]
+                if corpus.condition:
+                    found = [f["conditions"][corpus.condition] for f in found]
                 rates = spread([100 * f["eer"] for f in found], 2)
                 costs = spread([f["min_dcf"] for f in found], 3)
                 column[variant] = f"{rates} / {costs}"

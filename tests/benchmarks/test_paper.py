@@ -10,8 +10,8 @@ import ladder  # noqa: E402
 import paper  # noqa: E402
 
 
-def test_both_corpora_from_training_to_table(
-    corpus, cnceleb, run_warm, tmp_path, monkeypatch, capsys
+def test_all_corpora_from_training_to_table(
+    corpus, cnceleb, tidyvoice, run_warm, tmp_path, monkeypatch, capsys
 ):
     ran = []
 
@@ -29,21 +29,27 @@ def test_both_corpora_from_training_to_table(
     noise = [f"--data_folder_{k}={corpus / k}" for k in ("noise", "rir")]
     command = ["paper.py", f"--output={tmp_path / 'paper'}", "--no-estimate"]
     command += [f"--voxceleb1={corpus}", f"--cnceleb={cnceleb}", "--seeds", "1"]
-    command += ["--only", "aam", "balancing", "--verification=--top_n=2"]
+    command += [
+        f"--tidyvoice={tidyvoice}",
+        "--only",
+        "aam",
+        "--verification=--top_n=2",
+    ]
     command += ["--verification=--bootstrap=0", "--", *TINY, *noise]
     monkeypatch.setattr(sys, "argv", command)
     paper.main()
-    assert len(ran) == 4 + 2 * 2 + 2 * 4  # trainings, tests of both corpora
+    assert len(ran) == 3 + 2 + 4 + 2  # trainings, and the tests of each corpus
     text = (tmp_path / "paper" / "table.md").read_text()
     assert capsys.readouterr().out.endswith(text)
     rows = [line.split(" | ") for line in text.splitlines() if "|" in line]
-    head, measured, published = rows[0], rows[2], rows[4]
+    head, measured, published = rows[0], rows[2], rows[3]
     assert "cosine: trials-cross-language" in head
     assert measured[0] == "| aam" and " / " in measured[1]
     assert published[0] == "| wespeaker ECAPA-512" and published[1] == "2.23"
     assert "as-norm, Concat: trials" in text
+    assert "| cosine: TidyVoiceX_Dev language: different |" in text
     pages = tmp_path.glob("paper/*/*/comparison.html")
-    assert len(list(pages)) == 2 + 4
+    assert len(list(pages)) == 2 + 4 + 2
     ran.clear()
     paper.main()
     assert ran == []  # nothing is done twice
