@@ -55,7 +55,12 @@ def main():
         for part in parts
         for name in variants
     ]
-    run_all(args.jobs, lambda run: run_one(args, variants, parts, *run), runs)
+    # Those that leave out what another run suspects come after all others.
+    second = [run for run in runs if cleaned(variants[run[0]])]
+    for now in ([run for run in runs if run not in second], second):
+        run_all(
+            args.jobs, lambda run: run_one(args, variants, parts, *run), now
+        )
     if not args.train_only:
         tested = dict.fromkeys(parts, args.trials) if args.test_folds else parts
         ladder = Ladder(
@@ -191,6 +196,10 @@ def run_one(args, variants, parts, name, seed, part):
     asked.append(f"without speakers {digest(sorted(speakers_of(listed)))}")
     refuse_other_options(folder, asked)
     if not (folder / "inference").is_dir():
+        if source := cleaned(variants[name]):
+            suspects = args.output / source / str(seed) / part / "suspects.csv"
+            overrides.remove(f"--without={source}")
+            overrides.append(f"--without={suspects}")
         overrides.append(f"--output_folder={folder}")
         overrides.append(f"--verification_file=[{', '.join(map(str, listed))}]")
         if args.mislabelled:
@@ -230,6 +239,12 @@ def refuse_other_options(folder, asked):
             f"error: {folder} was trained with other options "
             f"({', '.join(changed)}): choose another --output, or remove it"
         )
+
+
+def cleaned(overrides):
+    """Whose suspects a variant leaves out (``without: VARIANT``), if any's."""
+    named = [o for o in overrides if o.startswith("--without=")]
+    return named[-1].removeprefix("--without=") if named else None
 
 
 def digest(content):

@@ -28,6 +28,7 @@ class SupConSpeakerBrain(ResilientBrain):
     ``hparams``, all but the first optional:
 
     - ``objective``: e.g. ``Objective``;
+    - ``label_cleaner``: e.g. ``training.labels.LabelCleaner``, started;
     - ``balance_at``: embedding (default), or parameters of the encoder;
     - ``wav_augment``, ``fea_augment``: SpeechBrain's ``Augmenter``, of the
       waveforms and of the features;
@@ -161,6 +162,11 @@ class SupConSpeakerBrain(ResilientBrain):
         if self._option("balance_at") == "parameters":
             encoder = self.modules.embedding_model
             parameters = [p for p in encoder.parameters() if p.requires_grad]
+        cleaner = self._option("label_cleaner")
+        if cleaner is not None:
+            embeddings, labels = cleaner(
+                batch.id, embeddings, labels, self.modules.classifier
+            )
         return self.hparams.objective(
             embeddings,
             labels,
@@ -202,6 +208,8 @@ class SupConSpeakerBrain(ResilientBrain):
         """Logs the epoch and, after validation, anneals and saves."""
         if stage == sb.Stage.TRAIN:
             self.train_stats = {"loss": stage_loss, **self.progress.means()}
+            if self._option("label_cleaner") is not None:
+                self.hparams.label_cleaner.end_epoch()
             return
         # A schedule must not find another rate in the last digit.
         error_rate = ddp_broadcast(self.error_stats.summarize("EER"))

@@ -8,6 +8,7 @@ from speechbrain_scl.errors import UserError
 from speechbrain_scl.training.classifiers import (
     SampledClassifier,
     SubCentreClassifier,
+    unwrapped,
 )
 
 
@@ -118,7 +119,7 @@ class Objective(torch.nn.Module):
             if embeddings.dtype != torch.float64:
                 embeddings = embeddings.float()
             there = labels.to(embeddings.device, non_blocking=True)
-            if isinstance(_unwrapped(classifier), SampledClassifier):
+            if isinstance(unwrapped(classifier), SampledClassifier):
                 outputs, columns = classifier(embeddings, there)
             else:
                 outputs, columns = classifier(embeddings), there
@@ -169,7 +170,7 @@ class Objective(torch.nn.Module):
             return weights[0] * classification + weights[1] * contrastive
 
     def _attention(self, embeddings, labels, classifier, outputs, columns):
-        classifier = _unwrapped(classifier)
+        classifier = unwrapped(classifier)
         gives_cosines = isinstance(classifier, Classifier | SubCentreClassifier)
         if gives_cosines and hasattr(self.attention, "of_cosines"):
             return self.attention.of_cosines(outputs, columns)
@@ -181,10 +182,3 @@ class Objective(torch.nn.Module):
                 "speechbrain.lobes.models.ECAPA_TDNN.Classifier"
             )
         return self.attention(embeddings, labels, classifier.weight)
-
-
-def _unwrapped(module):
-    """Below DDP's and torch.compile's wrappers."""
-    for wrapper in ("module", "_orig_mod"):
-        module = getattr(module, wrapper, module)
-    return module

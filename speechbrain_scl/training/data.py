@@ -6,11 +6,15 @@ from collections import Counter
 import speechbrain as sb
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.logger import get_logger
 from speechbrain_scl.data.manifest import read_column, read_manifest
+from speechbrain_scl.data.tables import read_table
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.conditions import read_metadata
 from speechbrain_scl.training.crops import copies_at_speeds, read_crop
 from speechbrain_scl.training.folder import digest_of, has_checkpoint, keep_to
+
+logger = get_logger(__name__)
 
 
 class UtteranceDataset(DynamicItemDataset):
@@ -67,6 +71,7 @@ def dataio_prep(hparams):
         read_manifest(hparams[key])
         for key in ("train_annotation", "valid_annotation")
     )
+    train = _leave_out(train, hparams.get("without"))
     digests = {"training": digest_of(train), "validation": digest_of(valid)}
     run_on_main(keep_to, [hparams["save_folder"], "data", digests])
     train = copies_at_speeds(train, hparams["speeds"])
@@ -123,6 +128,25 @@ def dataio_prep(hparams):
     return train_data, valid_data, label_encoder, speakers
 
 
+def _leave_out(utterances, path):
+    """Those that the column utterance of a table, if any, does not name."""
+    if path is None:
+        return utterances
+    named = {name for _, (name,) in read_table(path, ["utterance"])}
+    kept = [u for u in utterances if u.ID not in named]
+    if named and len(kept) == len(utterances):
+        raise UserError(
+            f"without={path}: none of its {len(named)} utterances is among "
+            f"the training's; the first are {min(named)} there and "
+            f"{utterances[0].ID} here"
+        )
+    n_left_out = len(utterances) - len(kept)
+    logger.info(
+        "%s: %d of %d utterances left out", path, n_left_out, len(utterances)
+    )
+    return kept
+
+
 def _write_labels(label_file, speakers):
     """Numbers the speakers once for the checkpoints of a folder."""
     folder = os.path.dirname(label_file)
@@ -158,14 +182,16 @@ def spread_values(hparams):
     if column is None:
         return None
     manifest = hparams["train_annotation"]
+    utterances = _leave_out(read_manifest(manifest), hparams.get("without"))
     if hparams.get("metadata") is None:
-        values = list(read_column(manifest, column).values())
+        in_manifest = read_column(manifest, column)
+        values = [in_manifest[u.ID] for u in utterances]
     else:
         rows = read_metadata(hparams["metadata"], [column])
         # IDs are the paths below wav/, with -- for /.
         known = {name.replace("/", "--"): row for name, row in rows.items()}
         values = []
-        for u in read_manifest(manifest):
+        for u in utterances:
             row = known.get(u.ID) or known.get(u.spk_id)
             if row is None:
                 raise UserError(

@@ -225,8 +225,14 @@ class ResilientBrain(sb.core.Brain):
                 self._exit(f"epoch {epoch} is complete")
 
     def _add_recoverables(self):
-        for name in ("random_state", "progress"):
-            recoverable = getattr(self, name)
+        recoverables = {
+            "random_state": self.random_state,
+            "progress": self.progress,
+            "label_cleaner": getattr(self.hparams, "label_cleaner", None),
+        }
+        for name, recoverable in recoverables.items():
+            if recoverable is None:
+                continue
             self.checkpointer.add_recoverable(
                 name,
                 recoverable,

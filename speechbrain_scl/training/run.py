@@ -55,6 +55,10 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
         spread_over=spread_values(hparams),
     )
 
+    cleaner = hparams.get("label_cleaner")
+    if cleaner is not None:
+        classes = label_encoder.encode_sequence(speakers)
+        cleaner.start(train_data.data_ids, speakers, classes)
     checkpointer = hparams["checkpointer"]
     if hparams["pretrained"] and checkpointer.find_checkpoint() is None:
         start_from(
@@ -85,6 +89,9 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
         },
     )
 
+    if cleaner is not None:
+        suspects = os.path.join(hparams["output_folder"], "suspects.csv")
+        run_on_main(cleaner.write_suspects, [suspects])
     # The best epochs, for verification and for speechbrain.inference
     checkpointer.recover_if_possible(min_key="EER")
     best = checkpointer.find_checkpoints(

@@ -373,3 +373,25 @@ def test_wrong_labels_take_the_place_of_the_manifest(tmp_path, monkeypatch):
         call[-1] == "--noisy=0.3 7"
         and "--objective={contrastive: null}" in call
     )
+
+
+def test_a_cleaned_variant_goes_by_another_ones_suspects(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(ladder, "script", lambda *call: calls.append(call))
+    trials, variants = tmp_path / "list.txt", tmp_path / "variants.yaml"
+    trials.write_text("1 a/1/x a/2/y\n0 a/1/x b/1/y\n")
+    variants.write_text("better: {without: plain}\nplain: {}\n")
+    out = tmp_path / "out"
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["ladder.py", "--data-folder", str(tmp_path), "--trials", str(trials)]
+        + ["--output", str(out), "--seeds", "7", "8", "--train-only"]
+        + ["--variants", str(variants), "--validation-only"],
+    )
+    ladder.main()
+    names = [call[1].relative_to(out).parts[0] for call in calls]
+    assert names == ["plain", "plain", "better", "better"]
+    suspects = out / "plain" / "8" / "suspects.csv"
+    assert f"--without={suspects}" in calls[-1]
+    assert "--without=plain" not in calls[-1]

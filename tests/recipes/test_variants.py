@@ -1,5 +1,6 @@
 """What a yaml alone can change: encoders, classifiers, schedules, starts."""
 
+import csv
 import logging
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ from speechbrain.inference import EncoderClassifier
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.command_line.experiment import read_experiment
+from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.training.run import train
 
@@ -81,6 +83,7 @@ def test_every_block_is_tried():
         "ResNet",
         "SubCentreClassifier",
         "SampledClassifier",
+        "LabelCleaner",
         "WarmupExponential",
         "MarginWarmup",
         "Augmenter",
@@ -161,6 +164,32 @@ def test_everything_at_once(run, trained, caplog):
     assert [e.value for e in events.Scalars("lr")] == pytest.approx(
         [0.0001, 0.001 * 0.1 ** (1 / 3)], rel=1e-3
     )
+
+
+def test_suspected_labels_are_told_and_left_out(run, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    output = run(blocks=["LabelCleaner"], epochs=2)
+    told = re.findall(r"Epoch (\d): (\d+) of (\d+) utterances may", caplog.text)
+    utterances = read_manifest(output / "save" / "train.csv")
+    assert [int(epoch) for epoch, *_ in told] == [1, 2]
+    with open(output / "suspects.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [str(len(rows)), str(len(utterances))] == list(told[-1][1:])
+    speakers = {u.ID: u.spk_id for u in utterances}
+    for row in rows:
+        assert speakers[row["utterance"]] == row["speaker"]
+        assert row["best_speaker"] in set(speakers.values()) - {row["speaker"]}
+    margins = [float(row["margin"]) for row in rows]
+    assert margins == sorted(margins) and all(m < 0 for m in margins)
+
+    suspects = tmp_path / "suspects.csv"
+    suspects.write_text(f"utterance\n{utterances[0].ID}\n")
+    other = f"--output_folder={tmp_path / 'cleaned'}"
+    run(f"--without={suspects}", "--spread_over=session", other)
+    assert f"1 of {len(utterances)} utterances left out" in caplog.text
+    suspects.write_text("utterance\nnobody--s0--x\n")
+    with pytest.raises(UserError, match="none of its 1 utterances"):
+        run(f"--without={suspects}", f"{other}2")
 
 
 def first_loss(folder):
