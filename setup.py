@@ -16,7 +16,7 @@ version = re.search(
 # The mini corpus speaks with espeak-ng, whose library is GPL: an extra, never
 # imported by the package proper.
 demo = ["espeakng-loader>=0.2,<0.3"]
-# Other aggregators of gradients (balancing.TorchJDBalancer)
+# Other aggregators of gradients (a weighting for balancing.Balancer)
 torchjd = ["torchjd>=0.8"]
 # Embeddings as Kaldi ark/scp
 kaldi = ["kaldiio>=2.18"]

@@ -82,7 +82,8 @@ class ClassAwareAttention(torch.nn.Module):
         embeddings : torch.Tensor
             [N, D] or [N, 1, D], any scale.
         labels : torch.Tensor
-            Integer classes below C, [N] or [N, 1].
+            Integer classes below C, [N] or [N, 1]; they may lie on the host
+            while the embeddings are on an accelerator.
         class_weights : torch.Tensor
             The class vectors [C, D], any scale; usually the classifier's
             own weight, so that the attention adds no parameter. Of several
@@ -122,16 +123,11 @@ class ClassAwareAttention(torch.nn.Module):
         cosines : torch.Tensor
             f_i . c_k, [N, C] or [N, 1, C].
         labels : torch.Tensor
-            Integer classes below C, [N] or [N, 1].
+            As in ``forward``.
 
         Returns
         -------
         torch.Tensor
-            As ``forward``.
-
-        Raises
-        ------
-        ValueError
             As ``forward``.
 
         Example
@@ -140,14 +136,13 @@ class ClassAwareAttention(torch.nn.Module):
         >>> ClassAwareAttention(1.0).of_cosines(cosines, torch.tensor([0, 1]))
         tensor([1.0000, 0.3679])
         """
-        _check_labels(labels, len(cosines))
-        labels = labels.flatten().long()
         cosines = cosines.flatten(1)
+        labels = _checked(labels, cosines)
         if self.detach:
             cosines = cosines.detach()
         if cosines.dtype != torch.float64:
             cosines = cosines.float()
-        log_a = self.scale * _own_class(cosines, labels)
+        log_a = self.scale * cosines.gather(1, labels[:, None]).squeeze(1)
         if self.rescale == "best_class":
             # The softmax's denominator is in both and drops out.
             log_a = log_a - self.scale * cosines.amax(1)
@@ -173,37 +168,31 @@ class ClassAwareAttention(torch.nn.Module):
 
     def extra_repr(self):
         """The options, as ``print(module)`` shows them."""
-        return (
-            f"scale={self.scale}, rescale={self.rescale}, "
-            f"detach={self.detach}, gather={self.gather}"
-        )
+        names = "scale", "rescale", "detach", "gather"
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
 
-def _check_labels(labels, n):
+def _checked(labels, cosines):
+    """Integers [N] on the device of the cosines [N, C]."""
     if not isinstance(labels, torch.Tensor):
         kind = type(labels).__name__
         raise ValueError(f"labels must be a torch.Tensor, not {kind}")
     if labels.dtype == torch.bool or labels.is_floating_point():
         raise ValueError(f"labels must be integers, not {labels.dtype}")
+    n, n_classes = cosines.shape
     if labels.numel() != n:
         raise ValueError(
             f"labels must be [{n}] or [{n}, 1], not {list(labels.shape)}"
         )
-
-
-def _own_class(values, labels):
-    """[N, C], [N] -> [N]; on a CPU a label out of range is an error."""
-    try:
-        return values.gather(1, labels[:, None]).squeeze(1)
-    except RuntimeError as error:
-        n_classes = values.shape[1]
+    labels = labels.flatten().long()
+    if labels.device.type == "cpu":  # where a look is no wait
         wrong = labels[(labels < 0) | (labels >= n_classes)].tolist()
-        if not wrong:
-            raise
-        raise ValueError(
-            f"labels must lie in 0 ... {n_classes - 1}, as there are "
-            f"{n_classes} class vectors, not {wrong[0]}"
-        ) from error
+        if wrong:
+            raise ValueError(
+                f"labels must lie in 0 ... {n_classes - 1}, as there are "
+                f"{n_classes} class vectors, not {wrong[0]}"
+            )
+    return labels.to(cosines.device, non_blocking=True)
 
 
 def class_cosines(embeddings, class_weights):

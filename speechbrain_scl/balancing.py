@@ -1,25 +1,17 @@
 """Weights that balance several objectives by their gradients.
 
 A weighting turns the Gramian of the gradients (their dot products) into
-weights; ``Balancer`` finds the Gramian and hands it over. TorchJD draws the
-same line, so that its weightings fit here.
+weights; a balancer finds the Gramian and hands it over. TorchJD
+(https://torchjd.org) draws the same line, so that its weightings fit here.
 """
 
 from typing import NamedTuple
 
 import torch
 
-from speechbrain_scl._minimum_norm import MinimumNorm
 from speechbrain_scl.distributed import all_reduce_sum, world_size
 
-__all__ = [
-    "Balance",
-    "Balancer",
-    "FixedBalancer",
-    "MinNormBalancer",
-    "MinimumNorm",
-    "TorchJDBalancer",
-]
+_NORMALIZE = ("none", "l2", "loss")
 
 
 class Balance(NamedTuple):
@@ -31,24 +23,28 @@ class Balance(NamedTuple):
         [K], of the objectives, no gradient.
     gram : torch.Tensor or None
         [K, K] dot products of their gradients, float64, over all processes;
-        None where the weighting does not look at them.
+        None where the weights do not depend on them.
     """
 
     weights: torch.Tensor
-    gram: torch.Tensor | None
+    gram: torch.Tensor  # or None
 
 
 class Balancer(torch.nn.Module):
     """Weighs objectives by the Gramian of their gradients.
 
+    Under distributed training the dot products are summed over the processes,
+    so that every process finds the same weights.
+
     Arguments
     ---------
-    weighting : Callable or None
-        (gram [K, K], losses) -> weights [K]. None: the subclass's ``weigh``.
+    weighting : Callable
+        [K, K] dot products of the gradients -> [K] weights, for example
+        ``torchjd.aggregation.IMTLGWeighting()`` (the extra ``torchjd``).
 
     Example
     -------
-    >>> balancer = Balancer(lambda gram, losses: 1 / gram.diagonal().sqrt())
+    >>> balancer = Balancer(lambda gram: 1 / gram.diagonal().sqrt())
     >>> z = torch.ones(4, requires_grad=True)
     >>> balancer([z.sum(), 2 * z.sum()], shared=z)
     tensor([0.5000, 0.2500])
@@ -62,6 +58,10 @@ class Balancer(torch.nn.Module):
         self.weighting = weighting
 
     def forward(self, losses, shared):
+        """The weights [K] alone; otherwise as ``balance``."""
+        return self.balance(losses, shared).weights
+
+    def balance(self, losses, shared):
         """The weights of losses that were computed from ``shared``.
 
         Arguments
@@ -74,31 +74,40 @@ class Balancer(torch.nn.Module):
 
         Returns
         -------
-        torch.Tensor
-            [K], no gradient.
+        Balance
 
         Raises
         ------
         ValueError
             ``shared`` is not what the losses come from, or a loss is no number.
         """
-        return self.balance(losses, shared).weights
+        gram = _shared_gram(losses, shared)
+        weights = self._weigh(gram, self._values(losses))
+        return Balance(weights.to(torch.get_default_dtype()), gram)
 
-    def balance(self, losses, shared):
-        """As ``forward``, with what the weights were found from.
+    def weights(self, gradients, losses=None):
+        """The weights of given gradients.
 
         Arguments
         ---------
-        losses, shared
-            As there.
+        gradients : list of torch.Tensor
+            K tensors of one shape.
+        losses : list of torch.Tensor or float
+            The losses' values; only ``normalize="loss"`` reads them.
 
         Returns
         -------
-        Balance
+        torch.Tensor
+            [K].
         """
-        gram = _shared_gram(losses, shared)
-        weights = self.weighting(gram, [loss.detach() for loss in losses])
-        return Balance(weights.to(torch.get_default_dtype()), gram)
+        weights = self._weigh(_gram(gradients), losses)
+        return weights.to(torch.get_default_dtype())
+
+    def _weigh(self, gram, values):
+        return self.weighting(gram)
+
+    def _values(self, losses):
+        """What ``_weigh`` wants to know of them."""
 
 
 class FixedBalancer(Balancer):
@@ -135,34 +144,11 @@ class FixedBalancer(Balancer):
         )
 
     def forward(self, losses, shared=None):
-        """The constant weights, on the device of the losses.
-
-        Arguments
-        ---------
-        losses : list of torch.Tensor
-            K 0-dim losses.
-        shared : torch.Tensor
-            Not needed; there for the balancers that look at gradients.
-
-        Returns
-        -------
-        torch.Tensor
-            [K], sum 1.
-        """
+        """The constant weights; no gradient is found for them."""
         return self.balance(losses, shared).weights
 
     def balance(self, losses, shared=None):
-        """As ``forward``; no gradient is found for it.
-
-        Arguments
-        ---------
-        losses, shared
-            As there.
-
-        Returns
-        -------
-        Balance
-        """
+        """As ``forward``."""
         _check_numbers(losses)
         if len(losses) != len(self.constant):
             raise ValueError(
@@ -172,22 +158,54 @@ class FixedBalancer(Balancer):
             self.constant = self.constant.to(losses[0].device)
         return Balance(self.constant, None)
 
+    def _weigh(self, gram, values):
+        return self.constant
+
 
 class MinNormBalancer(Balancer):
-    """Balances two objectives by the minimum norm (MGDA).
+    r"""Balances two objectives by the minimum norm (MGDA).
 
-    Three dot products are all it takes. Under distributed training they are
-    summed over the processes, so that every process finds the same weights.
+    With g_k the gradient of objective k with respect to what the objectives
+    share, the weights are those of the shortest vector between g_1 and g_2::
+
+        alpha = clip((g_2 - g_1) . g_2 / |g_1 - g_2|^2, 0, 1)
+        weights = [alpha, 1 - alpha]
+
+    (Sener and Koltun, NeurIPS 2018, arXiv 1810.04650, Eq. 4 and its
+    two-objective solution). A small step against that vector lowers both
+    objectives, or it is zero because no step would.
+
+    This holds to first order, in the space of what they share. At the
+    encoder's parameters it is exact MGDA. At the embedding (their MGDA-UB) it
+    costs two short backward passes and none through the encoder, and the step
+    that the parameters then take may raise one objective.
+
+    The shorter gradient gets the larger weight, so an objective with the far
+    larger gradient is all but switched off. ``normalize`` finds the shortest
+    vector between g_k / n_k instead, with n_k = ``|g_k|`` (``l2``) or n_k the
+    value of the loss (``loss``, its mean over the processes), and gives the
+    weights that make the weighted sum of the *raw* gradients point along it:
+    alpha_k / n_k over their sum. So no objective rises, in the same sense.
+
+    Where exactly one gradient is zero (a batch without a positive pair), the
+    other objective gets all the weight. Where both are zero, or something is
+    not finite, both get the same.
 
     Arguments
     ---------
-    normalize, preference
-        Those of ``MinimumNorm``, which has the equations.
+    normalize : str
+        ``none``, ``l2`` or ``loss``.
+    preference : list of float
+        How much each objective is to count: factors of the lengths that the
+        weighted gradients have, as far as no objective rises by it. [1, 1] is
+        plain MGDA; with ``l2`` the lengths then are equal, and any preference
+        is a fixed ratio of the lengths until the gradients conflict.
 
     Raises
     ------
     ValueError
-        As there.
+        An unknown ``normalize``, or not two preferences above 0; when called,
+        not two objectives.
 
     Example
     -------
@@ -200,90 +218,73 @@ class MinNormBalancer(Balancer):
     """
 
     def __init__(self, normalize="none", preference=(1.0, 1.0)):
-        super().__init__(MinimumNorm(normalize, preference))
+        super().__init__(weighting=None)
+        if normalize not in _NORMALIZE:
+            raise ValueError(
+                f"normalize={normalize!r}: choose one of {list(_NORMALIZE)}"
+            )
+        if len(preference) != 2 or not all(
+            0 < x < float("inf") for x in preference
+        ):
+            raise ValueError(
+                f"preference={preference}: two numbers above 0 are needed"
+            )
+        self.normalize = normalize
+        self.preference = tuple(map(float, preference))
 
-    @property
-    def preference(self):
-        """The weighting's; a schedule may change it."""
-        return self.weighting.preference
+    def _weigh(self, gram, values):
+        if len(gram) != 2:
+            raise ValueError(
+                f"{len(gram)} objectives: the closed form is for two. For "
+                "more, take Balancer with a weighting of TorchJD"
+            )
+        norm = gram.diagonal().sqrt()
+        cosine = gram[0, 1] / (norm[0] * norm[1])
+        # Lengths before the products of tiny and huge ones: no overflow.
+        length = norm / self._units(norm, values)
+        length = length / length.max()
+        # alpha and 1 - alpha each from its own numerator: where one gradient
+        # is 1e10 times the other, the difference to 1 would be rounded away.
+        dot = cosine * length[0] * length[1]
+        distance = (length.square().sum() - 2 * dot).clamp_min(0.0)
+        alpha = (length.flip(0).square() - dot) / distance
+        alpha = torch.where(distance > 0, alpha, 0.5).clamp(0.0, 1.0)
+        # The second objective's share of what both weighted gradients add
+        first, second = self.preference
+        added = alpha * length
+        share = second * added[1] / (first * added[0] + second * added[1])
+        # No objective rises between -cosine : 1 and 1 : -cosine, where the
+        # gradients conflict.
+        bound = (-cosine).clamp_min(0.0)
+        bound = bound / (1 + bound)
+        share = share.clamp(bound, 1 - bound)
+        weights = torch.stack([1 - share, share]) / norm
+        weights = weights / weights.sum()
 
-    @preference.setter
-    def preference(self, preference):
-        """Hands it on."""
-        self.weighting.preference = preference
+        # A zero gradient has no say; nothing to compare: no preference.
+        alone = (norm.flip(0) == 0) & (norm > 0)
+        weights = torch.where(alone.any(), alone.to(norm), weights)
+        usable = gram.isfinite().all() & weights.isfinite().all()
+        return torch.where(usable, weights, 0.5)
 
-    def balance(self, losses, shared):
-        """As ``Balancer``'s, with the losses' means over the processes.
+    def _units(self, norm, values):
+        """In what each gradient is measured before they are compared."""
+        if self.normalize == "l2":
+            return norm
+        if self.normalize == "none":
+            return torch.ones_like(norm)
+        if values is None:
+            raise ValueError('normalize="loss" needs the losses')
+        return torch.stack([torch.as_tensor(x) for x in values]).to(norm)
 
-        Arguments
-        ---------
-        losses, shared
-            As there.
-
-        Returns
-        -------
-        Balance
-        """
-        gram = _shared_gram(losses, shared)
-        values = None
-        if self.weighting.normalize == "loss":
+    def _values(self, losses):
+        if self.normalize == "loss":
             values = torch.stack([loss.detach() for loss in losses])
-            values = list(all_reduce_sum(values) / world_size())
-        weights = self.weighting(gram, values)
-        return Balance(weights.to(torch.get_default_dtype()), gram)
-
-    def weights(self, gradients, losses=None):
-        """The weights of given gradients.
-
-        Arguments
-        ---------
-        gradients : list of torch.Tensor
-            Two tensors of one shape.
-        losses : list of torch.Tensor or float
-            The losses' values; only ``normalize="loss"`` reads them.
-
-        Returns
-        -------
-        torch.Tensor
-            [2], sum 1, not negative.
-
-        Raises
-        ------
-        ValueError
-            Not two gradients, or no losses where they are needed.
-        """
-        weights = self.weighting(_gram(gradients), losses)
-        return weights.to(torch.get_default_dtype())
+            return all_reduce_sum(values) / world_size()
 
     def extra_repr(self):
         """The options, as ``print(module)`` shows them."""
-        weighting = self.weighting
-        return (
-            f"normalize={weighting.normalize}, "
-            f"preference={weighting.preference}"
-        )
-
-
-class TorchJDBalancer(Balancer):
-    """Any other way to balance, from TorchJD, for any number of objectives
-    (https://torchjd.org, the extra ``torchjd``).
-
-    Arguments
-    ---------
-    weighting : Callable
-        [K, K] dot products of the gradients -> [K] weights, e.g.
-        ``torchjd.aggregation.IMTLGWeighting()``.
-
-    Example
-    -------
-    >>> balancer = TorchJDBalancer(lambda gram: 1 / gram.diagonal().sqrt())
-    >>> z = torch.ones(4, requires_grad=True)
-    >>> balancer([z.sum(), 2 * z.sum()], shared=z)
-    tensor([0.5000, 0.2500])
-    """
-
-    def __init__(self, weighting):
-        super().__init__(lambda gram, losses: weighting(gram))
+        return f"normalize={self.normalize}, preference={self.preference}"
 
 
 def _check_numbers(losses):
@@ -312,10 +313,9 @@ def _shared_gram(losses, shared):
     ]
     if at_parameters:
         # The processes' gradients add up before they are compared.
-        gradients = [all_reduce_sum(gradient) for gradient in gradients]
-    gram = _gram(gradients)
+        return _gram([all_reduce_sum(gradient) for gradient in gradients])
     # At the embedding each process holds its own rows of one long gradient.
-    return gram if at_parameters else all_reduce_sum(gram)
+    return all_reduce_sum(_gram(gradients))
 
 
 def _gradient(loss, inputs):
@@ -328,14 +328,14 @@ def _gradient(loss, inputs):
     )
     if all(part is None for part in parts):
         return None
-    return torch.cat(
-        [
-            (torch.zeros_like(x) if part is None else part).flatten()
-            for part, x in zip(parts, inputs, strict=True)
-        ]
-    )
+    parts = [
+        torch.zeros_like(x) if part is None else part
+        for part, x in zip(parts, inputs)
+    ]
+    return torch.cat([part.flatten() for part in parts])
 
 
 def _gram(gradients):
+    """In float64 gradients of 1e-10 to 1e10 have exact enough products."""
     rows = torch.stack([g.detach().flatten() for g in gradients])
     return rows.double() @ rows.double().T

@@ -6,6 +6,7 @@ same number of rows from every process. Contrastive pairs need neither.
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional
 
 
 def world_size():
@@ -60,23 +61,7 @@ def all_reduce_sum(tensor):
 
 
 def all_reduce_max(tensor):
-    """The largest value over all processes; no gradient flows through.
-
-    Arguments
-    ---------
-    tensor : torch.Tensor
-        Any shape, the same on every process.
-
-    Returns
-    -------
-    torch.Tensor
-        On every process; the tensor itself where there is only one.
-
-    Example
-    -------
-    >>> all_reduce_max(torch.ones(2))
-    tensor([1., 1.])
-    """
+    """The largest value over all processes; otherwise as ``all_reduce_sum``."""
     return _all_reduce(tensor, dist.ReduceOp.MAX)
 
 
@@ -126,8 +111,16 @@ def gather_rows(*tensors, sizes=None):
     if sizes is None:
         sizes = rows_of_all(n_local, tensors[0].device)
     first = sum(sizes[: dist.get_rank()])
-    rows = [_GatherRows.apply(tensor, sizes) for tensor in tensors]
+    rows = [_all_rows(tensor, sizes) for tensor in tensors]
     return rows, slice(first, first + n_local)
+
+
+def _all_rows(tensor, sizes):
+    # Every process sends the same shape: pad to the largest, cut after.
+    padded = tensor.new_zeros(max(sizes), *tensor.shape[1:])
+    padded = torch.cat([tensor, padded[len(tensor) :]])
+    received = dist.nn.functional.all_gather(padded)
+    return torch.cat([rows[:n] for rows, n in zip(received, sizes)])
 
 
 def rows_of_all(n_local, device):
@@ -156,32 +149,6 @@ def rows_of_all(n_local, device):
     received = [torch.zeros_like(size) for _ in range(world_size())]
     dist.all_gather(received, size)
     return torch.cat(received).tolist()
-
-
-class _GatherRows(torch.autograd.Function):
-    """All-gather forward, sum over processes and local slice backward."""
-
-    @staticmethod
-    def forward(ctx, tensor, sizes):
-        """All processes' rows, in the order of their ranks."""
-        ctx.sizes = sizes
-        # Every process sends the same shape: pad to the largest, cut after.
-        padded = tensor.new_zeros(max(sizes), *tensor.shape[1:])
-        padded[: tensor.shape[0]] = tensor
-        received = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(received, padded)
-        return torch.cat(
-            [rows[:n] for rows, n in zip(received, sizes, strict=True)]
-        )
-
-    @staticmethod
-    def backward(ctx, grad):
-        """The sum of all processes' gradients, of the own rows."""
-        # A copy: autograd may share the gradient with other receivers.
-        grad = grad.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(grad)
-        first = sum(ctx.sizes[: dist.get_rank()])
-        return grad[first : first + ctx.sizes[dist.get_rank()]], None
 
 
 def leave_process_group():

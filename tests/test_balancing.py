@@ -12,11 +12,7 @@ from hypothesis import (
 )
 from scipy.optimize import minimize_scalar
 
-from speechbrain_scl.balancing import (
-    FixedBalancer,
-    MinNormBalancer,
-    TorchJDBalancer,
-)
+from speechbrain_scl.balancing import Balancer, FixedBalancer, MinNormBalancer
 
 NORMALIZE = ("none", "l2", "loss")
 
@@ -288,7 +284,7 @@ def test_a_constant_objective_has_no_say():
 
 
 @pytest.mark.parametrize(
-    "balancer", [MinNormBalancer(), TorchJDBalancer(lambda gram: gram[0])]
+    "balancer", [MinNormBalancer(), Balancer(lambda gram: gram[0])]
 )
 def test_the_products_are_returned_for_the_log(balancer):
     z = torch.tensor([3.0, 1.0], requires_grad=True)
@@ -302,7 +298,7 @@ def test_the_products_are_returned_for_the_log(balancer):
 def test_what_the_losses_do_not_share_is_refused():
     z = torch.ones(3, requires_grad=True)
     losses = [z.sum(), (z**2).sum()]
-    for balancer in (MinNormBalancer(), TorchJDBalancer(lambda g: g[0])):
+    for balancer in (MinNormBalancer(), Balancer(lambda g: g[0])):
         with pytest.raises(ValueError, match="no loss was computed from it"):
             balancer(losses, z.view(3, 1))
         with pytest.raises(ValueError, match="it has no gradient"):
@@ -375,7 +371,7 @@ def test_torchjd_mgda_fits_in_and_agrees():
     aggregation = pytest.importorskip("torchjd.aggregation")
     encoder, x = network()
     z = encoder(x)
-    theirs = TorchJDBalancer(aggregation.MGDAWeighting(epsilon=1e-9))
+    theirs = Balancer(aggregation.MGDAWeighting(epsilon=1e-9))
     weights = theirs(objectives(z), z)
     torch.testing.assert_close(weights, MinNormBalancer()(objectives(z), z))
 
@@ -385,7 +381,7 @@ def test_another_weighting_of_torchjd_balances_three_objectives():
     encoder, x = network()
     z = encoder(x)
     losses = [*objectives(z), (z**4).mean()]
-    balancer = TorchJDBalancer(aggregation.IMTLGWeighting())
+    balancer = Balancer(aggregation.IMTLGWeighting())
     weights = balancer(losses, z)
     assert weights.shape == (3,) and weights.dtype == torch.float32
     gradients = torch.stack(
@@ -433,7 +429,7 @@ def test_a_count_of_losses_that_does_not_fit_is_refused():
         MinNormBalancer(),
         MinNormBalancer("loss"),
         FixedBalancer(),
-        TorchJDBalancer(lambda gram: gram.diagonal()),
+        Balancer(lambda gram: gram.diagonal()),
     ],
 )
 def test_losses_that_are_no_numbers_are_refused(balancer):

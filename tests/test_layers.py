@@ -15,7 +15,6 @@ ORDER = """
 errors
 files distributed
 values
-_minimum_norm
 losses attention balancing samplers
 data
 evaluation
