@@ -118,50 +118,36 @@ def test_an_archive_becomes_an_augmentation_list(server, tmp_path):
     assert row == f"0,0.1,{target}/deep/down/hum.wav,wav,"
 
 
-@pytest.mark.parametrize("member", ["../escape.txt", "/absolute.txt", None])
-def test_archives_stay_in_their_folder(server, tmp_path, member):
-    folder, url = server
-    if member is None:
-        (folder / "bad.zip").write_bytes(b"PK no zip at all")
-    else:
-        with zipfile.ZipFile(folder / "bad.zip", "w") as archive:
-            archive.writestr(member, "x")
-    parent = tmp_path / "data"
-    with pytest.raises(UserError, match="bad.zip"):
-        fetch_archive(f"{url}/bad.zip", str(parent / "noise"))
-    assert list(parent.iterdir()) == []
-
-
 @pytest.mark.parametrize(
-    "limit, message",
+    "member, limits, message",
     [
-        ("_MOST_EXPANSION", "would unpack to 3,145,728"),
-        ("_MOST_BYTES", "would"),
+        ("../escape.txt", {}, "outside its folder"),
+        ("/absolute.txt", {}, "outside its folder"),
+        (None, {}, "not a complete zip file"),
+        ("a.raw", {"_MOST_EXPANSION": 2}, "would unpack to 3,145,728"),
+        ("a.raw", {"_MOST_BYTES": 2}, "would unpack to"),
+        ("a.raw", {"free": 99}, "unpacks to 3,145,728 bytes.*room for 99"),
     ],
 )
-def test_archives_that_grow_beyond_recordings_are_refused(
-    server, tmp_path, monkeypatch, limit, message
+def test_unsafe_archives_are_refused(
+    server, tmp_path, monkeypatch, member, limits, message
 ):
+    """Those that write elsewhere, are broken, or grow beyond recordings."""
     folder, url = server
-    with zipfile.ZipFile(
-        folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED
-    ) as archive:
-        archive.writestr("silence.raw", bytes(3 * 2**20))
-    monkeypatch.setattr(download, limit, 2)
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(member or "a.raw", bytes(3 * 2**20))
+    if member is None:
+        (folder / "a.zip").write_bytes(b"PK no zip at all")
+    for name, limit in limits.items():
+        if name == "free":
+            usage = shutil.disk_usage(tmp_path)._replace(free=limit)
+            monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+        else:
+            monkeypatch.setattr(download, name, limit)
     parent = tmp_path / "data"
-    with pytest.raises(UserError, match=f"bomb.zip: .*{message}"):
-        fetch_archive(f"{url}/bomb.zip", str(parent / "noise"))
+    with pytest.raises(UserError, match=f"a.zip: .*{message}"):
+        fetch_archive(f"{url}/a.zip", str(parent / "noise"))
     assert list(parent.iterdir()) == []
-
-
-def test_an_archive_that_does_not_fit_is_refused(server, tmp_path, monkeypatch):
-    folder, url = server
-    with zipfile.ZipFile(folder / "noise.zip", "w") as archive:
-        archive.writestr("noise.wav", bytes(100))
-    full = shutil.disk_usage(tmp_path)._replace(free=99)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
-    with pytest.raises(UserError, match="unpacks to 100 bytes.*room for 99"):
-        fetch_archive(f"{url}/noise.zip", str(tmp_path / "data" / "noise"))
 
 
 def test_folders_without_use_are_refused(tmp_path):
