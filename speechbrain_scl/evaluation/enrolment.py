@@ -49,6 +49,8 @@ def mean_embedding(vectors, crops=False):
     cosine with the mean of the whole utterances, half the mean cosine over all
     pairs of crops.
     """
+    if len(vectors) == 1:
+        return vectors[0]
     mean = np.mean(vectors, axis=0)
     if not crops:
         return mean / np.linalg.norm(mean)

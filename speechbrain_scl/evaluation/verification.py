@@ -115,9 +115,7 @@ def _verify(params, run_opts):
 
     save_embeddings(params["embeddings_file"], vectors)
     models = {
-        model: vectors[names]
-        if isinstance(names, str)
-        else mean_embedding([vectors[x] for x in names], params["crops"])
+        model: mean_embedding([vectors[x] for x in names], params["crops"])
         for model, names in enrolled.items()
     }
     measured, score_files = {}, {}
@@ -185,7 +183,7 @@ def _read_lists(params):
 
 def _audio_of(lists, params):
     """What is embedded, name -> files whose audio is joined; and for each model
-    or utterance to enrol, the name or a list of names whose mean it is."""
+    or utterance to enrol, the names whose mean it is."""
     joins = params["enrolment"] == "concatenate"
     models = {}
     if params["enrolment_map"]:
@@ -200,31 +198,28 @@ def _audio_of(lists, params):
         alone = trials.test_ids if joins else names
         audio.update((name, (files[name],)) for name in alone)
         enrolled.update(parts)
-    for model, parts in enrolled.items():
-        if joins:
-            joined = tuple(files[name] for name in parts)
-            # An utterance may bear the model's name.
-            name = model
-            if audio.get(model, joined) != joined:
-                name = f"{model}-enrolment"
-            audio[name] = joined
-            enrolled[model] = name
-        elif model not in models:
-            enrolled[model] = model
+    for model, parts in enrolled.items() if joins else ():
+        joined = tuple(files[name] for name in parts)
+        # An utterance may bear the model's name.
+        alone = audio.get(model, joined) == joined
+        name = model if alone else f"{model}-enrolment"
+        audio[name] = joined
+        enrolled[model] = [name]
     return audio, enrolled
 
 
 def _compared_with_itself(trials, audio, enrolled):
     """How many target trials have their test file in the enrolment."""
-    tests = {audio[name][0]: i for i, name in enumerate(trials.test_ids)}
-    pairs = set()
-    for i, model in enumerate(trials.enrol_ids):
-        names = enrolled[model]
-        for name in [names] if isinstance(names, str) else names:
-            pairs.update((i, tests.get(file)) for file in audio[name])
-    chosen = trials.labels.nonzero()[0]
-    index = trials.enrol_index[chosen], trials.test_index[chosen]
-    return sum(pair in pairs for pair in zip(*(x.tolist() for x in index)))
+    heard = [
+        {file for name in enrolled[model] for file in audio[name]}
+        for model in trials.enrol_ids
+    ]
+    tested = [audio[name][0] for name in trials.test_ids]
+    targets = (
+        index[trials.labels].tolist()
+        for index in (trials.enrol_index, trials.test_index)
+    )
+    return sum(tested[test] in heard[model] for model, test in zip(*targets))
 
 
 def check_options(params):
@@ -261,9 +256,8 @@ def check_options(params):
 
 def _manifests(params):
     """The options that name manifests which are used."""
-    uses_cohort = (params["backend"], params["score_norm"]) != (
-        "cosine",
-        "none",
+    uses_cohort = (
+        params["backend"] != "cosine" or params["score_norm"] != "none"
     )
     keys = ["cohort"] * uses_cohort + ["calibration"]
     return [key for key in keys if params[key]]
@@ -323,6 +317,4 @@ def _conditions(params, lists, speaker_of):
         return [[]] * len(lists)
     columns = as_list(params["conditions"], "conditions")
     metadata = read_metadata(params["metadata"], columns)
-    return [
-        conditions(trials, metadata, columns, speaker_of) for trials in lists
-    ]
+    return [conditions(x, metadata, columns, speaker_of) for x in lists]

@@ -1,6 +1,5 @@
 """The options of a verification run, on a trained encoder."""
 
-import csv
 import errno
 import html.parser
 import json
@@ -14,7 +13,6 @@ from commands import LISTS, RECIPE, trial_option
 from speechbrain_scl import files
 from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
-from speechbrain_scl.evaluation.metrics import eer
 from speechbrain_scl.evaluation.ratios import act_dcf, cllr
 from speechbrain_scl.evaluation.verification import verify
 
@@ -50,9 +48,13 @@ def read_scores(folder, name, n_lists):
     return np.array(scores, dtype=float), np.array(labels) == "1", enrol, test
 
 
-def test_calibrated_scores_are_measured_as_such(run, trained, tmp_path):
+def test_calibrated_scores_are_measured_as_such(run, trained, corpus, tmp_path):
     raw, _ = run()
-    metrics, scored = run(f"--calibration={trained / 'save' / 'valid.csv'}")
+    metrics, scored = run(
+        f"--calibration={trained / 'save' / 'valid.csv'}",
+        f"--metadata={corpus / 'metadata.csv'}",
+        "--conditions=[gender, language]",
+    )
     done = json.loads((tmp_path / "out" / "metrics.json").read_text())
     fit = json.loads((tmp_path / "out" / "calibration.json").read_text())
     assert done["calibrated"] and fit["scale"] > 0
@@ -62,36 +64,10 @@ def test_calibrated_scores_are_measured_as_such(run, trained, tmp_path):
         assert found["act_dcf"] == pytest.approx(act_dcf(scores, labels))
         assert found["cllr"] == pytest.approx(cllr(scores, labels), abs=1e-4)
         assert found["min_cllr"] <= found["cllr"]
-
-
-def test_conditions_partition_the_trials(run, corpus):
-    metrics, scored = run(
-        f"--metadata={corpus / 'metadata.csv'}",
-        "--conditions=[gender, language]",
-        lists=LISTS[1:],
-    )
-    (found,) = metrics.values()
-    ((scores, labels, enrol, test),) = scored
-    with open(corpus / "metadata.csv", newline="") as file:
-        language = {
-            row["path"]: row["language"] for row in csv.DictReader(file)
-        }
-    parts = {
-        name: part
-        for name, part in found["conditions"].items()
-        if name.startswith("language: ")
-    }
-    assert len(parts) > 1
-    assert sum(p["n_trials"] for p in parts.values()) == found["n_trials"]
-    for name, part in parts.items():
-        pair = name.removeprefix("language: ").split(" - ")
-        chosen = [
-            {language[a], language[b]} == set(pair) for a, b in zip(enrol, test)
-        ]
-        assert part["n_trials"] == sum(chosen)
-        if part["eer"] is not None:
-            wanted = eer(scores[chosen], labels[chosen])[0]
-            assert part["eer"] == pytest.approx(wanted, abs=0.02)
+        for column in ("gender", "language"):
+            parts = found["conditions"].items()
+            n_trials = [p["n_trials"] for x, p in parts if column in x]
+            assert len(n_trials) > 1 and sum(n_trials) == len(scores)
 
 
 def test_models_of_several_utterances(run, corpus, tmp_path):
@@ -141,8 +117,6 @@ def test_a_file_against_itself_is_pointed_out(run, corpus, tmp_path):
     found, _ = run(f"--verification_file={own}", lists=["own"])
     (remark,) = [r for r in found["own"]["remarks"] if "itself" in r]
     assert remark.startswith("1 of ")
-    found, _ = run()
-    assert not any("itself" in str(x["remarks"]) for x in found.values())
 
 
 def limited(size):
@@ -169,7 +143,7 @@ def test_a_full_disk_leaves_nothing_half_written(run, tmp_path, monkeypatch):
     _, wanted = run("--bootstrap=5")
     shutil.rmtree(tmp_path / "out")
     ark = tmp_path / "out" / "e.ark"
-    for size in (60, 20_000, 60_000):
+    for size in (60, 60_000):
         with (
             monkeypatch.context() as patch,
             pytest.raises(SystemExit, match="free space"),
@@ -184,19 +158,15 @@ def test_a_full_disk_leaves_nothing_half_written(run, tmp_path, monkeypatch):
         assert np.array_equal(one[0], other[0])
 
 
-def test_crops_and_cohorts_change_the_scores(run, tmp_path):
-    _, ((plain, *_), _) = run()
+def test_crops_change_the_scores(run, tmp_path):
+    metrics, ((plain, *_), _) = run()
+    assert not any("itself" in str(x["remarks"]) for x in metrics.values())
     with np.load(tmp_path / "out" / "test_embeddings.npz") as stored:
         names, vectors = stored["ids"], stored["embeddings"]
     assert vectors.shape == (len(names), 192)
     _, ((crops, *_), _) = run("--crops=[3, 0.4]")
     assert np.corrcoef(plain, crops)[0, 1] > 0.5
     assert not np.allclose(plain, crops, atol=1e-3)
-    found = [
-        run("--score_norm=s-norm", f"--cohort_of={of}")[1][0][0]
-        for of in ("speakers", "utterances")
-    ]
-    assert not np.allclose(*found, atol=1e-3)
 
 
 def test_lists_of_one_name_are_refused(run, corpus, tmp_path):
