@@ -53,25 +53,10 @@ def verify(params, run_opts):
     embeddings by name, and a cache of them. Under torchrun the processes share
     the embedding; the main one alone scores and writes.
 
-    Arguments
-    ---------
-    params : dict
-        The experiment, as ``hparams/verification_ecapa_scl.yaml`` of a recipe
-        spells it.
-    run_opts : speechbrain.utils.run_opts.RunOptions
-        The run options.
-
-    Returns
-    -------
-    dict
-        List name -> its figures, as in metrics.json; empty in all processes
-        but the main one.
-
-    Raises
-    ------
-    UserError
-        A wrong option, list, model or file, or another run in the same
-        folder; what can be told before anything is computed is.
+    Of the experiment ``params``, as ``hparams/verification_ecapa_scl.yaml`` of a
+    recipe spells it. Returns list name -> its figures, as in metrics.json; in
+    all processes but the main one nothing. What can be told of a wrong option,
+    list, model or file before anything is computed is.
     """
     check_options(params)
     os.makedirs(params["output_folder"], exist_ok=True)

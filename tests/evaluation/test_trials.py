@@ -11,6 +11,7 @@ from hypothesis import (
     strategies as st,
 )
 
+from speechbrain_scl.data.names import locate
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import trials as lists
 from speechbrain_scl.evaluation.trials import read_trials, write_scores
@@ -69,6 +70,16 @@ def test_mistakes_are_named(tmp_path, text, message):
 def test_a_missing_list():
     with pytest.raises(UserError, match="absent.txt"):
         read_trials("absent.txt")
+
+
+def test_missing_utterances_are_counted_with_their_line(tmp_path):
+    path = tmp_path / "trials.txt"
+    path.write_text("1 a b\n0 a c\n")
+    for name in "ab":
+        (tmp_path / f"{name}.wav").touch()
+    trials = read_trials(str(path))
+    with pytest.raises(UserError, match="1 of 2 .* first is c in line 2"):
+        locate(trials.test_ids, [str(tmp_path)], trials.path, trials.line_of)
 
 
 def test_an_ambiguous_layout_is_asked_for(tmp_path):
