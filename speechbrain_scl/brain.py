@@ -101,22 +101,8 @@ class SupConSpeakerBrain(ResilientBrain):
         (self.optimizer, *_) = self.optimizers_dict.values()
 
     def compute_forward(self, batch, stage):
-        """Waveforms to embeddings.
-
-        Arguments
-        ---------
-        batch : PaddedBatch
-            ``sig`` [batch, time]; in training ``spk_id_encoded`` [batch, 1].
-        stage : speechbrain.Stage
-            The augmentation runs in training only.
-
-        Returns
-        -------
-        embeddings : torch.Tensor
-            [views * batch, 1, dim].
-        labels : torch.Tensor or None
-            Theirs in training, on the host: [views * batch, 1].
-        """
+        """``sig`` [batch, time] to embeddings [views * batch, 1, dim] and, in
+        training, their labels [views * batch, 1], which stay on the host."""
         labels = None
         if stage == sb.Stage.TRAIN:
             labels = batch.spk_id_encoded.data
@@ -133,23 +119,8 @@ class SupConSpeakerBrain(ResilientBrain):
         return self.modules.embedding_model(feats), labels
 
     def compute_objectives(self, predictions, batch, stage):
-        """The loss to go backward from; collects the embeddings in validation.
-
-        Arguments
-        ---------
-        predictions : tuple
-            What ``compute_forward`` returned.
-        batch : PaddedBatch
-            In validation ``spk_id`` (names) or, as in SpeechBrain's recipes,
-            ``spk_id_encoded`` [batch, 1].
-        stage : speechbrain.Stage
-            Training or not.
-
-        Returns
-        -------
-        torch.Tensor
-            0-dim; zero outside training.
-        """
+        """The loss to go backward from; in validation the embeddings are
+        collected, with ``spk_id`` (names) or ``spk_id_encoded``."""
         embeddings, labels = predictions
         if stage != sb.Stage.TRAIN:
             if hasattr(batch, "spk_id"):

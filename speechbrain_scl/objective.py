@@ -77,8 +77,7 @@ class Objective(torch.nn.Module):
         if contrastive is not None and balancer is None:
             raise UserError(
                 "objective: contrastive needs a balancer, such as "
-                "speechbrain_scl.balancing.FixedBalancer for equal weights; "
-                "contrastive=None trains by classification alone"
+                "speechbrain_scl.balancing.FixedBalancer for equal weights"
             )
         self.classification = classification
         self.contrastive = contrastive
@@ -127,23 +126,19 @@ class Objective(torch.nn.Module):
                 outputs, columns.view(outputs.shape[:-1])
             )
             # DDP averages over the processes: each by how many it holds.
-            n = torch.full_like(classification, len(embeddings)).detach()
-            classification = classification * (
-                n * world_size() / all_reduce_sum(n)
-            )
+            n = torch.full_like(classification.detach(), len(embeddings))
+            share = n * world_size() / all_reduce_sum(n)
+            classification = share * classification
             if self.contrastive is None:
                 return classification
             if torch.is_grad_enabled() and not embeddings.requires_grad:
                 raise UserError(
-                    "objective: the embeddings have no gradient, so there is "
-                    "nothing that contrast could train: unfreeze the encoder, "
-                    "or take contrastive: null"
+                    "objective: the embeddings have no gradient for contrast: "
+                    "unfreeze the encoder, or take contrastive: null"
                 )
-            attention = None
-            if self.attention is not None:
-                attention = self._attention(
-                    embeddings, there, classifier, outputs, columns
-                )
+            attention = self._attention(
+                embeddings, there, classifier, outputs, columns
+            )
             contrastive = self.contrastive(embeddings, labels, attention)
             # A common factor does not change the weights.
             scale = torch.ones_like(classification)
@@ -170,6 +165,8 @@ class Objective(torch.nn.Module):
             return weights[0] * classification + weights[1] * contrastive
 
     def _attention(self, embeddings, labels, classifier, outputs, columns):
+        if self.attention is None:
+            return None
         classifier = unwrapped(classifier)
         gives_cosines = isinstance(classifier, Classifier | SubCentreClassifier)
         if gives_cosines and hasattr(self.attention, "of_cosines"):

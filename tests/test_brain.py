@@ -4,11 +4,9 @@ import copy
 import functools
 import logging
 import re
-from collections import Counter
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import speechbrain as sb
 from speechbrain.augment.augmenter import Augmenter
@@ -32,7 +30,6 @@ from speechbrain_scl.evaluation.validation import VerificationErrorStats
 from speechbrain_scl.losses import SupConMarginLoss
 from speechbrain_scl.objective import Objective
 from speechbrain_scl.samplers import SpeakerBatchSampler
-from speechbrain_scl.training.classifiers import SampledClassifier
 
 N_SPEAKERS, N_UTTERANCES = 4, 3
 
@@ -230,84 +227,6 @@ def test_the_gradient_is_the_weighted_sum_of_one_encoder_pass():
     assert passes == {"forward": 1, "backward": 1}
     for found, wanted in zip(gradients, modules.parameters()):
         torch.testing.assert_close(found, wanted.grad)
-
-
-class Products(TorchDispatchMode):
-    """Counts products of matrices by the shape of what they give."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = Counter()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        if function.overloadpacket.__name__ in ("mm", "addmm"):
-            self.found[tuple(result.shape)] += 1
-        return result
-
-
-def test_classifier_and_attention_share_one_product():
-    brain = started(SupConSpeakerBrain(**experiment()))
-    with Products() as products:
-        brain.fit_batch(PaddedBatch([item(i) for i in range(8)]))
-    assert products.found[16, N_SPEAKERS] == 1
-
-
-def test_an_attention_of_embeddings_alone_is_served_too():
-    seen = []
-
-    class Attention(torch.nn.Module):
-        def forward(self, embeddings, labels, class_weights):
-            seen.append((labels, class_weights.shape))
-            return ClassAwareAttention()(embeddings, labels, class_weights)
-
-    losses = []
-    for attention in (ClassAwareAttention(), Attention()):
-        brain = started(
-            SupConSpeakerBrain(**experiment(parts={"attention": attention}))
-        )
-        batch = PaddedBatch([item(i) for i in range(8)])
-        losses.append(brain.fit_batch(batch))
-    assert torch.equal(*losses)
-    # Sampled classes have other numbers than all vectors have.
-    made = experiment(parts={"attention": Attention()})
-    made["modules"]["classifier"] = SampledClassifier(12, 400, rate=0.1)
-    rows = [item(i) for i in range(8)]
-    for row in rows:
-        row["spk_id_encoded"] += 390
-    started(SupConSpeakerBrain(**made)).fit_batch(PaddedBatch(rows))
-    labels, shape = seen[-1]
-    assert labels.min() == 390 and shape == (400, 12)
-
-
-def trained_by(classifier, precision="fp32"):
-    """Losses of three steps, and the parameters after them."""
-    made = experiment()
-    made["modules"]["classifier"] = classifier
-    run_opts = {"precision": precision}
-    brain = started(SupConSpeakerBrain(**made, run_opts=run_opts))
-    losses = [
-        brain.fit_batch(PaddedBatch([item(i) for i in range(first, first + 8)]))
-        for first in (0, 8, 16)
-    ]
-    parameters = [p.detach().flatten() for p in brain.modules.parameters()]
-    return torch.stack(losses), torch.cat(parameters)
-
-
-def test_a_sample_of_all_classes_is_all_of_them():
-    full, sampled = Classifier(12, out_neurons=64), SampledClassifier(12, 64, 1)
-    sampled.load_state_dict(full.state_dict())
-    for wanted, found in zip(trained_by(full), trained_by(sampled)):
-        assert torch.equal(wanted, found)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_sample_of_the_classes_trains(precision):
-    classifier = SampledClassifier(12, 64, rate=0.5)
-    before = classifier.weight.detach().clone()
-    losses, parameters = trained_by(classifier, precision)
-    assert losses.isfinite().all() and parameters.isfinite().all()
-    assert not torch.equal(classifier.weight, before)
 
 
 @pytest.mark.parametrize(

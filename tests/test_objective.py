@@ -1,7 +1,10 @@
 """The objective in a plain loop: against its parts by hand, and without them."""
 
+from collections import Counter
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from speechbrain.lobes.models import Xvector
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
@@ -15,6 +18,7 @@ from speechbrain_scl.balancing import FixedBalancer, MinNormBalancer
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.losses import SupConMarginLoss
 from speechbrain_scl.objective import Objective
+from speechbrain_scl.training.classifiers import SampledClassifier
 
 
 @pytest.fixture
@@ -125,6 +129,58 @@ def test_a_classifier_without_class_vectors_is_refused(batch):
     parts[2] = None
     objective = Objective(*parts, FixedBalancer())
     assert objective(embeddings, labels, classifier).isfinite()
+
+
+class Products(TorchDispatchMode):
+    """Counts products of matrices by the shape of what they give."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function.overloadpacket.__name__ in ("mm", "addmm"):
+            self.found[tuple(result.shape)] += 1
+        return result
+
+
+class OfEmbeddings(torch.nn.Module):
+    """An attention that takes no cosines."""
+
+    def forward(self, embeddings, labels, class_weights):
+        self.seen = labels, class_weights.shape
+        return ClassAwareAttention()(embeddings, labels, class_weights)
+
+
+def test_classifier_and_attention_share_one_product(batch):
+    losses, products = [], []
+    for attention in (ClassAwareAttention(), OfEmbeddings()):
+        parts = aam(), SupConMarginLoss(), attention, FixedBalancer()
+        with Products() as counted:
+            losses.append(Objective(*parts)(*batch))
+        products.append(counted.found[8, 3])
+    assert torch.equal(*losses) and products == [1, 2]
+
+
+@pytest.mark.parametrize("attention", [ClassAwareAttention(), OfEmbeddings()])
+def test_a_sample_of_the_classes(batch, attention):
+    """All of them are all; sampled ones have other numbers than vectors."""
+    embeddings, labels, _ = batch
+    parts = aam(), SupConMarginLoss(), attention, FixedBalancer()
+    full, sampled = Classifier(6, out_neurons=64), SampledClassifier(6, 64, 1)
+    sampled.load_state_dict(full.state_dict())
+    losses = [
+        Objective(*parts)(embeddings, labels + 60, classifier)
+        for classifier in (full, sampled)
+    ]
+    assert torch.equal(*losses)
+    few = SampledClassifier(6, 64, rate=0.2)
+    loss = Objective(*parts)(embeddings, labels + 60, few)
+    loss.backward()
+    assert loss.isfinite() and few.weight.grad.isfinite().all()
+    if isinstance(attention, OfEmbeddings):
+        assert attention.seen[0].min() == 60 and attention.seen[1] == (64, 6)
 
 
 def test_a_frozen_encoder_is_told(batch):

@@ -48,13 +48,7 @@ class CompleteCheckpointer(Checkpointer):
     """
 
     def save_checkpoint(self, meta=None, *args, **kwargs):
-        """As SpeechBrain's.
-
-        Raises
-        ------
-        UserError
-            It cannot be written; the earlier ones are as they were.
-        """
+        """As SpeechBrain's; an error leaves the earlier ones as they were."""
         try:
             if if_main_process():
                 self._remove_partial()
@@ -76,13 +70,7 @@ class CompleteCheckpointer(Checkpointer):
         return checkpoint
 
     def load_checkpoint(self, checkpoint):
-        """As SpeechBrain's.
-
-        Raises
-        ------
-        UserError
-            Its files are damaged, hold code, or belong to another model.
-        """
+        """As SpeechBrain's, of files that are whole and hold no code."""
         check_sums(checkpoint.path)
         try:
             super().load_checkpoint(checkpoint)
@@ -128,20 +116,8 @@ def _complete(folder):
 
 
 def check_sums(folder, names=None):
-    """Whether the files of a checkpoint are what was written.
-
-    Arguments
-    ---------
-    folder : pathlib.Path
-        The checkpoint; one without checksums passes.
-    names : list of str or None
-        Of its files; None for all.
-
-    Raises
-    ------
-    UserError
-        One is not.
-    """
+    """Refuses a checkpoint whose files (those named, or all) are not what was
+    written; one without checksums passes."""
     try:
         sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
         for name in sums if names is None else names:
@@ -172,23 +148,10 @@ def _checksum(path):
 class RandomState:
     """The state of every random number generator, of every process.
 
-    A recoverable of SpeechBrain's ``Checkpointer``. Its file holds tensors and
-    numbers only, and loads with ``weights_only``.
-
-    After an end of epoch the state is restored at once. Within an epoch the
-    data loader draws a number when its iteration starts anew, so the state
-    waits for ``resume``, which the training calls before the next batch.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "random_state.ckpt"
-    >>> state = RandomState()
-    >>> state.save(path)
-    >>> wanted = torch.rand(3), random.random(), np.random.rand()
-    >>> state.load(path, end_of_epoch=True)
-    >>> found = torch.rand(3), random.random(), np.random.rand()
-    >>> torch.equal(found[0], wanted[0]), found[1:] == wanted[1:]
-    (True, True)
+    A recoverable of SpeechBrain's ``Checkpointer``. After an end of epoch the
+    state is restored at once. Within an epoch the data loader draws a number
+    when its iteration starts anew, so the state waits for ``resume``, which the
+    training calls before the next batch.
     """
 
     def __init__(self):
@@ -222,13 +185,6 @@ class Interruption:
     """Remembers SIGINT (Ctrl-C) or SIGTERM until the training can stop.
 
     The first signal is remembered; a second one does what it always did.
-
-    Example
-    -------
-    >>> with Interruption() as interruption:
-    ...     os.kill(os.getpid(), signal.SIGTERM)
-    >>> interruption.signal == signal.SIGTERM
-    True
     """
 
     def __init__(self):

@@ -26,29 +26,6 @@ def copies_at_speeds(utterances, speeds):
     Played faster or slower, a voice has another pitch and other formants: it
     is another speaker, and there are more of them to tell apart (Yamamoto et
     al., "Speaker augmentation and bandwidth extension", Interspeech 2019).
-
-    Arguments
-    ---------
-    utterances : list of Utterance
-        Of the corpus.
-    speeds : list of float
-        Factors between 0.5 and 2, each once; 1 is the corpus as it is.
-
-    Returns
-    -------
-    list of UtteranceAtSpeed
-        At other speeds than 1, ID and speaker bear the speed.
-
-    Raises
-    ------
-    UserError
-        Speeds outside of that.
-
-    Example
-    -------
-    >>> ann = Utterance("a", 1.0, "a.wav", 0, 16000, "ann")
-    >>> [(u.ID, u.spk_id, u.speed) for u in copies_at_speeds([ann], [1.0, 0.9])]
-    [('a', 'ann', 1.0), ('a@0.9', 'ann@0.9', 0.9)]
     """
     good = isinstance(speeds, list) and all(
         isinstance(s, int | float) and 0.5 <= s <= 2 for s in speeds
@@ -68,47 +45,12 @@ def copies_at_speeds(utterances, speeds):
 
 
 def read_crop(wav, start, stop, length, draw=None, rate=None, speed=1.0):
-    """Reads a crop of one utterance, and no more of the file.
+    """``length`` samples of one utterance, float32, and no more of the file.
 
-    An utterance shorter than the crop is repeated until it fills it.
-
-    Arguments
-    ---------
-    wav : str
-        The file, mono.
-    start, stop : int
-        The utterance within the file, in samples.
-    length : int
-        Samples of the crop.
-    draw : str or None
-        Seeds the random position of the crop: equal names give equal crops,
-        whatever loader worker reads them. None takes the middle.
-    rate : int or None
-        That the file must have, Hz; None takes any.
-    speed : float
-        More than 1 is faster, and the voice higher; with a ``rate``.
-
-    Returns
-    -------
-    torch.Tensor
-        [length], float32.
-
-    Raises
-    ------
-    UserError
-        The file cannot be read or is not as the preparation found it: of
-        another rate, shorter, silent; or what was read is not finite.
-
-    Example
-    -------
-    >>> path = str(getfixture("tmp_path") / "tone.wav")
-    >>> tone = 0.5 * torch.sin(2 * math.pi * 1000 * torch.arange(16000) / 16000)
-    >>> soundfile.write(path, tone.numpy(), 16000)
-    >>> read_crop(path, 0, 16000, 40, draw="epoch 1, tone").shape
-    torch.Size([40])
-    >>> crop = read_crop(path, 0, 16000, 8000, rate=16000, speed=1.1)
-    >>> crop.shape, crop.diff().sign().diff().ne(0).sum().item() // 2
-    (torch.Size([8000]), 550)
+    An utterance shorter than the crop is repeated until it fills it. ``draw``
+    seeds the random position: equal names give equal crops, whatever loader
+    worker reads them; None takes the middle. ``rate`` is what the file must
+    have, Hz; at a ``speed`` of more than 1 the voice is faster and higher.
     """
     if speed != 1:
         more = math.ceil(length * speed) + 1
@@ -119,13 +61,10 @@ def read_crop(wav, start, stop, length, draw=None, rate=None, speed=1.0):
     first = start + (
         spare // 2 if draw is None else random.Random(draw).randint(0, spare)
     )
+    wanted = min(length, stop - start)
     try:
         samples, found = soundfile.read(
-            wav,
-            frames=min(length, stop - start),
-            start=first,
-            dtype="float32",
-            always_2d=True,
+            wav, wanted, first, dtype="float32", always_2d=True
         )
     except Exception as error:
         # Whatever the audio library raises, the user needs the file's name.
@@ -135,7 +74,7 @@ def read_crop(wav, start, stop, length, draw=None, rate=None, speed=1.0):
     changed = ""
     if rate not in (None, found):
         changed = f"{found} Hz instead of {rate}"
-    elif crop.numel() < min(length, stop - start):
+    elif len(crop) < wanted:
         changed = "shorter"
     elif not crop.any() and not soundfile.read(wav)[0].any():
         changed = "silent"
@@ -145,13 +84,13 @@ def read_crop(wav, start, stop, length, draw=None, rate=None, speed=1.0):
             "without --skip_prep to prepare anew"
         )
     # NaN and infinity outlive a sum, which costs a tenth of looking at each.
-    if crop.numel() == 0 or not math.isfinite(crop.sum()):
+    if not len(crop) or not math.isfinite(crop.sum()):
         raise UserError(
             f"{wav}: samples {first} to {first + length} are empty or not "
             'finite; prepare the data with check_audio: "full"'
         )
-    if crop.numel() < length:
-        crop = crop.repeat(-(-length // crop.numel()))[:length]
+    if len(crop) < length:
+        crop = crop.repeat(-(-length // len(crop)))[:length]
     return crop
 
 

@@ -23,14 +23,6 @@ class UtteranceDataset(DynamicItemDataset):
     A speaker with few utterances has some repeated in a batch. Items that take
     ``repetition`` (0 for the first time in a batch, then 1, ...) tell them
     apart: the same crop twice would be a positive pair that says nothing.
-
-    Example
-    -------
-    >>> data = UtteranceDataset(
-    ...     {"a": {"repetition": 0}}, [], ["id", "repetition"]
-    ... )
-    >>> data.__getitems__([0, 0])  # as PyTorch's loaders ask for a batch
-    [{'id': 'a', 'repetition': 0}, {'id': 'a', 'repetition': 1}]
     """
 
     def __getitems__(self, indices):
@@ -47,25 +39,9 @@ class UtteranceDataset(DynamicItemDataset):
 def dataio_prep(hparams):
     """Creates the datasets and their data processing pipelines.
 
-    Arguments
-    ---------
-    hparams : dict
-        The experiment.
-
-    Returns
-    -------
-    train_data, valid_data : UtteranceDataset
-        Random crops of the training speakers, middle crops of the held-out
-        ones.
-    label_encoder : CategoricalEncoder
-        The training speakers' classes.
-    speakers : list of str
-        The speaker of each training utterance.
-
-    Raises
-    ------
-    UserError
-        The output folder's checkpoints are of other data.
+    Returns random crops of the training speakers, middle crops of the held-out
+    ones, the encoder of the training speakers' classes, and the speaker of each
+    training utterance.
     """
     train, valid = (
         read_manifest(hparams[key])
@@ -161,22 +137,8 @@ def _write_labels(label_file, speakers):
 def spread_values(hparams):
     """What a speaker's utterances in a batch are to differ in.
 
-    Arguments
-    ---------
-    hparams : dict
-        The experiment. ``spread_over`` names a column of its
-        ``train_annotation`` or, where one is given, of its ``metadata``.
-
-    Returns
-    -------
-    list of str or None
-        Session, genre, language, ... of each utterance of ``dataio_prep``'s
-        training data; None where nothing is asked for.
-
-    Raises
-    ------
-    UserError
-        There is no such column, or an utterance without a value.
+    ``spread_over`` names a column of ``train_annotation`` or, where one is
+    given, of ``metadata``; None where it does not.
     """
     column = hparams.get("spread_over")
     if column is None:

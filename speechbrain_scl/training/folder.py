@@ -16,9 +16,9 @@ from speechbrain_scl.files import only_run_in, write_json
 # What leaves the trained parameters as they are, or decides after the training
 _FREE = """
 output_folder save_folder inference_folder train_log train_logger data_folder
-cnceleb1_folder cnceleb2_folder verification_file train_annotation
-valid_annotation noise_annotation rir_annotation check_audio max_excluded strict
-skip_prep num_workers ckpt_interval_minutes valid_batch_size
+cnceleb1_folder cnceleb2_folder verification_file trials_of_other_corpus
+train_annotation valid_annotation noise_annotation rir_annotation check_audio
+max_excluded strict skip_prep num_workers ckpt_interval_minutes valid_batch_size
 average_checkpoints
 """.split()
 _MAY_GROW = "number_of_epochs"
@@ -29,25 +29,9 @@ _RECORD = "options.json"
 def run_folder(hparams, run_opts, hparams_file, overrides):
     """Holds the output folder of a run, from before its preparation.
 
-    Arguments
-    ---------
-    hparams : dict
-        The experiment: ``output_folder`` and ``save_folder``.
-    run_opts : speechbrain.utils.run_opts.RunOptions
-        The run options.
-    hparams_file, overrides : str
-        Where it comes from.
-
-    Yields
-    ------
-    None
-
-    Raises
-    ------
-    UserError
-        Another run is in the folder, one with other options has left a
-        checkpoint there, this process does not see it, or it cannot be
-        written to.
+    Refuses a second run at a time, other options than those that a checkpoint
+    there came about with, a node that does not see the folder, and says in one
+    line what cannot be written.
     """
     folder, save = hparams["output_folder"], hparams["save_folder"]
     with _write_errors(folder), contextlib.ExitStack() as stack:
@@ -68,31 +52,18 @@ def run_folder(hparams, run_opts, hparams_file, overrides):
 
 
 def keep_to(save_folder, name, found):
-    """Refuses to go on from checkpoints that came about otherwise.
-
-    Arguments
-    ---------
-    save_folder : str
-        It holds them and ``options.json``, which is written here.
-    name : str
-        Of what is recorded.
-    found : dict
-        Name to text; only ``number_of_epochs`` may have grown.
-
-    Raises
-    ------
-    UserError
-        It differs, with what differs.
-    """
+    """Records what a run comes about with; refuses to go on with another."""
     path = os.path.join(save_folder, _RECORD)
-    record = {}
-    if has_checkpoint(save_folder):
-        record = _read(path)
+    record = _read(path) if has_checkpoint(save_folder) else {}
     known = record.get(name, found)
     differing = [
         f"{key}: {known.get(key, 'none')} -> {found.get(key, 'none')}"
         for key in dict.fromkeys([*known, *found])
-        if not _goes_with(key, known.get(key), found.get(key))
+        if known.get(key) != found.get(key)
+        and not (
+            key == _MAY_GROW
+            and float(known.get(key, "inf")) < float(found.get(key, 0))
+        )
     ]
     if differing:
         raise UserError(
@@ -106,12 +77,6 @@ def keep_to(save_folder, name, found):
 def has_checkpoint(save_folder):
     """Whether a run has begun to train there."""
     return any(x.startswith(CKPT_PREFIX) for x in os.listdir(save_folder))
-
-
-def _goes_with(key, known, found):
-    if key == _MAY_GROW and None not in (known, found):
-        return float(known) <= float(found)
-    return known == found
 
 
 def _read(path):
@@ -133,24 +98,8 @@ def _read(path):
 def options_of(hparams_file, overrides):
     """What a training file and a command line say that changes the result.
 
-    Arguments
-    ---------
-    hparams_file : str
-        HyperPyYAML.
-    overrides : str
-        YAML, merged into it as HyperPyYAML does.
-
-    Returns
-    -------
-    dict
-        Dotted name -> text, references as they are.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "train.yaml"
-    >>> _ = path.write_text("lr: 0.10\\nadam: !name:torch.optim.Adam {lr: 1}")
-    >>> sorted(options_of(str(path), "adam: {lr: !ref <lr>}").items())
-    [('adam', '!name:torch.optim.Adam'), ('adam.lr', '!ref <lr>'), ('lr', '0.1')]
+    Dotted name -> text, with overrides merged as HyperPyYAML merges them and
+    references as they are, so that one changed key is one difference.
     """
     with open(hparams_file, encoding="utf-8") as file:
         options = _flat("", yaml.compose(file))
@@ -164,13 +113,13 @@ def options_of(hparams_file, overrides):
 
 
 def _override(options, path, node):
-    inside = any(key.startswith(f"{path}.") for key in options)
+    inside = [key for key in options if key.startswith(f"{path}.")]
     if inside and isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             _override(options, f"{path}.{key.value}", value)
         return
-    for key in [k for k in options if k == path or k.startswith(f"{path}.")]:
-        del options[key]
+    for key in (path, *inside):
+        options.pop(key, None)
     options.update(_flat(path, node))
 
 
@@ -192,13 +141,7 @@ def _flat(path, node):
 
 
 def digest_of(utterances):
-    """What tells a list of utterances from others, wherever the files lie.
-
-    Example
-    -------
-    >>> digest_of([])
-    '0 utterances, 00000000'
-    """
+    """What tells a manifest from others, wherever its files lie."""
     found = 0
     for u in utterances:
         row = f"{u.ID}\t{u.spk_id}\t{u.start}\t{u.stop}\n"
@@ -208,7 +151,6 @@ def digest_of(utterances):
 
 @contextlib.contextmanager
 def _write_errors(folder):
-    """A full disk, a folder that is read-only or was renamed, in one line."""
     try:
         yield
     except OSError as error:

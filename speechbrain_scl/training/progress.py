@@ -16,17 +16,8 @@ CHANCE, CHANCE_AFTER = 0.45, 3
 class Progress:
     """Means over the batches of an epoch, of all processes.
 
-    A recoverable of SpeechBrain's ``Checkpointer``: a run that goes on within
-    an epoch has the means of the whole epoch. Its file loads with
-    ``weights_only``.
-
-    Example
-    -------
-    >>> progress = Progress()
-    >>> progress.add({"classification": torch.tensor(3.0)})
-    >>> progress.add({"classification": torch.tensor(5.0)})
-    >>> progress.means()
-    {'classification': 4.0}
+    A recoverable of SpeechBrain's ``Checkpointer``, so that a run that goes on
+    within an epoch has the means of the whole epoch.
     """
 
     def __init__(self):
@@ -38,13 +29,8 @@ class Progress:
         self._sums = {}
 
     def add(self, values):
-        """Adds a batch; tensors stay on their device, without a wait for it.
-
-        Arguments
-        ---------
-        values : dict
-            Name to number or 0-dim tensor; the same names on all processes.
-        """
+        """Adds a batch: names to numbers or 0-dim tensors, which stay on
+        their device without a wait for it."""
         for name, value in {**values, "count": 1.0}.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
 
@@ -55,17 +41,7 @@ class Progress:
         return {name: total / count for name, total in sums.items()}
 
     def warn_unless_learning(self, epoch, loss, error_rate):
-        """Warns of a run that is finite but does not learn.
-
-        Arguments
-        ---------
-        epoch : int
-            From 1.
-        loss : float
-            The mean training loss; the first one is remembered.
-        error_rate : float or None
-            The equal error rate of the validation, in [0, 1], if there is one.
-        """
+        """Warns of a run that is finite but does not learn."""
         if self.first_loss is None:
             self.first_loss = loss
         symptoms = []

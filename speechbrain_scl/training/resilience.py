@@ -37,28 +37,8 @@ class ResilientBrain(sb.core.Brain):
 
     Several processes: each draws random numbers of its own.
 
-    Arguments
-    ---------
-    *args, **kwargs
-        Those of ``speechbrain.core.Brain``. Give it a
-        ``CompleteCheckpointer``, or a kill during a checkpoint leaves half of
-        one that looks whole.
-
-    Example
-    -------
-    >>> class Brain(ResilientBrain):
-    ...     def compute_forward(self, batch, stage):
-    ...         return self.modules.model(batch)
-    ...
-    ...     def compute_objectives(self, predictions, batch, stage):
-    ...         return predictions.square().mean()
-    >>> brain = Brain(
-    ...     {"model": torch.nn.Linear(2, 2)},
-    ...     lambda params: torch.optim.SGD(params, lr=0.1),
-    ... )
-    >>> brain.fit(range(2), [torch.ones(1, 2)], progressbar=False)
-    >>> brain.optimizer_step
-    2
+    Without a ``CompleteCheckpointer``, a kill during a checkpoint leaves half
+    of one that looks whole.
     """
 
     # For loaders made elsewhere schedules advance per epoch.
@@ -125,18 +105,15 @@ class ResilientBrain(sb.core.Brain):
         _restart_recordings(getattr(hparams, "wav_augment", None))
         self.batch_ids = list(getattr(batch, "id", []))
         self.step_ids += self.batch_ids
-        self._remember_buffers()
-
-    def _buffers(self):
-        # Some modules replace theirs instead of writing into them.
-        return [holder[name] for holder, name in self.buffer_places]
-
-    def _remember_buffers(self):
         buffers = self._buffers()
         if [b.shape for b in buffers] != [b.shape for b in self.buffers_before]:
             self.buffers_before = [b.clone() for b in buffers]
         elif buffers:
             torch._foreach_copy_(self.buffers_before, buffers)
+
+    def _buffers(self):
+        # Some modules replace theirs instead of writing into them.
+        return [holder[name] for holder, name in self.buffer_places]
 
     def check_loss_isfinite(self, loss):
         """Asks all processes whether the loss is finite and a signal came.
@@ -208,12 +185,12 @@ class ResilientBrain(sb.core.Brain):
             self.epoch = epoch
             # An epoch's last micro-batches may have waited for a step in vain.
             self._start_step()
-        goes_on = stage == sb.Stage.TRAIN and self.step > 0
-        if not goes_on:
-            # An interruption after the last batch left no batch to do it.
-            self.random_state.resume()
-            if stage == sb.Stage.TRAIN:
-                self.progress.start_epoch()
+        if stage == sb.Stage.TRAIN and self.step > 0:
+            return  # within the epoch
+        # An interruption after the last batch left no batch to do it.
+        self.random_state.resume()
+        if stage == sb.Stage.TRAIN:
+            self.progress.start_epoch()
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Stops after the validation where a signal came during it."""
@@ -276,7 +253,9 @@ class ResilientBrain(sb.core.Brain):
                     )
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
-        signal = self._signal()
+        if not self.distributed_launch:  # where the processes agree on one
+            self.agreed_signal = self.interruption.signal
+        signal = self.agreed_signal
         if signal and self.checkpointer is None:
             self._exit("there is no checkpoint")
         # Gradients that wait for further micro-batches are in no checkpoint.
@@ -287,12 +266,6 @@ class ResilientBrain(sb.core.Brain):
                 last_ckpt_time, steps_since_ckpt
             )
         )
-
-    def _signal(self):
-        """This process's signal; under DDP the agreed one."""
-        if not self.distributed_launch:
-            self.agreed_signal = self.interruption.signal
-        return self.agreed_signal
 
     def _save_intra_epoch_ckpt(self):
         super()._save_intra_epoch_ckpt()

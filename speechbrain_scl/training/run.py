@@ -32,12 +32,6 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
         The run options.
     hparams_file, overrides : str
         Where ``hparams`` comes from; the inference folder repeats the model.
-
-    Raises
-    ------
-    UserError
-        More speakers than classes, fewer than a batch takes, nothing to
-        compile, checkpoints of other data, or what the parts say is wrong.
     """
     _check_compilation(run_opts, hparams["modules"])
     torch.backends.cudnn.benchmark = True

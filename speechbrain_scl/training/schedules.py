@@ -150,16 +150,8 @@ class MarginWarmup:
 def anneal_step(annealing, optimizer, done, updates):
     """Sets the learning rate before a step, where a schedule goes by steps.
 
-    Arguments
-    ---------
-    annealing : Callable or None
-        A schedule of SpeechBrain or of this module.
-    optimizer : torch.optim.Optimizer
-        Whose rate is set.
-    done : float
-        Epochs, and the done share of this one.
-    updates : int
-        Steps so far.
+    ``annealing`` is a schedule of SpeechBrain or of this module, or None;
+    ``done`` epochs, with their fraction, and ``updates`` steps are done.
     """
     if hasattr(annealing, "at"):
         update_learning_rate(optimizer, annealing.at(done))
@@ -170,36 +162,8 @@ def anneal_step(annealing, optimizer, done, updates):
 
 
 def anneal_epoch(annealing, optimizer, epoch, error_rate):
-    """Sets the learning rate after an epoch, where a schedule goes by epochs.
-
-    Arguments
-    ---------
-    annealing, optimizer
-        As for ``anneal_step``.
-    epoch : int
-        The epoch that is complete, from 1.
-    error_rate : float or None
-        Of the validation, for schedules that go by a metric.
-
-    Returns
-    -------
-    float
-        The rate that the log shows for the epoch.
-
-    Raises
-    ------
-    UserError
-        No schedule of SpeechBrain, or one by a metric without a validation.
-
-    Example
-    -------
-    >>> import torch
-    >>> from speechbrain.nnet.schedulers import NewBobScheduler
-    >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    >>> newbob = NewBobScheduler(1.0)
-    >>> [anneal_epoch(newbob, optimizer, 1, e) for e in (0.2, 0.1, 0.3, 0.2)]
-    [1.0, 1.0, 1.0, 0.5]
-    """
+    """Sets the learning rate after an epoch, where a schedule goes by epochs
+    or by the validation's error rate; returns the rate of the epoch."""
     rate = optimizer.param_groups[0]["lr"]
     if annealing is None or "opt" in _arguments_of(annealing):
         return rate

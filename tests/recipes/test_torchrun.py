@@ -109,19 +109,30 @@ def ranks(folder):
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
-def test_the_processes_have_equal_parameters(ranks):
-    first, second = (r["parameters"] for r in ranks)
-    assert all(map(torch.equal, first, second))
-
-
-def test_the_balancing_weights_are_equal(ranks):
+def test_the_processes_agree(ranks, folder):
+    """On parameters, balancing weights, labels and means; not on draws."""
+    assert all(map(torch.equal, *(r["parameters"] for r in ranks)))
     weights = ranks[0]["weights"]
     assert weights == ranks[1]["weights"]
     assert len(set(weights)) > 1 and all(0 < w < 1 for w in weights)
+    labels = [
+        {u: x for _, ids, xs in r["batches"] for u, x in zip(ids, xs)}
+        for r in ranks
+    ]
+    common = set(labels[0]) & set(labels[1])
+    assert common
+    assert all(labels[0][u] == labels[1][u] for u in common)
+    means = [dict(r["stats"]) for r in ranks]
+    for part in means:
+        del part["loss"]  # SpeechBrain's own, of one process
+    assert means[0] == means[1]
+    assert not torch.equal(ranks[0]["random"], ranks[1]["random"])
+    assert len((folder / "out" / "train_log.txt").read_text().splitlines()) == 2
 
 
 def test_every_batch_goes_to_one_process(ranks, folder):
-    """Each epoch's batches are dealt out, with a speaker's utterances."""
+    """Each epoch's batches are dealt out, with a speaker's utterances; all
+    validation utterances count."""
     lines = (folder / "out" / "save" / "train.csv").read_text().splitlines()
     for epoch in (1, 2):
         shards = [
@@ -135,31 +146,6 @@ def test_every_batch_goes_to_one_process(ranks, folder):
         for ids in batches:
             speakers = [utterance.split("--")[0] for utterance in ids]
             assert speakers[0] == speakers[1] != speakers[2] == speakers[3]
-
-
-def test_a_label_is_the_same_on_both(ranks):
-    labels = [
-        {u: x for _, ids, xs in r["batches"] for u, x in zip(ids, xs)}
-        for r in ranks
-    ]
-    common = set(labels[0]) & set(labels[1])
-    assert common
-    assert all(labels[0][u] == labels[1][u] for u in common)
-
-
-def test_the_processes_draw_augmentations_of_their_own(ranks):
-    assert not torch.equal(ranks[0]["random"], ranks[1]["random"])
-
-
-def test_the_log_is_of_all_processes(ranks, folder):
-    means = [dict(r["stats"]) for r in ranks]
-    for part in means:
-        del part["loss"]  # SpeechBrain's own, of one process
-    assert means[0] == means[1]
-    assert len((folder / "out" / "train_log.txt").read_text().splitlines()) == 2
-
-
-def test_all_validation_utterances_count(ranks, folder):
     lines = (folder / "out" / "save" / "valid.csv").read_text().splitlines()
     for found in ranks:
         assert found["valid"][-1] == len(lines) - 1

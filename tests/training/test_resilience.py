@@ -6,7 +6,6 @@ import signal
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from speechbrain.nnet.schedulers import CyclicLRScheduler
 from speechbrain.utils.checkpoints import Checkpointer
@@ -216,17 +215,6 @@ def test_a_signal_in_validation_waits_for_its_checkpoint(tmp_path, capsys):
     assert found.meta["end-of-epoch"]
 
 
-@pytest.mark.filterwarnings("ignore:.*marked as optional")
-def test_a_checkpoint_of_before_still_loads(tmp_path):
-    """One without the generators' state, from an earlier version."""
-    brain = line(tmp_path)
-    for name in ("random_state", "progress", "lr_annealing"):
-        del brain.checkpointer.recoverables[name]
-    fit(brain)
-    found = fit(line(tmp_path))
-    assert torch.equal(weights(found), weights(brain))
-
-
 class InAWorker(torch.utils.data.Dataset):
     """Rows that a loader worker fails to give."""
 
@@ -276,28 +264,6 @@ def test_batch_normalisation_on_gloo_is_refused(one_of_several):
     brain = line(model=model, distributed_backend="gloo", device="cpu")
     with pytest.raises(UserError, match="model.1 is a batch norm.*GPUs"):
         brain.on_fit_start()
-
-
-class Operations(TorchDispatchMode):
-    """What PyTorch is asked to do, by name."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.found.append(function.overloadpacket.__name__)
-        return function(*args, **(kwargs or {}))
-
-
-def test_all_buffers_are_kept_by_one_copy():
-    norms = [torch.nn.BatchNorm1d(3) for _ in range(3)]
-    brain = ready(line(model=torch.nn.Sequential(*norms)))
-    brain.on_fit_batch_start(batches()[0], True)
-    second = batches()[1]
-    with Operations() as operations:
-        brain.on_fit_batch_start(second, False)
-    assert operations.found == ["_foreach_copy_"]
 
 
 def test_a_bad_batch_leaves_no_trace_in_statistics_that_are_replaced():

@@ -218,16 +218,6 @@ def test_a_step_waits_once(monkeypatch, precision, at):
 SCALER = {"grad_scaler.<genexpr>": 1, "resilience.on_fit_batch_end": 1}
 
 
-def test_the_gradient_scaler_adds_its_own(monkeypatch):
-    found = waits_of_a_step(monkeypatch, fp16=True)
-    assert found == {**SPEECHBRAIN, **SCALER}
-
-
-def test_a_sample_of_the_classes_is_drawn_without_a_wait(monkeypatch):
-    found = waits_of_a_step(monkeypatch, **CASES["sampled"])
-    assert found == {**SPEECHBRAIN, "resilience.check_gradients": 1}
-
-
 def test_features_and_encoder_add_none(monkeypatch):
     """Those of the recipe, small."""
     modules = {
