@@ -72,7 +72,14 @@ setup(
     description="Margin-contrastive speaker embeddings for SpeechBrain",
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The speechbrain_scl contributors",
     license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords="speaker verification, speaker recognition, speechbrain",
+    project_urls={
+        "Paper": "https://arxiv.org/abs/2210.16622",
+        "SpeechBrain": "https://github.com/speechbrain/speechbrain",
+    },
     packages=find_packages(include=["speechbrain_scl", "speechbrain_scl.*"]),
     package_data={
         "speechbrain_scl": ["py.typed"],
@@ -122,10 +129,14 @@ setup(
         "test": test,
     },
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Topic :: Multimedia :: Sound/Audio :: Speech",
+        "Typing :: Typed",
     ],
 )

@@ -273,7 +273,3 @@ def _remove(path):
     else:
         with contextlib.suppress(OSError):  # it got its name
             os.unlink(path)
-
-
-# Of before their names changed; the last users are about to change too.
-written_aside, folder_written_aside = atomic_write, atomic_folder

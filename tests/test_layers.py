@@ -14,7 +14,6 @@ PACKAGE = "speechbrain_scl"
 ORDER = """
 errors
 files distributed
-values
 losses attention balancing samplers
 data
 evaluation
@@ -94,7 +93,7 @@ def test_imports_go_one_way():
         sources[name] = path.read_text(encoding="utf-8")
     graph = imports_of(sources)
     assert "training.resilience" in graph["brain"]
-    assert "evaluation.scoring" in graph["evaluation.verification"]
+    assert "evaluation.results" in graph["evaluation.verification"]
     assert faults(graph) == []
     rooms = {nearest(module, PLACES) for module in graph}
     assert rooms == set(PLACES)

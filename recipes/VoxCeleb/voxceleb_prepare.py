@@ -18,9 +18,9 @@ from speechbrain_scl.data.splits import (
     up_to_date,
     write_splits,
 )
+from speechbrain_scl.data.tables import as_list
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_trials
-from speechbrain_scl.values import as_list
 
 SAMPLE_RATE = 16000
 

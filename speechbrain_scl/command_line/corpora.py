@@ -12,8 +12,8 @@ from speechbrain_scl.command_line.console import result
 from speechbrain_scl.data.custom import import_corpus, part_of, read_source
 from speechbrain_scl.data.manifest import write_csv
 from speechbrain_scl.data.recordings import read_recording
+from speechbrain_scl.data.splits import FEWEST_TEST_SPEAKERS
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
 from speechbrain_scl.verifier import SpeakerVerifier
 from speechbrain_scl.voices.speech import find_speech
 
@@ -58,17 +58,18 @@ def _check(args):
     counts = Counter(row[2] for row in rows)
     reasons = "".join(f", {n} {reason}" for reason, n in counts.items())
     command = ["speechbrain-scl", "import", args.recordings, args.corpus]
-    print(
+    lines = [
         f"{len(spoken)} utterances, {len({row[0] for row in rows})} of them "
         f"suspect{reasons}"
-    )
+    ]
     if rows:
         command += ["--without", path]
-        print(
+        lines.append(
             f"Each is named in {path}: listen to them, delete the lines of "
             "those that are right, and go on without the rest:"
         )
-    print(shlex.join(command))
+    facts = {"utterances": len(spoken), "suspects": counts, "list": path}
+    result(args, *lines, shlex.join(command), **facts)
 
 
 def find_suspects(spoken, verifier=None):

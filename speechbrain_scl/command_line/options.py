@@ -1,14 +1,63 @@
 """What the values of an experiment may be, checked before any work."""
 
+import dataclasses
 import math
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.values import Range, is_text
+from speechbrain_scl.evaluation.enrolment import CONVENTIONS
+from speechbrain_scl.evaluation.scoring import METHODS
+from speechbrain_scl.evaluation.trials import LAYOUTS
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that an option may be.
+
+    Arguments
+    ---------
+    least, most : float
+        The ends.
+    whole : bool
+        Whether it counts something.
+    open : bool
+        Whether the ends themselves are out.
+
+    Example
+    -------
+    >>> print(Range(least=2, whole=True))
+    a whole number, at least 2
+    >>> 0.5 in Range(0, 1), True in Range(0, 1), "0.5" in Range(0, 1)
+    (True, False, False)
+    """
+
+    least: float
+    most: float = math.inf
+    whole: bool = False
+    open: bool = False
+
+    def __contains__(self, value):
+        kinds = int if self.whole else int | float
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            return False
+        if self.open and value in (self.least, self.most):
+            return False
+        # NaN compares as false, and nothing here can use infinity.
+        return self.least <= value <= self.most and math.isfinite(value)
+
+    def __str__(self):
+        kind = "a whole number" if self.whole else "a number"
+        if math.isfinite(self.most):
+            place = f"between {self.least:g} and {self.most:g}"
+        else:
+            place = f"{'above' if self.open else 'at least'} {self.least:g}"
+        return f"{kind}, {place}"
+
 
 _FROM_1 = Range(1, whole=True)
 _POSITIVE = Range(0, open=True)
 # Seconds: the widest kernels need a few frames, and a batch has to fit memory.
 _CROP = Range(0.1, 600)
+_CROPS = Range(1, 1000, whole=True)
 
 _RANGES = {
     "seed": Range(0, 2**32 - 1, whole=True),  # as numpy's generators take it
@@ -38,63 +87,35 @@ _RANGES = {
     "bootstrap": Range(0, 100_000, whole=True),
     "p_target": Range(0, 1, open=True),
 }
-
-
-_TEXT = (
-    "output_folder",
-    "save_folder",
-    "inference_folder",
-    "train_log",
-    "train_annotation",
-    "valid_annotation",
-    "noise_annotation",
-    "rir_annotation",
-    "pretrain_path",
-    "embeddings_file",
-    "cohort",
-)
-_TEXT_OR_NULL = (
-    "data_folder_noise",
-    "data_folder_rir",
-    "pretrained",
-    "enrolment_map",
-    "calibration",
-    "metadata",
-)
-_NAME_OR_NULL = ("spread_over",)
-
-_OBJECTS = (
-    "aam_loss",
-    "objective",
-    "compute_features",
-    "mean_var_norm",
-    "embedding_model",
-    "classifier",
-    "opt_class",
-    "lr_annealing",
-    "epoch_counter",
-    "error_stats",
-    "train_logger",
-    "checkpointer",
-)
 _CHOICES = {
     "augmentation": ("folders", "synthesised", "none"),
+    "trial_layout": LAYOUTS,
+    "enrolment": CONVENTIONS,
+    "backend": ("cosine", "centred", "plda"),
+    "score_norm": METHODS,
+    "cohort_of": ("speakers", "utterances"),
     "balance_at": ("embedding", "parameters"),
     **dict.fromkeys(
         ("skip_prep", "strict", "trials_of_other_corpus"), (True, False)
     ),
 }
-_MODULES = {
-    "compute_features",
-    "mean_var_norm",
-    "embedding_model",
-    "classifier",
-}
-_OBJECTS_OR_NULL = (
-    "wav_augment",
-    "fea_augment",
-    "margin_warmup",
+# Python takes a number for an open file, whichever that is.
+_TEXTS = set(
+    "output_folder save_folder inference_folder train_log train_annotation "
+    "valid_annotation noise_annotation rir_annotation pretrain_path "
+    "embeddings_file cohort".split()
 )
+_TEXTS_OR_NULL = set(
+    "data_folder_noise data_folder_rir pretrained enrolment_map calibration "
+    "metadata spread_over".split()
+)
+_MODULES = {"compute_features", "mean_var_norm", "embedding_model"}
+_MODULES |= {"classifier"}
+_OBJECTS = _MODULES | set(
+    "aam_loss objective opt_class lr_annealing epoch_counter error_stats "
+    "train_logger checkpointer".split()
+)
+_OBJECTS_OR_NULL = {"wav_augment", "fea_augment", "margin_warmup"}
 _PLAIN = str | int | float | list | tuple | dict
 
 
@@ -120,44 +141,33 @@ def check_values(hparams, source):
     Traceback (most recent call last):
     speechbrain_scl.errors.UserError: ecapa.yaml: lr=-1: it must be a number, above 0
     """
-    for key, accepted in _RANGES.items():
-        if key in hparams and hparams[key] not in accepted:
-            raise UserError(
-                f"{source}: {key}={hparams[key]!r}: it must be {accepted}"
-            )
-    for key in (*_TEXT, *_TEXT_OR_NULL):
-        value = hparams.get(key)
-        if key not in hparams or (value is None and key in _TEXT_OR_NULL):
-            continue
-        # Python takes a number for an open file, whichever that is.
-        if not is_text(value):
-            raise UserError(f"{source}: {key}={value!r}: name a path")
-    for key in _NAME_OR_NULL:
-        if hparams.get(key) is not None and not is_text(hparams[key]):
-            raise UserError(
-                f"{source}: {key}={hparams[key]!r}: name a column, or null"
-            )
-    for key, choices in _CHOICES.items():
-        if key in hparams and hparams[key] not in choices:
-            raise UserError(
-                f"{source}: {key}={hparams[key]!r}: choose one of {choices}"
-            )
-    modules = hparams.get("modules", dict.fromkeys(_MODULES))
-    if not isinstance(modules, dict) or _MODULES - set(modules):
-        raise UserError(
-            f"{source}: modules: it must name {', '.join(sorted(_MODULES))}"
-        )
-    for key in _OBJECTS:
-        if key in hparams:
-            _check_object(key, hparams[key], source, "")
-    for key in _OBJECTS_OR_NULL:
-        if hparams.get(key) is not None:
-            _check_object(key, hparams[key], source, ", or null")
+    for key, value in hparams.items():
+        wanted = _wanted(key, value)
+        if wanted:
+            raise UserError(f"{source}: {key}={value!r}: {wanted}")
 
 
-def _check_object(key, value, source, otherwise):
-    if value is None or isinstance(value, _PLAIN):
-        raise UserError(
-            f"{source}: {key}={value!r}: it must be an object, such as "
-            f"!new:package.module.Class{otherwise}"
-        )
+def _wanted(key, value):
+    """What a value that cannot be used should be; else None."""
+    if key in _RANGES:
+        return None if value in _RANGES[key] else f"it must be {_RANGES[key]}"
+    if key in _CHOICES:
+        known = value in _CHOICES[key]
+        return None if known else f"choose one of {_CHOICES[key]}"
+    if value is None and key in _TEXTS_OR_NULL | _OBJECTS_OR_NULL | {"crops"}:
+        return None
+    if key in _TEXTS | _TEXTS_OR_NULL:
+        says = isinstance(value, str) and value.strip("\0 ")
+        return None if says else "name a path or a column"
+    if key in _OBJECTS | _OBJECTS_OR_NULL:
+        plain = value is None or isinstance(value, _PLAIN)
+        said = "it must be an object, such as !new:package.module.Class"
+        return said if plain else None
+    if key == "modules":
+        missing = _MODULES - set(value if isinstance(value, dict) else ())
+        return f"it lacks {', '.join(sorted(missing))}" if missing else None
+    if key == "crops":
+        pair = isinstance(value, list | tuple) and len(value) == 2
+        good = pair and value[0] in _CROPS and value[1] in _CROP
+        return None if good else "[how many, seconds], such as [5, 3.0]"
+    return None

@@ -30,11 +30,10 @@ from speechbrain_scl.data.audio import (
     find_audio,
 )
 from speechbrain_scl.data.recordings import read_recording
-from speechbrain_scl.data.splits import report_excluded
+from speechbrain_scl.data.splits import FEWEST_TEST_SPEAKERS, report_excluded
 from speechbrain_scl.data.tables import beside, read_lines, read_table
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import atomic_folder, write_json
-from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
 
 SAMPLE_RATE = 16000
 TARGETS_PER_SPEAKER = 50

@@ -9,11 +9,16 @@ from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.data.manifest import write_csv, write_manifest
+from speechbrain_scl.data.tables import as_list
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import write_json
-from speechbrain_scl.values import as_list
 
 logger = get_logger(__name__)
+
+
+# Intervals come from resampling the test speakers. Resamples of fewer repeat
+# one another: of two, half are the same pair.
+FEWEST_TEST_SPEAKERS = 10
 
 
 def up_to_date(save_folder, options, lists, paths):

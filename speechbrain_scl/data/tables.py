@@ -132,3 +132,37 @@ def beside(path, name):
     """A file that a list names, from the current folder or from the list's."""
     other = os.path.join(os.path.dirname(path), name)
     return other if not os.path.exists(name) and os.path.exists(other) else name
+
+
+def as_list(value, name):
+    """The items of an option that takes one or several.
+
+    Arguments
+    ---------
+    value : str or list of str
+        As the option may spell it: one, several separated by commas, a list.
+    name : str
+        The option's, for the error.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    UserError
+        Nothing, or something that is no text.
+
+    Example
+    -------
+    >>> as_list("a.txt, b.txt", "verification_file")
+    ['a.txt', 'b.txt']
+    """
+    items = value.split(",") if isinstance(value, str) else value
+    if (
+        not isinstance(items, list | tuple)
+        or not items
+        or not all(isinstance(item, str) and item.strip() for item in items)
+    ):
+        raise UserError(f"{name}={value!r}: name one, or a list of several")
+    return [item.strip() for item in items]

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from speechbrain_scl.data.splits import FEWEST_TEST_SPEAKERS
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.metrics import as_arrays, error_rates
-from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
 
 # Logistic regression has no finite answer where a threshold separates the
 # classes; this penalty is too weak to be seen elsewhere.

@@ -10,8 +10,8 @@ import shlex
 import sys
 
 import speechbrain_scl
+from speechbrain_scl.data.tables import as_list
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.values import as_list
 
 # In an inference folder: the objective and the data of its training
 DESCRIPTION = "training.json"

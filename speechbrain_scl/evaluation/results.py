@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from speechbrain_scl.data.splits import FEWEST_TEST_SPEAKERS
 from speechbrain_scl.evaluation.bootstrap import bootstrap
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.metrics import (
@@ -12,7 +13,6 @@ from speechbrain_scl.evaluation.metrics import (
     min_dcf,
 )
 from speechbrain_scl.evaluation.ratios import act_dcf, cllr, min_cllr
-from speechbrain_scl.values import FEWEST_TEST_SPEAKERS
 
 
 def measure(

@@ -1,9 +1,8 @@
 """What a training did, for those who get its encoder."""
 
+import contextlib
 import json
 import os
-
-from speechbrain_scl.evaluation.provenance import read_description
 
 
 def describe_training(hparams, speakers):
@@ -51,45 +50,9 @@ def _is_synthetic(folders):
     if isinstance(folders, str):
         folders = folders.split(",")
     for folder in folders:
-        path = os.path.join(folder.strip(), "corpus.json")
-        if os.path.isfile(path):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            path = os.path.join(folder.strip(), "corpus.json")
             with open(path, encoding="utf-8") as file:
-                return bool(json.load(file).get("synthetic"))
+                if json.load(file).get("synthetic") is True:
+                    return True
     return False
-
-
-def training_in_words(folder):
-    """What an inference folder says of its training.
-
-    Arguments
-    ---------
-    folder : str
-        The ``inference`` folder of a training.
-
-    Returns
-    -------
-    str
-        Sentences and a list in Markdown.
-    """
-    found = read_description(folder)
-    if not found:
-        return "How it was trained is not recorded in its folder."
-    said = [
-        f"It was trained for {found['epochs']} epochs on "
-        f"{found['utterances']:,} utterances of {found['speakers']:,} speakers"
-    ]
-    if found["speeds"] != [1.0]:
-        said[0] += f" (speeds {found['speeds']} count as speakers)"
-    said[0] += ", by"
-    said.append(f"\n- classification: `{found['classification']}`")
-    names = {
-        "contrastive_loss": "supervised contrast",
-        "attention": "class-aware attention",
-        "balancer": "balancing",
-    }
-    for key, name in names.items():
-        if found.get(key):
-            said.append(f"- {name}: `{found[key]}`")
-    if found["contrastive_loss"] is None:
-        said.append("\nalone, without a contrastive loss.")
-    return "\n".join(said)

@@ -2,27 +2,22 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 
 from speechbrain_scl.errors import UserError, first_line
+from speechbrain_scl.evaluation.provenance import read_description
 from speechbrain_scl.evaluation.results import table
 from speechbrain_scl.evaluation.store import file_digest
 from speechbrain_scl.files import atomic_write
-from speechbrain_scl.release.description import training_in_words
 
 # What an inference folder may hold; nothing else leaves the machine.
 PUBLIC = (
-    "README.md",
-    "hyperparams.yaml",
-    "embedding_model.ckpt",
-    "classifier.ckpt",
-    "label_encoder.ckpt",
-    "training.json",
-    "calibration.json",
-    "model.onnx",
-)
+    "README.md hyperparams.yaml embedding_model.ckpt classifier.ckpt "
+    "label_encoder.ckpt training.json calibration.json model.onnx"
+).split()
 
 
 def write_card(
@@ -89,10 +84,10 @@ def write_card(
         name=name,
         repo=repo or os.path.basename(os.path.abspath(folder)),
         rate=_sample_rate(folder),
-        training=training_in_words(folder),
+        training=read_description(folder),
         data=training_data,
         results=table(metrics["trials"]),
-        scores=_how(metrics),
+        metrics=metrics,
         license=license,
     )
     path = os.path.join(folder, "README.md")
@@ -133,25 +128,10 @@ def _encoder_of(folder):
 
 
 def _sample_rate(folder):
-    """As the folder's own yaml says."""
-    path = os.path.join(folder, "hyperparams.yaml")
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("sample_rate:"):
-                return line.split(":")[1].split("#")[0].strip()
-    return "16000"
-
-
-def _how(metrics):
-    """How the scores were made, as the verification recorded it."""
-    said = [f"backend {metrics['backend']}"]
-    if metrics["score_norm"] != "none":
-        said.append(f"{metrics['score_norm']} normalised")
-    if metrics["crops"]:
-        said.append(f"crops {metrics['crops']}")
-    if metrics["enrolment"]:
-        said.append(f"enrolment {metrics['enrolment']}")
-    return ", ".join(said)
+    """As the folder's own yaml says, in Hz."""
+    with open(os.path.join(folder, "hyperparams.yaml"), encoding="utf-8") as f:
+        found = re.search(r"^sample_rate: *(\d+)", f.read(), re.MULTILINE)
+    return found[1] if found else "16000"
 
 
 def upload(folder, repo, private=False):
@@ -198,23 +178,8 @@ def upload(folder, repo, private=False):
 
 
 def public_files(folder):
-    """What of an inference folder is sent.
-
-    Arguments
-    ---------
-    folder : str
-        With its model card.
-
-    Returns
-    -------
-    dict
-        Name -> bytes.
-
-    Raises
-    ------
-    UserError
-        No encoder, or no card.
-    """
+    """What of an inference folder is sent, name -> bytes; UserError where it
+    has no encoder or no card."""
     _encoder_of(folder)
     if not os.path.isfile(os.path.join(folder, "README.md")):
         raise UserError(

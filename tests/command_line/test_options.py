@@ -59,7 +59,7 @@ def quiet(monkeypatch, caplog, tmp_path):
 
 
 @settings(
-    max_examples=40,
+    max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
@@ -94,7 +94,7 @@ def test_a_training_runs_or_says_why_not(
 
 
 @settings(
-    max_examples=40,
+    max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

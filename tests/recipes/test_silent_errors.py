@@ -17,6 +17,8 @@ from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.data.audio import find_audio
 from speechbrain_scl.data.manifest import Utterance, write_manifest
 from speechbrain_scl.data.names import locate
+from speechbrain_scl.data.splits import FEWEST_TEST_SPEAKERS
+from speechbrain_scl.data.tables import as_list
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots, results, verification
 from speechbrain_scl.evaluation.embeddings import extract_embeddings
@@ -25,7 +27,6 @@ from speechbrain_scl.evaluation.metrics import min_dcf
 from speechbrain_scl.evaluation.trials import read_trials
 from speechbrain_scl.release.inference import save_inference_folder
 from speechbrain_scl.training.data import dataio_prep
-from speechbrain_scl.values import FEWEST_TEST_SPEAKERS, as_list
 
 MODEL = """
 compute_features: !new:speechbrain.lobes.features.Fbank
