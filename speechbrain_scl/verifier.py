@@ -135,7 +135,7 @@ class SpeakerVerifier:
     @property
     def decides(self) -> bool:
         """Whether there is a calibration or threshold."""
-        return bool(self._decide)
+        return self._decide.decides
 
     @property
     def key(self) -> str:

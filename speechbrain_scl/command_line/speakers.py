@@ -69,8 +69,10 @@ def embed(args):
     """Writes the embeddings of recordings."""
     check_output(args.output, (".npz", ".ark", ".scp"))
     places = _recordings(args)
-    heard = hear_all(*start(args), places, args, needs_speech=True)
-    save_embeddings(args.output, {n: u.embedding for n, u in heard.items()})
+    verifier, remarks = start(args)
+    heard = hear_all(verifier, remarks, places, args, needs_speech=True)
+    vectors = {name: found.embedding for name, found in heard.items()}
+    save_embeddings(args.output, vectors, verifier.key)
     many = "embedding" if len(heard) == 1 else "embeddings"
     said = f"{args.output}: {len(heard)} {many}"
     result(args, said, output=args.output, embeddings=len(heard))
@@ -80,14 +82,14 @@ def score(args):
     """Scores the pairs of a list, each recording heard once."""
     if args.output:
         check_output(args.output)
+    verifier, remarks = start(args)
     known, heard = None, None
     if args.recordings and args.recordings.endswith(".npz"):
-        heard = _stored(args.recordings)
+        heard = _stored(args.recordings, verifier.key)
         known = dict.fromkeys(heard)
     elif args.recordings:
         known = read_list(args.recordings)
     pairs, places = read_pairs(args.pairs, known)
-    verifier, remarks = start(args)
     if heard is None:
         heard = hear_all(verifier, remarks, places, args)
     scored = [p for p in pairs if p[1] in heard and p[2] in heard]
@@ -136,11 +138,15 @@ def check_output(path, endings=None):
         raise UserError(f"{path}: there is no folder {folder}")
 
 
-def _stored(path):
+def _stored(path, model):
     """Name -> Heard of the embeddings that ``embed`` wrote."""
+    stored = load_embeddings(path, model)
+    for name, vector in stored.items():
+        if not vector.any():
+            raise UserError(f"{path}: the embedding of {name} is zero")
     return {
         name: Heard(name, vector / np.linalg.norm(vector), 0.0, math.inf)
-        for name, vector in load_embeddings(path).items()
+        for name, vector in stored.items()
     }
 
 

@@ -9,6 +9,7 @@ import yaml
 from hyperpyyaml.core import resolve_references
 
 from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.utils.checkpoints import hook_on_loading_state_dict_checkpoint
 from speechbrain.utils.parameter_transfer import Pretrainer
 from speechbrain_scl.errors import UserError
 
@@ -115,7 +116,7 @@ def load_parameters(path):
     state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict):
         raise ValueError(f"it holds a {type(state).__name__}, no parameters")
-    return state
+    return hook_on_loading_state_dict_checkpoint(state)  # names of before
 
 
 def check_archive(path):

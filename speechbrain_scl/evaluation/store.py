@@ -1,5 +1,6 @@
 """Embeddings on disk: by name for others, by content for the next run."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,14 +19,16 @@ logger = get_logger(__name__)
 SAVE_SECONDS = 30  # between two parts of a cache
 
 
-def save_embeddings(path, embeddings):
-    """Writes embeddings by name, for other tools: .npz has ``ids`` (text) and
-    ``embeddings`` (float32 [N, dim]), .ark or .scp are Kaldi's, both files."""
+def save_embeddings(path, embeddings, model=""):
+    """Writes embeddings by name, for other tools: .npz has ``ids`` (text),
+    ``embeddings`` (float32 [N, dim]) and the key of the ``model`` that made
+    them; .ark or .scp are Kaldi's, both files."""
     root, ending = os.path.splitext(path)
     if ending == ".npz":
         vectors = np.stack(list(embeddings.values())).astype(np.float32)
         with atomic_write(path, binary=True) as file:
-            np.savez(file, ids=np.array(list(embeddings)), embeddings=vectors)
+            ids = np.array(list(embeddings))
+            np.savez(file, ids=ids, embeddings=vectors, model=np.array(model))
     elif ending in (".ark", ".scp"):
         _save_for_kaldi(root, embeddings)
     else:
@@ -55,8 +58,9 @@ def _save_for_kaldi(root, embeddings):
             scp.write(f"{name} {root}.ark:{place}\n")
 
 
-def load_embeddings(path):
-    """Reads what ``save_embeddings`` wrote as .npz: name -> [dim]."""
+def load_embeddings(path, model=None):
+    """Reads what ``save_embeddings`` wrote as .npz: name -> [dim]; refuses
+    those of another model than the one whose key is given."""
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such file of embeddings")
     try:
@@ -73,6 +77,10 @@ def load_embeddings(path):
             f"{path}: no file of embeddings, or a damaged one "
             f"({first_line(error)})"
         ) from error
+    with contextlib.suppress(KeyError):  # of a file that does not say it
+        (made_by,) = read_npz(path, "model") if model else ("",)
+        if str(made_by) not in ("", str(model)):
+            raise UserError(f"{path}: embeddings of another model")
     return dict(zip(ids.tolist(), vectors))
 
 

@@ -88,7 +88,7 @@ def _verify(params, run_opts):
     if rank() > 0:
         return {}
 
-    save_embeddings(params["embeddings_file"], vectors)
+    save_embeddings(params["embeddings_file"], vectors, encoder.key)
     models = {
         model: mean_embedding([vectors[x] for x in names], params["crops"])
         for model, names in enrolled.items()

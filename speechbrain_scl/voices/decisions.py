@@ -8,9 +8,7 @@ import numpy as np
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.calibration import Calibration
 
-# Training speakers: the smallest corpus of real recordings for which figures
-# are published has some 800.
-_FEW = 500
+_FEW = 500  # training speakers; CN-Celeb 1 has some 800
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +128,9 @@ class Decider:
                 f"threshold={self.threshold}: a cosine, between -1 and 1"
             )
 
-    def __bool__(self):
+    @property
+    def decides(self):
+        """Whether there is a calibration or threshold."""
         return self.calibration is not None or self.threshold is not None
 
     def __call__(self, cosine, speech=True, warnings=()):
@@ -150,26 +150,25 @@ class Decider:
         Verification
         """
         cosine = float(np.clip(cosine, -1, 1))
-        found = {"threshold": self.threshold}
+        threshold, found = self.threshold, {}
         if self.calibration is not None:
             prior = 0.5 if self.p_target is None else self.p_target
             decision = self.calibration.decide(cosine, prior)
             found["log_likelihood_ratio"] = decision.llr
-        if self and self.threshold is None:
-            at = decision.score_threshold
-            found.update(
-                threshold=at,
-                miss=decision.miss,
-                false_alarm=decision.false_alarm,
-            )
-            if not decision.in_reach:
-                warnings += (
-                    f"out of reach: at p_target {prior:g} the threshold is a "
-                    f"cosine of {at:.3f}, which no recordings have",
-                )
-        if self and speech:
-            found["same_speaker"] = cosine >= found["threshold"]
-        return Verification(cosine, warnings=warnings, **found)
+            if threshold is None:
+                threshold = decision.score_threshold
+                found["miss"] = decision.miss
+                found["false_alarm"] = decision.false_alarm
+                if not decision.in_reach:
+                    warnings += (
+                        f"out of reach: at p_target {prior:g} the threshold is "
+                        f"a cosine of {threshold:.3f}, which no recordings have",
+                    )
+        if speech and threshold is not None:
+            found["same_speaker"] = cosine >= threshold
+        return Verification(
+            cosine, threshold=threshold, warnings=warnings, **found
+        )
 
 
 def limits_of(training):

@@ -177,7 +177,9 @@ def test_score(untrained, spoken, capsys, tmp_path):
     assert found["second"] == spoken[1] and found["same_speaker"] is None
 
 
-def test_stored_embeddings_are_compared(untrained, spoken, capsys, tmp_path):
+def test_stored_embeddings_are_compared(
+    untrained, spoken, capsys, tmp_path, refused
+):
     stored, pairs = str(tmp_path / "stored.npz"), tmp_path / "pairs.txt"
     main(["embed", untrained, *spoken, "--output", stored, "--json"])
     assert json.loads(capsys.readouterr().out)["embeddings"] == 3
@@ -187,6 +189,14 @@ def test_stored_embeddings_are_compared(untrained, spoken, capsys, tmp_path):
     heard = capsys.readouterr().out
     main([*asked, "--recordings", stored])
     assert capsys.readouterr().out == heard
+    with np.load(stored) as parts:
+        parts = dict(parts)
+    np.savez(stored, **{**parts, "model": np.array("another")})
+    asked += ["--recordings", stored]
+    assert "embeddings of another model" in refused(*asked)
+    del parts["model"]  # nobody knows
+    np.savez(stored, **parts)
+    main(asked)
 
 
 def test_without_speech_nothing_is_embedded_or_enrolled(
