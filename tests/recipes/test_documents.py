@@ -37,7 +37,7 @@ DOCUMENTS = {
 }
 # Installing and testing is what the run of the tests itself does; a step on
 # CUDA needs CUDA, the default model a network; the slow export is run by
-# tests/release/test_hub.py.
+# tests/release/test_hub.py, calibrate by tests/command_line/test_calibrating.py.
 ELSEWHERE = [
     "make",
     "pip",
@@ -45,6 +45,7 @@ ELSEWHERE = [
     "python -m venv",
     "python ../../../benchmarks/step.py",
     "speechbrain-scl export",
+    "speechbrain-scl calibrate",
     "speechbrain-scl verify a.wav",
 ]
 LIST = "trials-same-language.txt"
