@@ -40,11 +40,6 @@ def user_errors_in_one_line(status=1):
     """Ends the program with one line where the user is at fault, nothing more
     can be written, or Ctrl-C was pressed (status 130).
 
-    Arguments
-    ---------
-    status : int
-        That of the user's fault.
-
     Example
     -------
     >>> with user_errors_in_one_line():
@@ -75,15 +70,6 @@ def user_errors_in_one_line(status=1):
 def first_line(error):
     """The gist of a message that goes on for pages.
 
-    Arguments
-    ---------
-    error : Exception
-        Of another library.
-
-    Returns
-    -------
-    str
-
     Example
     -------
     >>> first_line(
@@ -100,17 +86,6 @@ def first_line(error):
 
 def printable(text, keep=""):
     """A text that no terminal takes for a command.
-
-    Arguments
-    ---------
-    text : object
-        With names of files and speakers, perhaps; ``str()`` of it is taken.
-    keep : str
-        Control characters that stay.
-
-    Returns
-    -------
-    str
 
     Example
     -------

@@ -29,19 +29,8 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 @contextlib.contextmanager
 def atomic_write(path, binary=False):
-    """A file, written beside its name and moved there at the end.
-
-    Arguments
-    ---------
-    path : str
-        The final name; its folder is made.
-    binary : bool
-        Bytes instead of text in UTF-8.
-
-    Yields
-    ------
-    file
-        Open for writing.
+    """A file, written beside its name and moved there at the end; its folder is
+    made. Text is UTF-8.
 
     Example
     -------
@@ -63,16 +52,6 @@ def atomic_write(path, binary=False):
 @contextlib.contextmanager
 def atomic_folder(path):
     """A folder, filled beside its name; it replaces what has the name.
-
-    Arguments
-    ---------
-    path : str
-        The final name; its parent is made.
-
-    Yields
-    ------
-    str
-        The folder to fill.
 
     Example
     -------
@@ -99,20 +78,9 @@ def write_json(path, content):
 
 
 def read_npz(path, *names):
-    """Reads arrays, without objects, of a file as numpy.savez writes it.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    *names : str
-        Of the arrays, which are returned in a list.
-
-    Raises
-    ------
-    Exception
-        Whatever a damaged file makes NumPy and its zip reader raise, and
-        ValueError where few bytes hide many zeros.
+    """Reads arrays, without objects, of a file as numpy.savez writes it, in
+    which few bytes cannot hide many zeros. A damaged file raises whatever
+    NumPy and its zip reader do.
 
     Example
     -------
@@ -134,16 +102,6 @@ def only_run_in(folder):
     """Refuses a second run that would write into the same folder.
 
     The system takes the lock back from a process that is killed.
-
-    Arguments
-    ---------
-    folder : str
-        It is made where it does not exist.
-
-    Raises
-    ------
-    UserError
-        Another process holds it.
 
     Example
     -------

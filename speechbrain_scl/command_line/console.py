@@ -19,13 +19,7 @@ _NOISE = {
 
 
 class Remarks:
-    """What a command says beside its results: once, on standard error.
-
-    Arguments
-    ---------
-    quiet : bool
-        Whether it says nothing.
-    """
+    """What a command says beside its results: once, on standard error."""
 
     def __init__(self, quiet=False):
         self.quiet = quiet
@@ -44,17 +38,7 @@ class Remarks:
 
 
 def result(args, *lines, **facts):
-    """Prints a command's result in words, or the same facts as JSON.
-
-    Arguments
-    ---------
-    args : argparse.Namespace
-        Its ``json`` says which.
-    *lines : str
-        Words, or columns separated by tabs.
-    **facts : object
-        The same by name.
-    """
+    """Prints a command's result in words, or the same facts as JSON."""
     if args.json:
         lines = [json.dumps(facts)]
     for line in lines:

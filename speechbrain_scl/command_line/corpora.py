@@ -73,7 +73,9 @@ def _check(args):
 
 
 def find_suspects(spoken, verifier=None):
-    """Utterances that may harm a corpus."""
+    """Utterances that may harm a corpus: name, speaker, reason, value, path.
+    What cannot be read is no suspect, as the import counts it. A verifier tells
+    which utterances another speaker fits better."""
     of_path, of_audio, heard = defaultdict(list), defaultdict(list), {}
     for one in spoken:
         of_path[one.path].append(one)

@@ -6,23 +6,9 @@ from speechbrain_scl.evaluation.trials import LABELS
 
 
 def read_list(path):
-    """Reads a list of recordings.
-
-    Arguments
-    ---------
-    path : str
-        A path per line; where the file ends in ``.scp``, Kaldi's ``id path``.
-        A path counts from the current folder, else from the list's.
-
-    Returns
-    -------
-    dict
-        Id (the path as it stands, without an id) -> path.
-
-    Raises
-    ------
-    UserError
-        No such list, an empty one, an id that comes twice, a pipe.
+    """Reads a list of recordings, id -> path: a path per line, which is its
+    own id; where the file ends in ``.scp``, Kaldi's ``id path``. A path counts
+    from the current folder, else from the list's.
 
     Example
     -------
@@ -48,29 +34,13 @@ def read_list(path):
 
 
 def read_pairs(path, recordings=None):
-    """Reads pairs of recordings.
+    """Reads pairs of recordings: (label or None, first, second) as they stand,
+    and name -> path.
 
-    Arguments
-    ---------
-    path : str
-        Lines of ``first second``, or of a trial list: a label (1, 0, target,
-        nontarget) before or behind. Fields are separated by tabs where there
-        are any, else by blanks. Or, ending in ``.csv``, a table with the
-        columns first, second and same.
-    recordings : dict or None
-        Id -> path, as ``read_list`` returns it, where the pairs are of ids.
-
-    Returns
-    -------
-    list of tuple
-        (label or None, first, second), as they stand.
-    dict
-        Name -> path.
-
-    Raises
-    ------
-    UserError
-        No such list, an empty one, a line that is no pair, an unknown id.
+    Lines hold two names, and perhaps a label (1, 0, target, nontarget) before
+    or behind; tabs separate them where there are any, else blanks. A ``.csv``
+    is a table with the columns first, second and same. The names are paths, or
+    ids of ``recordings``, as ``read_list`` returns them.
 
     Example
     -------

@@ -13,15 +13,6 @@ from speechbrain_scl.evaluation.trials import LAYOUTS
 class Range:
     """The numbers that an option may be.
 
-    Arguments
-    ---------
-    least, most : float
-        The ends.
-    whole : bool
-        Whether it counts something.
-    open : bool
-        Whether the ends themselves are out.
-
     Example
     -------
     >>> print(Range(least=2, whole=True))
@@ -121,18 +112,6 @@ _PLAIN = str | int | float | list | tuple | dict
 
 def check_values(hparams, source):
     """Refuses values that no experiment can use.
-
-    Arguments
-    ---------
-    hparams : dict
-        The experiment; keys that it lacks are not missed.
-    source : str
-        Its file, for the error.
-
-    Raises
-    ------
-    UserError
-        With the file, the key, its value and what it may be.
 
     Example
     -------

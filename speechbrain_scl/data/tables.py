@@ -137,22 +137,6 @@ def beside(path, name):
 def as_list(value, name):
     """The items of an option that takes one or several.
 
-    Arguments
-    ---------
-    value : str or list of str
-        As the option may spell it: one, several separated by commas, a list.
-    name : str
-        The option's, for the error.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    UserError
-        Nothing, or something that is no text.
-
     Example
     -------
     >>> as_list("a.txt, b.txt", "verification_file")

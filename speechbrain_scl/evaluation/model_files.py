@@ -25,18 +25,6 @@ def check_names(path, source):
     HyperPyYAML calls whatever a file names. A model needs modules of torch,
     SpeechBrain and this package, SpeechBrain's pretrainer and label encoder.
 
-    Arguments
-    ---------
-    path : str
-        The file.
-    source : str
-        The model's folder or repository, for the error.
-
-    Raises
-    ------
-    UserError
-        With the name that is no such part.
-
     Example
     -------
     >>> path = getfixture("tmp_path") / "hyperparams.yaml"
@@ -88,23 +76,6 @@ def _is_part(tag):
 def load_parameters(path):
     """Tensors and numbers of a .ckpt file, as they were written.
 
-    Arguments
-    ---------
-    path : str
-        The file.
-
-    Returns
-    -------
-    dict
-        The state of a module.
-
-    Raises
-    ------
-    ValueError
-        A bit is not as it was written.
-    pickle.UnpicklingError, RuntimeError
-        What torch.load raises, of a file with code in it too.
-
     Example
     -------
     >>> path = getfixture("tmp_path") / "a.ckpt"
@@ -122,16 +93,6 @@ def load_parameters(path):
 def check_archive(path):
     """Compares what torch.save wrote with its checksums, which torch.load
     does not read.
-
-    Arguments
-    ---------
-    path : str
-        The file; one that is no archive is left alone.
-
-    Raises
-    ------
-    ValueError
-        A bit is not as it was written.
     """
     if not zipfile.is_zipfile(path):
         return

@@ -6,20 +6,7 @@ import os
 
 
 def describe_training(hparams, speakers):
-    """The objective and the data of an experiment, as it ran.
-
-    Arguments
-    ---------
-    hparams : dict
-        The experiment, as ``training.run.train`` reads it.
-    speakers : list of str
-        The speaker of each training utterance.
-
-    Returns
-    -------
-    dict
-        Of texts and numbers; no path of the machine.
-    """
+    """The objective and the data of an experiment, as it ran."""
     objective = hparams["objective"]
     classification = objective.classification
     classification = getattr(classification, "loss_fn", classification)

@@ -23,32 +23,11 @@ PUBLIC = (
 def write_card(
     folder, metrics_file, training_data, license, languages=(), repo=None
 ):
-    """Writes an inference folder's model card, README.md.
+    """Writes an inference folder's model card, README.md, and returns its path.
 
-    Arguments
-    ---------
-    folder : str
-        The ``inference`` folder of a training run.
-    metrics_file : str
-        The metrics.json of a verification run of this very model.
-    training_data : str
-        What it was trained on; nobody else can say.
-    license : str
-        The model's, by its identifier on the hub, such as cc-by-4.0.
-    languages : list of str
-        Of the training data, such as zh and en.
-    repo : str or None
-        Where it will be on the hub, such as ``me/ecapa-scl``.
-
-    Returns
-    -------
-    str
-        The card's path.
-
-    Raises
-    ------
-    UserError
-        No inference folder, no figures, or figures of another model.
+    The figures come from the metrics.json of a verification run of this very
+    model; those of another are refused. ``license`` and ``languages`` are
+    identifiers of the hub, such as cc-by-4.0 and zh.
     """
     metrics = _figures_of(folder, metrics_file)
     name = repo.split("/")[-1] if repo else "Speaker encoder"
@@ -138,25 +117,6 @@ def upload(folder, repo, private=False):
     """Sends an inference folder to a repository of the model hub.
 
     HF_TOKEN and HF_ENDPOINT of the environment say who sends it, and where.
-
-    Arguments
-    ---------
-    folder : str
-        With its model card.
-    repo : str
-        Such as ``me/ecapa-scl``; made where there is none.
-    private : bool
-        For a repository that is made.
-
-    Returns
-    -------
-    str
-        Where it is.
-
-    Raises
-    ------
-    UserError
-        What ``public_files`` refuses, or what the hub does.
     """
     files = public_files(folder)
     api = HfApi()

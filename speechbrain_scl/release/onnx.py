@@ -66,29 +66,13 @@ class _WaveformToEmbedding(torch.nn.Module):
 
 
 def export_onnx(encoder, path):
-    """Writes an encoder as ONNX, and compares it with PyTorch.
+    """Writes an encoder as ONNX, and returns the largest difference of
+    unit-length embeddings from PyTorch's; above ``TOLERANCE`` nothing is
+    written.
 
     The file's input is ``waveform`` [batch, time], its output ``embedding``
     [batch, dim]; both batch and time are free. It holds features,
     normalisation and encoder, and names the ``sample_rate`` in its metadata.
-
-    Arguments
-    ---------
-    encoder : speechbrain_scl.evaluation.encoder.Encoder
-        A loaded model, on the CPU.
-    path : str
-        The file, such as model.onnx.
-
-    Returns
-    -------
-    float
-        The largest difference of unit-length embeddings that was found.
-
-    Raises
-    ------
-    UserError
-        A missing library, a model that ONNX cannot express, or one whose
-        embeddings then differ; what had the name is still there.
     """
     try:
         import onnxruntime

@@ -84,22 +84,8 @@ class Identification:
 
 @dataclasses.dataclass(frozen=True)
 class Decider:
-    """Decides by a threshold or a calibration, where it has either.
-
-    Arguments
-    ---------
-    calibration : Calibration or None
-        Of the cosines that are judged.
-    threshold : float or None
-        A cosine that decides instead of the calibration.
-    p_target : float or None
-        The prior of the same speaker, at equal costs of both errors, for
-        decisions by the calibration; None takes 0.5.
-
-    Raises
-    ------
-    UserError
-        A threshold or prior that cannot be used.
+    """Decides by a threshold, else by a calibration at a prior of the same
+    speaker (None: 0.5), where it has either.
 
     Example
     -------
@@ -134,21 +120,8 @@ class Decider:
         return self.calibration is not None or self.threshold is not None
 
     def __call__(self, cosine, speech=True, warnings=()):
-        """Judges a cosine.
-
-        Arguments
-        ---------
-        cosine : float
-            Of two embeddings.
-        speech : bool
-            Whether both recordings have some; nothing is decided otherwise.
-        warnings : tuple of str
-            What is known to make the answer doubtful.
-
-        Returns
-        -------
-        Verification
-        """
+        """Judges a cosine; without speech in both recordings nothing is
+        decided. ``warnings`` are what is known to make the answer doubtful."""
         cosine = float(np.clip(cosine, -1, 1))
         threshold, found = self.threshold, {}
         if self.calibration is not None:
@@ -173,16 +146,6 @@ class Decider:
 
 def limits_of(training):
     """What a model's training says against its decisions.
-
-    Arguments
-    ---------
-    training : dict
-        As ``release.description`` writes it; empty where nothing is known.
-
-    Returns
-    -------
-    tuple of str
-        At most one.
 
     Example
     -------

@@ -13,34 +13,15 @@ UNKNOWN = "unknown"  # what a speaker is called who is not enrolled
 
 
 class Enrolled(NamedTuple):
-    """An enrolled speaker.
+    """An enrolled speaker: the mean of some recordings' embeddings, and the
+    length that it had before it became 1."""
 
-    Arguments
-    ---------
-    embedding : numpy.ndarray
-        [D], unit length: the mean of the recordings' embeddings.
-    recordings : int
-        How many these were.
-    length : float
-        That of the mean, before it became 1.
-    """
-
-    embedding: np.ndarray
+    embedding: np.ndarray  # [D]
     recordings: int
     length: float = 1.0
 
     def with_more(self, vectors):
-        """The speaker as if enrolled with further recordings too.
-
-        Arguments
-        ---------
-        vectors : list of numpy.ndarray
-            [D] each, unit length.
-
-        Returns
-        -------
-        Enrolled
-        """
+        """The speaker as if enrolled with further recordings too."""
         total = self.recordings * self.length * self.embedding.astype(float)
         count = self.recordings + len(vectors)
         mean = (total + np.sum(vectors, axis=0)) / count
@@ -49,34 +30,14 @@ class Enrolled(NamedTuple):
 
 
 def locked(path):
-    """While it is held, no other process changes a store.
-
-    Arguments
-    ---------
-    path : str
-        The store; reading, changing and writing it belong in one ``with``.
-
-    Returns
-    -------
-    filelock.FileLock
-    """
+    """A lock: while it is held, no other process changes a store."""
     folder, name = os.path.split(os.path.realpath(path))
     return FileLock(os.path.join(folder, f".{name}.lock"))
 
 
 def check_name(name):
-    """Refuses what no voice can be called.
-
-    Arguments
-    ---------
-    name : str
-        A speaker's; it is printed, so that it has no control characters.
-
-    Raises
-    ------
-    UserError
-        Such a name.
-    """
+    """Refuses what no voice can be called; a name is printed, so that it has
+    no control characters."""
     if (
         not isinstance(name, str)
         or not name.strip()
@@ -89,15 +50,6 @@ def check_name(name):
 def save_voices(path, model, voices):
     """Writes voices as npz: ``model``, ``names``, ``embeddings``,
     ``recordings``, ``lengths``.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    model : str
-        The key of the model that made them (``Encoder.key``).
-    voices : dict
-        Name -> Enrolled.
 
     Example
     -------
@@ -119,25 +71,8 @@ def save_voices(path, model, voices):
 
 
 def load_voices(path):
-    """Reads what ``save_voices`` wrote.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-
-    Returns
-    -------
-    model : str
-        The key of the model that made them.
-    voices : dict
-        Name -> Enrolled.
-
-    Raises
-    ------
-    UserError
-        No such file, or one of another kind.
-    """
+    """Reads what ``save_voices`` wrote: the model's key, and name -> Enrolled.
+    A part that is not as it writes it is refused."""
     if not os.path.isfile(path):
         raise UserError(
             f"{path}: there is no such store of voices; `speechbrain-scl "

@@ -57,30 +57,12 @@ class Heard:
 
 
 def hear(encoder, source, progress=False):
-    """Reads, judges and embeds a recording.
+    """Reads, judges and embeds a recording, as ``read_recording`` takes it;
+    refuses one that is silent or below 0.1 s.
 
     Speech is embedded without the long pauses around it; a recording in which
     none is found is embedded whole. Of more than a minute, the embedding is
     the mean of those of equal windows, so that memory does not grow with them.
-
-    Arguments
-    ---------
-    encoder : callable
-        Waveforms [batch, time] to embeddings [batch, D], with a
-        ``sample_rate`` in Hz.
-    source : str, file object or tuple
-        As ``read_recording`` takes it.
-    progress : bool
-        Whether a bar shows it where a terminal is.
-
-    Returns
-    -------
-    Heard
-
-    Raises
-    ------
-    UserError
-        A recording that cannot be read, is silent or below 0.1 s.
     """
     read = read_recording(source, encoder.sample_rate)
     name, waveform = read.name, read.waveform
@@ -187,19 +169,8 @@ def _vector(encoder, name, waveform):
 
 def at_some_level(waveform):
     """A waveform whose peak is neither far below full scale, where an
-    encoder's features would meet their floor, nor far above.
-
-    Arguments
-    ---------
-    waveform : numpy.ndarray
-        float32 [time], not silent.
-
-    Returns
-    -------
-    numpy.ndarray
-        The same between a sixteenth of full scale and twice of it; else
-        multiplied by a power of two, which rounds nothing, to a peak of
-        between 0.5 and 1.
+    encoder's features would meet their floor, nor far above. To multiply by
+    a power of two rounds nothing.
 
     Example
     -------

@@ -21,19 +21,8 @@ _LOCK = threading.Lock()
 
 
 def find_speech(waveform, sample_rate):
-    """Where Silero's detector finds speech. Right from any thread.
-
-    Arguments
-    ---------
-    waveform : numpy.ndarray
-        float32 [time], at any level.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    list of tuple
-        (start, end) of each stretch of speech, in seconds.
+    """Where Silero's detector finds speech, [(start, end)] in seconds, at any
+    level of the waveform [time]. Right from any thread.
 
     Example
     -------
@@ -71,22 +60,7 @@ def _detect(waveform):
 
 def without_long_pauses(waveform, sample_rate, speech):
     """A waveform without the stretches of above a second in which nobody
-    speaks: an encoder averages over all that it gets.
-
-    Arguments
-    ---------
-    waveform : numpy.ndarray
-        [time].
-    sample_rate : int
-        In Hz.
-    speech : list of tuple
-        As ``find_speech`` returns it, of at least one stretch.
-
-    Returns
-    -------
-    numpy.ndarray
-        [time]; nothing is left of such a stretch, as silence, too, changes
-        an embedding.
+    speaks: an encoder averages over all that it gets, silence too.
 
     Example
     -------
