@@ -14,8 +14,10 @@ import soundfile
 import torch
 from commands import RECIPE, ROOT, trial_option
 
+from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.store import EmbeddingCache
+from speechbrain_scl.evaluation.verification import verify
 
 TESTS = [str(ROOT / "tests"), str(Path(__file__).parent)]
 # Saves after each pack. In its second one a process "dies" with the other and
@@ -131,9 +133,7 @@ def test_killed_and_resumed_on_two_processes(tmp_path, one_thread):
     }
 
 
-def test_two_processes_score_as_one(
-    trained, corpus, run_script, tmp_path, monkeypatch
-):
+def test_two_processes_score_as_one(trained, corpus, tmp_path, one_thread):
     """With the cohort and the calibration, to the last bit."""
 
     def command(name):
@@ -151,18 +151,18 @@ def test_two_processes_score_as_one(
             trial_option(corpus, "verification_file"),
         ]
 
-    script = "speaker_verification_cosine.py"
-    backend = "--distributed_backend=gloo"
-    done = torchrun(script, *command("two"), backend, cwd=RECIPE)
+    done = torchrun(
+        "speaker_verification_cosine.py",
+        *command("two"),
+        "--distributed_backend=gloo",
+        cwd=RECIPE,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("Scores, figures") == 1
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    alone = run_script(script, *command("one"))
-    assert alone.returncode == 0, alone.stderr[-3000:]
-    files = sorted(p.name for p in (tmp_path / "two").glob("scores*.txt"))
-    assert len(files) == 2
-    for name in files:
-        one, two = (
-            (tmp_path / folder / name).read_bytes() for folder in ("one", "two")
-        )
-        assert one == two
+    yaml, *options = command("one")
+    verify(*read_experiment([str(RECIPE / yaml), *options])[:2])
+    names = sorted(p.name for p in (tmp_path / "two").glob("scores*.txt"))
+    assert len(names) == 2
+    for name in names:
+        one, two = (tmp_path / x / name for x in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
