@@ -20,38 +20,7 @@ def fit_plda(vectors, speakers, rank=100, n_iterations=10):
         x = mean + F y + e,   y ~ N(0, I) per speaker,   e ~ N(0, Sigma)
 
     (Prince and Elder 2007, the simplified form; by expectation maximisation.)
-
-    Arguments
-    ---------
-    vectors : numpy.ndarray
-        [N, D], of training speakers with several utterances each.
-    speakers : list of str
-        [N].
-    rank : int
-        Columns of F.
-    n_iterations : int
-        Of the expectation maximisation.
-
-    Returns
-    -------
-    speechbrain.processing.PLDA_LDA.PLDA
-
-    Raises
-    ------
-    UserError
-        Vectors that are not finite, or too few different utterances or
-        speakers for so many dimensions.
-
-    Example
-    -------
-    >>> rng = np.random.default_rng(0)
-    >>> speakers = [str(i // 5) for i in range(200)]
-    >>> means = rng.normal(size=(40, 4)).repeat(5, 0)
-    >>> vectors = means + 0.3 * rng.normal(size=(200, 4))
-    >>> model = fit_plda(vectors, speakers, rank=3)
-    >>> same, other = plda_scores(model, vectors, vectors, [0, 0], [1, 7])
-    >>> bool(same > other)
-    True
+    Of vectors [N, D] and their speakers [N]; F has ``rank`` columns.
     """
     vectors = np.array(vectors, dtype=np.float64)
     n_speakers = len(set(speakers))
@@ -88,22 +57,8 @@ def _rank_within(vectors, speakers):
 
 
 def plda_scores(model, enrol, test, enrol_index, test_index):
-    """Log-likelihood ratio of each trial under the model.
-
-    Arguments
-    ---------
-    model : speechbrain.processing.PLDA_LDA.PLDA
-        As ``fit_plda`` returns it.
-    enrol, test : numpy.ndarray
-        The distinct embeddings of each side, [E, D] and [T, D].
-    enrol_index, test_index : numpy.ndarray
-        [N], the rows of each trial.
-
-    Returns
-    -------
-    numpy.ndarray
-        [N], float64.
-    """
+    """Log-likelihood ratio [N] of each trial under the model, with arguments as
+    of ``scoring.inner_products``."""
     enrol_index, test_index = np.asarray(enrol_index), np.asarray(test_index)
     scores = np.empty(len(enrol_index))
     for _, trials in trials_by_enrolment(enrol_index, len(enrol), _BLOCK):

@@ -36,37 +36,12 @@ class VerificationErrorStats:
         self.speakers = []
 
     def append(self, ids, embeddings, speakers):
-        """Adds a batch.
-
-        Arguments
-        ---------
-        ids : list of str
-            Of the utterances; not needed.
-        embeddings : torch.Tensor
-            [batch, dim] or [batch, 1, dim], of any length.
-        speakers : list
-            The speaker of each, by name or class.
-        """
+        """Adds embeddings [batch, dim] or [batch, 1, dim], of any length."""
         self.embeddings.append(embeddings.flatten(1).float())
         self.speakers.extend(speakers)
 
     def summarize(self, field=None):
-        """The error rate so far.
-
-        Arguments
-        ---------
-        field : str or None
-            ``EER``; None for all that there is.
-
-        Returns
-        -------
-        float or dict
-
-        Raises
-        ------
-        UserError
-            No pair of one speaker, or none of two.
-        """
+        """The error rate so far, as a dict or of one field (``EER``)."""
         classes = {name: i for i, name in enumerate(self.speakers)}
         speakers = torch.tensor([classes[name] for name in self.speakers])
         embeddings = torch.cat(self.embeddings or [torch.empty(0, 1)])
@@ -88,25 +63,7 @@ class VerificationErrorStats:
 
 
 def spread(speakers, most):
-    """The first utterances of every speaker, then the second ones, ...
-
-    Arguments
-    ---------
-    speakers : list
-        The speaker of each utterance.
-    most : int
-        How many utterances to take.
-
-    Returns
-    -------
-    list of int
-        Their places.
-
-    Example
-    -------
-    >>> spread(["a", "a", "a", "b", "c", "c"], 4)
-    [0, 3, 4, 1]
-    """
+    """The first utterances of every speaker, then the second ones, ..."""
     seen = Counter()
     rounds = []
     for speaker in speakers:
