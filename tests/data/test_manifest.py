@@ -18,7 +18,10 @@ from speechbrain_scl.data.manifest import (
 )
 from speechbrain_scl.errors import UserError
 
-ONE_FILE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+ONE_FILE = settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 GOOD = "a,1.0,a.wav,0,16000,ann"
 
 text = st.text(

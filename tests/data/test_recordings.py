@@ -102,16 +102,6 @@ def test_what_is_no_recording(source, said):
         read_recording(source)
 
 
-def test_what_is_no_sound(tmp_path):
-    path = tmp_path / "notes.wav"
-    path.touch()
-    with pytest.raises(UserError, match="notes.wav: it is empty"):
-        read_recording(path)
-    path.write_text("no sound")
-    with pytest.raises(UserError, match="notes.wav: neither soundfile nor"):
-        read_recording(path)
-
-
 def test_a_file_open_as_text(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(16000), 16000)

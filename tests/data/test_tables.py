@@ -45,21 +45,6 @@ def test_any_usual_encoding_and_separator(
     assert not caplog.records
 
 
-@pytest.mark.parametrize(
-    "encoding, speaker",
-    [("cp1250", "Łukasz"), ("cp1252", "Ødegård"), ("cp1254", "Yıldız")],
-)
-def test_of_several_guesses_the_plausible_one(tmp_path, encoding, speaker):
-    path = tmp_path / "a.csv"
-    path.write_bytes(f"path,speaker\n1.wav,{speaker}\n".encode(encoding))
-    wanted = [["1.wav", speaker]]
-    found = read_table(str(path), WANTED, plausible=wanted.__eq__)
-    assert found == [(2, wanted[0])]
-    # Where none is, the first guess has to do.
-    (found,) = read_table(str(path), WANTED, plausible=lambda rows: False)
-    assert found[1][0] == "1.wav"
-
-
 def test_excels_hint_and_columns_of_no_interest(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("sep=;\nid;speaker;path\n1;ann\n\n2;bob;a, b.wav\n")
