@@ -1,10 +1,13 @@
 """The Brain: views, features, encoder, objective."""
 
+import torch
+
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_broadcast
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.metric_stats import MetricStats
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.any_length import AnyLength
 from speechbrain_scl.training.resilience import ResilientBrain
 from speechbrain_scl.training.schedules import anneal_epoch, anneal_step
 
@@ -46,7 +49,6 @@ class SupConSpeakerBrain(ResilientBrain):
 
     Example
     -------
-    >>> import torch
     >>> from speechbrain.dataio.batch import PaddedBatch
     >>> from speechbrain.lobes.models.ECAPA_TDNN import Classifier
     >>> from speechbrain.nnet import losses
@@ -101,21 +103,18 @@ class SupConSpeakerBrain(ResilientBrain):
         (self.optimizer, *_) = self.optimizers_dict.values()
 
     def compute_forward(self, batch, stage):
-        """``sig`` [batch, time] to embeddings [views * batch, 1, dim] and, in
-        training, their labels [views * batch, 1], which stay on the host."""
-        labels = None
-        if stage == sb.Stage.TRAIN:
-            labels = batch.spk_id_encoded.data
-        batch = batch.to(self.device)
-        wavs, lens = batch.sig
-        if stage == sb.Stage.TRAIN:
-            wavs, lens, labels = self._views("wav_augment", wavs, lens, labels)
+        """``sig`` [batch, time] to embeddings, in training [views * batch, 1,
+        dim] and their labels [views * batch, 1], which stay on the host."""
+        if stage != sb.Stage.TRAIN:
+            wavs, lens = batch.to(self.device).sig
+            lengths = (lens * wavs.shape[1]).round().int().tolist()
+            return self.embed([w[:n] for w, n in zip(wavs, lengths)]), None
+        labels = batch.spk_id_encoded.data
+        wavs, lens = batch.to(self.device).sig
+        wavs, lens, labels = self._views("wav_augment", wavs, lens, labels)
         feats = self.modules.compute_features(wavs)
         feats = self.modules.mean_var_norm(feats, lens)
-        if stage == sb.Stage.TRAIN:
-            feats, lens, labels = self._views(
-                "fea_augment", feats, lens, labels
-            )
+        feats, lens, labels = self._views("fea_augment", feats, lens, labels)
         return self.modules.embedding_model(feats), labels
 
     def compute_objectives(self, predictions, batch, stage):
@@ -174,6 +173,7 @@ class SupConSpeakerBrain(ResilientBrain):
                 train_logger.start_epoch()
         else:
             self.error_stats = self.hparams.error_stats()
+            self.embed = AnyLength(self._alone, self.modules)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Logs the epoch and, after validation, anneals and saves."""
@@ -224,6 +224,13 @@ class SupConSpeakerBrain(ResilientBrain):
             return signals, lens, labels
         signals, lens = augmenter(signals, lens)
         return signals, lens, augmenter.replicate_labels(labels)
+
+    def _alone(self, wavs):
+        """Waveforms [batch, time] of one length to embeddings [batch, dim]."""
+        lens = torch.ones(len(wavs), device=wavs.device)
+        feats = self.modules.compute_features(wavs)
+        feats = self.modules.mean_var_norm(feats, lens)
+        return self.modules.embedding_model(feats).flatten(1)
 
     def _option(self, name, otherwise=None):
         return getattr(self.hparams, name, otherwise)

@@ -39,6 +39,13 @@ def rank():
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def unwrapped(module):
+    """The module below DDP's and torch.compile's wrappers."""
+    for wrapper in ("module", "_orig_mod"):
+        module = getattr(module, wrapper, module)
+    return module
+
+
 def all_reduce_sum(tensor):
     """Sums a tensor over all processes; no gradient flows through.
 

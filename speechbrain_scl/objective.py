@@ -3,12 +3,11 @@
 import torch
 
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
-from speechbrain_scl.distributed import all_reduce_sum, world_size
+from speechbrain_scl.distributed import all_reduce_sum, unwrapped, world_size
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.training.classifiers import (
     SampledClassifier,
     SubCentreClassifier,
-    unwrapped,
 )
 
 

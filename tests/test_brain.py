@@ -349,6 +349,23 @@ def test_two_epochs(tmp_path, monkeypatch):
     assert seen[0] != seen[1]
 
 
+def test_validation_embeds_each_utterance_as_if_alone():
+    brain = SupConSpeakerBrain(**experiment())
+    brain.on_stage_start(sb.Stage.VALID, 1)
+    brain.modules.eval()
+    rows = [
+        {**item(i), "sig": utterance(i)[: 3200 - 300 * i]} for i in range(4)
+    ]
+    brain.evaluate_batch(PaddedBatch(rows), sb.Stage.VALID)
+    (found,) = brain.error_stats.embeddings
+    encoder = brain.modules
+    for row, embedding in zip(rows, found):
+        features = encoder.compute_features(row["sig"][None])
+        features = encoder.mean_var_norm(features, torch.ones(1))
+        alone = encoder.embedding_model(features).flatten()
+        torch.testing.assert_close(embedding, alone, rtol=1e-4, atol=1e-5)
+
+
 def test_validation_without_both_kinds_of_pairs_is_refused(tmp_path):
     brain = started(SupConSpeakerBrain(**experiment(tmp_path)))
     brain.on_stage_start(sb.Stage.VALID, 1)

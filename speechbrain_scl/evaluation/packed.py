@@ -39,6 +39,7 @@ class PackedEncoder:
         self.filters = copy.copy(features.compute_fbanks)
         self.filters.top_db = torch.inf  # it is below an utterance's maximum
         self.first, self.mfa = _TDNN(model.blocks[0]), _TDNN(model.mfa)
+        self.device = self.first.weight.device
         self.blocks = [_SERes2Net(block) for block in model.blocks[1:]]
         self.pooling = _Pooling(model.asp)
         self.last = torch.nn.Sequential(model.asp_bn, model.fc)
@@ -51,10 +52,10 @@ class PackedEncoder:
 
     @torch.inference_mode()
     def __call__(self, wavs):
-        """Waveforms [time] on the CPU, of at least ``shortest`` samples, to
-        [utterances, dim]."""
+        """Embeddings [utterances, dim] of a list of waveforms [time], of at
+        least ``shortest`` samples each."""
         lengths = [1 + len(wav) // self.stft.hop_length for wav in wavs]
-        with self.first.weight.device:
+        with self.device:
             pack, without_gaps = _Pack(lengths, self.gap), _Pack(lengths, 0)
         x = self.first(self._features(wavs, pack), pack)
         outputs = []
@@ -73,7 +74,8 @@ class PackedEncoder:
             start = start * hop + n_fft // 2
             signal[start : start + len(wav)] = wav
         signal, window = (
-            x.to(pack.owner.device) for x in (signal, self.stft.window)
+            signal.to(self.device),
+            self.stft.window.to(self.device),
         )
         length = self.stft.win_length
         spectrum = torch.stft(
@@ -116,17 +118,15 @@ class _Pack:
             rows, counts = torch.arange(len(owner)), eights
 
     def sum(self, x):
-        """[frames, channels] to [utterances, channels]."""
+        """[frames, channels] to [utterances, channels], as mean and max."""
         for rows, first in self.sums:
             x = F.embedding_bag(rows, x, first, mode="sum")
         return x
 
     def mean(self, x):
-        """[frames, channels] to [utterances, channels]."""
         return self.sum(x) / self.lengths
 
     def max(self, x):
-        """[frames, channels] to [utterances, channels]."""
         x, owner = x[self.frames], self.owner[self.frames, None]
         least = x.new_full((len(self.lengths), x.shape[1]), -torch.inf)
         return least.scatter_reduce(0, owner.expand_as(x), x, "amax")
@@ -200,7 +200,6 @@ class _SERes2Net:
         self.gate = torch.nn.Sequential(se.conv1, se.relu, se.conv2, se.sigmoid)
 
     def __call__(self, x, pack):
-        """[frames, channels in] to [frames, channels out]."""
         parts = list(self.before(x, pack).chunk(len(self.inner) + 1, 1))
         for i, tdnn in enumerate(self.inner, 1):
             part = parts[i] if i == 1 else parts[i] + parts[i - 1]
@@ -223,9 +222,8 @@ class _Pooling:
     def __init__(self, pooling):
         self.tdnn, self.eps = _TDNN(pooling.tdnn), pooling.eps
         self.global_context = pooling.global_context
-        self.constant = self.tdnn.weight[:, :, 0, 0]
         n = pooling.conv.conv.out_channels
-        self.varying = _channels_last(self.constant[:, :n, None])
+        self.varying = _channels_last(self.tdnn.weight[:, :n, :, 0])
         # A softmax along time does not see its bias.
         self.attention = _channels_last(pooling.conv.conv.weight)
 
@@ -237,7 +235,7 @@ class _Pooling:
         if self.global_context:
             deviation = pack.mean(x.square()).clamp(self.eps).sqrt()
             constant = torch.cat([mean, mean, deviation], 1)
-        constant = F.linear(constant, self.constant, self.tdnn.bias)
+        constant = _convolve(constant, self.tdnn.weight, self.tdnn.bias)
         a = _convolve(x, self.varying).add_(pack.spread(constant))
         a = a.clamp_(self.tdnn.low, self.tdnn.high).tanh_()
         weights = _convolve(a, self.attention)

@@ -146,10 +146,3 @@ class SubCentreClassifier(torch.nn.Module):
             [N, 1, C].
         """
         return class_cosines(embeddings.flatten(1), self.weight)[:, None]
-
-
-def unwrapped(module):
-    """The module below DDP's and torch.compile's wrappers."""
-    for wrapper in ("module", "_orig_mod"):
-        module = getattr(module, wrapper, module)
-    return module

@@ -6,9 +6,12 @@ from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain_scl.attention import class_cosines
 from speechbrain_scl.data.manifest import write_csv
-from speechbrain_scl.distributed import all_reduce_max, all_reduce_sum
+from speechbrain_scl.distributed import (
+    all_reduce_max,
+    all_reduce_sum,
+    unwrapped,
+)
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.training.classifiers import unwrapped
 
 logger = get_logger(__name__)
 
