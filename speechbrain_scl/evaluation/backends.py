@@ -5,8 +5,10 @@ import os
 
 import numpy as np
 
+from speechbrain.utils.logger import get_logger
 from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.distributed import rank
+from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import scoring
 from speechbrain_scl.evaluation.calibration_fit import (
     calibration_trials,
@@ -14,6 +16,11 @@ from speechbrain_scl.evaluation.calibration_fit import (
 )
 from speechbrain_scl.evaluation.enrolment import mean_embedding
 from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
+
+logger = get_logger(__name__)
+
+HELD_OUT = "held_out"  # of the model's own training run
+_PER_SPEAKER = 10  # utterances whose pairs calibrate
 
 
 def list_scorer(params, embed):
@@ -55,26 +62,57 @@ def list_scorer(params, embed):
 
 
 def score_calibration(params, embed, scorer, model_key):
-    """A calibration that is fitted on pairs of held-out speakers and saved, or
-    None where none is asked for."""
-    if not params["calibration"]:
+    """A calibration of pairs of held-out speakers, saved as calibration.json;
+    returned where a manifest names them, for the scores. ``held_out`` takes
+    those that the model's training run kept out, where they are at hand, and
+    leaves the scores as they are."""
+    asked = params["calibration"]
+    if asked == HELD_OUT:
+        manifest = _held_out(params["pretrain_path"])
+    else:
+        manifest = read_manifest(asked) if asked else []
+    if not manifest:
         return None
-    manifest = read_manifest(params["calibration"])
     found = embed({u.ID: u.wav for u in manifest})
     vectors = np.stack([found[u.ID] for u in manifest])
     first, second, labels = calibration_trials([u.spk_id for u in manifest])
     kind = params["backend"]
     if params["score_norm"] != "none":
         kind = params["score_norm"]
-    calibration = fit_calibration(
-        scorer(vectors, vectors, first, second),
-        labels,
-        params["p_target"],
-        model_key,
-        kind,
-    )
+    if params["crops"]:
+        kind += " with crops"
+    try:
+        calibration = fit_calibration(
+            scorer(vectors, vectors, first, second),
+            labels,
+            params["p_target"],
+            model_key,
+            kind,
+        )
+    except UserError as error:
+        if asked != HELD_OUT:
+            raise
+        logger.warning(f"no calibration.json: {error}")
+        return None
     if rank() == 0:
         calibration.save(
             os.path.join(params["output_folder"], "calibration.json")
         )
-    return calibration
+    return calibration if asked != HELD_OUT else None
+
+
+def _held_out(model):
+    """A few utterances of each speaker that a training run kept out."""
+    path = os.path.join(
+        os.path.dirname(os.path.abspath(model)), "save", "valid.csv"
+    )
+    if not (os.path.isdir(model) and os.path.isfile(path)):
+        return []
+    of_speaker = {}
+    for utterance in read_manifest(path):
+        of_speaker.setdefault(utterance.spk_id, []).append(utterance)
+    chosen = [u for some in of_speaker.values() for u in some[:_PER_SPEAKER]]
+    gone = [u.wav for u in chosen if not os.path.isfile(u.wav)]
+    if gone:
+        logger.warning(f"no calibration.json: {path} names {gone[0]}, gone")
+    return [] if gone else chosen

@@ -15,7 +15,11 @@ from speechbrain_scl.data.names import below, locate
 from speechbrain_scl.data.tables import as_list
 from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.backends import list_scorer, score_calibration
+from speechbrain_scl.evaluation.backends import (
+    HELD_OUT,
+    list_scorer,
+    score_calibration,
+)
 from speechbrain_scl.evaluation.conditions import conditions, read_metadata
 from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.encoder import load_encoder
@@ -39,7 +43,7 @@ def verify(params, run_opts):
     """Embeds, scores, measures and reports.
 
     Leaves in ``output_folder``: the scores (scores.txt, or one file per list),
-    metrics.json, det.png, report.html, calibration.json where asked for, the
+    metrics.json, det.png, report.html, calibration.json, the
     embeddings by name, and a cache of them. Under torchrun the processes share
     the embedding; the main one alone scores and writes.
 
@@ -222,7 +226,7 @@ def _manifests(params):
         params["backend"] != "cosine" or params["score_norm"] != "none"
     )
     keys = ["cohort"] * uses_cohort + ["calibration"]
-    return [key for key in keys if params[key]]
+    return [key for key in keys if params[key] not in (None, "", HELD_OUT)]
 
 
 def speaker_function(params):
