@@ -1,7 +1,9 @@
 """When, with what and by which command a run and its model came about."""
 
+import csv
 import datetime
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -111,6 +113,37 @@ def find_training_log(folder):
         os.path.dirname(os.path.abspath(folder)), "train_log.txt"
     )
     return path if os.path.isdir(folder) and os.path.isfile(path) else None
+
+
+def read_suspects(folder, most=10):
+    """Training utterances that another speaker's class fits better.
+
+    Arguments
+    ---------
+    folder : str
+        The output folder of a training run, with suspects.csv and
+        save/train.csv.
+    most : int
+        How many are read, the worst first.
+
+    Returns
+    -------
+    list of dict
+        The rows of suspects.csv, with ``wav``, the recording.
+    """
+    path = os.path.join(folder, "suspects.csv")
+    if not os.path.isfile(path):
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        found = list(itertools.islice(csv.DictReader(file), most))
+    manifest = os.path.join(folder, "save", "train.csv")
+    wavs = {}
+    if os.path.isfile(manifest):
+        wanted = {row["utterance"] for row in found}
+        with open(manifest, encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            wavs = {r["ID"]: r["wav"] for r in rows if r["ID"] in wanted}
+    return [{**row, "wav": wavs.get(row["utterance"])} for row in found]
 
 
 def read_training_log(path):

@@ -4,7 +4,10 @@ import os
 
 from speechbrain_scl.evaluation import plots
 from speechbrain_scl.evaluation.calibration import Calibration
-from speechbrain_scl.evaluation.provenance import read_training_log
+from speechbrain_scl.evaluation.provenance import (
+    read_suspects,
+    read_training_log,
+)
 from speechbrain_scl.files import atomic_write, write_json
 
 TEMPLATES = os.path.join(os.path.dirname(__file__), "templates")
@@ -38,6 +41,9 @@ def write_report(folder, lists, facts, score_files, training=None):
     plots.save(det, os.path.join(folder, "det.png"))
     first = next(iter(metrics.values()))
     epochs = read_training_log(training) if training else {}
+    suspects = read_suspects(os.path.dirname(training)) if training else []
+    for row in suspects:
+        row["wav"] = row["wav"] and os.path.relpath(row["wav"], folder)
     write_page(
         os.path.join(folder, "report.html"),
         "report.html",
@@ -64,6 +70,7 @@ def write_report(folder, lists, facts, score_files, training=None):
             plots.svg(figure, f"{title} over the epochs")
             for title, figure in plots.training_curves(epochs).items()
         ],
+        suspects=suspects,
         training=training and os.path.relpath(training, folder),
         run=facts["run"],
         digest=facts["model_sha256"],

@@ -72,6 +72,14 @@ def written(folder):
         for name, conditions in parts.items()
     }
     (folder / "train_log.txt").write_text(LOG)
+    (folder / "suspects.csv").write_text(
+        "utterance,speaker,best_speaker,margin\n"
+        f"ann-1,ann,{NAME},-0.4\nann-2,ann,bob,-0.1\n"
+    )
+    (folder / "save").mkdir()
+    (folder / "save" / "train.csv").write_text(
+        f"ID,duration,wav,start,stop,spk_id\nann-1,1,{folder}/a 1.wav,0,1,ann\n"
+    )
     write_report(
         str(folder),
         measured,
@@ -127,6 +135,8 @@ def test_the_report_says_what_when_and_how(written):
         for part in ("equal error rate", "<table", "<svg", "Training", "date<")
     ]
     assert places == sorted(places)
+    assert text.count("<audio") == 1 and 'src="a%201.wav"' in text
+    assert re.search(r"ann-2.*bob.*-0\.1", text, re.DOTALL)
     for link in ("metrics.json", "scores%20%26%20more.txt", "train_log.txt"):
         assert f'href="{link}"' in text
 
