@@ -23,13 +23,7 @@ _CALLBACK = ctypes.CFUNCTYPE(
 
 
 class Espeak:
-    """Text to samples. The library is global: one instance at a time.
-
-    Raises
-    ------
-    UserError
-        The package espeakng-loader is not installed, or does not work.
-    """
+    """Text to samples. The library is global: one instance at a time."""
 
     def __init__(self):
         try:
@@ -59,31 +53,8 @@ class Espeak:
         return 0
 
     def speak(self, text, language, variant, rate=160, pitch=50, spread=50):
-        """Synthesises one sentence.
-
-        Arguments
-        ---------
-        text : str
-            The sentence.
-        language : str
-            A voice of espeak-ng, such as ``en-us`` or ``cmn``.
-        variant : str
-            A variant, such as ``m3`` or ``f2``.
-        rate : int
-            Words a minute.
-        pitch, spread : int
-            Height and range of the pitch, 0 to 99.
-
-        Returns
-        -------
-        numpy.ndarray
-            float32, at ``sample_rate``.
-
-        Raises
-        ------
-        UserError
-            No such voice.
-        """
+        """One sentence as float32 at ``sample_rate``; ``rate`` is in words a
+        minute, height and range of the pitch are 0 to 99."""
         voice = f"{language}+{variant}"
         if self._library.espeak_SetVoiceByName(voice.encode()):
             raise UserError(f"espeak-ng has no voice {voice}")

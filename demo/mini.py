@@ -64,30 +64,9 @@ class Voice(NamedTuple):
 def make_mini_corpus(
     folder, n_train=40, n_test=16, utterances_per_language=2, seed=0
 ):
-    """Synthesises the corpus, unless it is there already.
-
-    Arguments
-    ---------
-    folder : str
-        Where: wav/, noise/, rir/, metadata.csv and the two trial lists. It
-        appears when all of it is written.
-    n_train, n_test : int
-        Speakers, at least 4 to test.
-    utterances_per_language : int
-        In each of the three sessions.
-    seed : int
-        Of all random choices.
-
-    Returns
-    -------
-    dict
-        Speakers, utterances and minutes.
-
-    Raises
-    ------
-    UserError
-        The folder holds something else, or espeak-ng is not installed.
-    """
+    """Synthesises the corpus, unless it is there already: wav/, noise/, rir/,
+    metadata.csv and two trial lists, which appear when all is written. Each
+    voice speaks ``utterances_per_language`` in each of the three sessions."""
     options = {
         "n_train": n_train,
         "n_test": n_test,

@@ -25,22 +25,7 @@ ENROLLED = 2  # utterances of each enrolment model
 
 
 def make_mini_cnceleb(mini_folder, folder, languages=("cmn",)):
-    """Writes CN-Celeb_flac and CN-Celeb2_flac.
-
-    Arguments
-    ---------
-    mini_folder : str
-        As ``make_mini_corpus`` left it.
-    folder : str
-        Where the two folders go; replaced as a whole.
-    languages : tuple of str
-        Whose utterances to take.
-
-    Raises
-    ------
-    UserError
-        No mini corpus, or fewer than two test speakers of these languages.
-    """
+    """Writes CN-Celeb_flac and CN-Celeb2_flac."""
     voices = read_voices(mini_folder, languages)
     with atomic_folder(folder) as aside:
         first, second = (
@@ -64,25 +49,7 @@ def make_mini_cnceleb(mini_folder, folder, languages=("cmn",)):
 
 
 def read_voices(mini_folder, languages=None):
-    """The mini corpus's utterances by split and speaker.
-
-    Arguments
-    ---------
-    mini_folder : str
-        As ``make_mini_corpus`` left it.
-    languages : tuple of str or None
-        Whose utterances to take; None takes all.
-
-    Returns
-    -------
-    dict
-        ``train`` and ``test`` -> speaker -> rows of metadata.csv.
-
-    Raises
-    ------
-    UserError
-        No mini corpus, or fewer than two test speakers of these languages.
-    """
+    """The mini corpus's utterances by split and speaker."""
     metadata = Path(mini_folder, "metadata.csv")
     if not metadata.is_file():
         raise UserError(

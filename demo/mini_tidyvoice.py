@@ -24,20 +24,7 @@ TRIALS_PER_KIND = 60
 
 
 def make_mini_tidyvoice(mini_folder, folder):
-    """Writes the three folders and their lists.
-
-    Arguments
-    ---------
-    mini_folder : str
-        As ``make_mini_corpus`` left it.
-    folder : str
-        Where they go; replaced as a whole.
-
-    Raises
-    ------
-    UserError
-        No mini corpus, or fewer than two test speakers.
-    """
+    """Writes the three folders and their lists."""
     voices = read_voices(mini_folder)
     rng = np.random.default_rng(0)
     with atomic_folder(folder) as aside:
