@@ -184,11 +184,12 @@ def _read_csv(source, encoding):
             raise UserError(
                 f"{source}, line {number}: a path and a speaker are needed"
             )
-    places = _located(source, [(number, path) for number, (path, _) in table])
-    sessions = _sessions(places, [speaker for _, (_, speaker) in table])
+    rows = [(number, *row) for number, row in table]
     return [
         Spoken(path, place, speaker, session, Path(place).stem)
-        for (_, (path, speaker)), place, session in zip(table, places, sessions)
+        for (_, path, speaker), (place, session) in zip(
+            rows, _located(source, rows)
+        )
     ]
 
 
@@ -217,17 +218,15 @@ def _read_kaldi(source, encoding):
             raise UserError(
                 f"{listed}, line {number}: {utterance} is not in utt2spk"
             )
-    used = {recording: None for _, recording, _ in parts.values()}
-    places = dict(zip(used, _located(scp, [recordings[r] for r in used])))
-    sessions = _sessions(
-        [places[recording] for _, recording, _ in parts.values()],
-        [speakers[utterance][1] for utterance in parts],
-    )
+    used = {
+        r: (*recordings[r], speakers[u][1]) for u, (_, r, _) in parts.items()
+    }
+    places = dict(zip(used, _located(scp, used.values())))
     spoken = []
-    for (u, (_, recording, span)), session in zip(parts.items(), sessions):
+    for u, (_, recording, span) in parts.items():
+        place, session = places[recording]
         session = recording if cut else session
-        place = places[recording], speakers[u][1], session, u, span
-        spoken.append(Spoken(u, *place))
+        spoken.append(Spoken(u, place, speakers[u][1], session, u, span))
     why = f"in utt2spk, not in {os.path.basename(listed)}"
     unused = [u for u in speakers if u not in parts]
     return spoken, [Excluded(u, "no recording", why) for u in unused]
@@ -269,11 +268,13 @@ def _read_segments(path, recordings, encoding):
 
 
 def _located(source, rows):
-    """Absolute paths of (line, path) rows, each an existing file."""
+    """Absolute path and session of (line, path, speaker) rows, each of an
+    existing file. Sessions are what tells the folders of a list apart, less
+    the speakers' own."""
     if not rows:
         raise UserError(f"{source}: it lists nothing")
     found = {}
-    for number, path in rows:
+    for number, path, speaker in rows:
         place = os.path.abspath(beside(source, path))
         if not os.path.isfile(place):
             raise UserError(
@@ -282,18 +283,13 @@ def _located(source, rows):
             )
         if place in found:
             raise UserError(f"{source}, line {number}: {path} is listed before")
-        found[place] = number
-    return list(found)
-
-
-def _sessions(places, speakers):
-    """What tells apart the folders of a list, less the speakers' own."""
-    common = os.path.commonpath([os.path.dirname(place) for place in places])
-    folders = [Path(place).relative_to(common).parts[:-1] for place in places]
-    return [
-        "-".join(part for part in parts if part != speaker) or "0"
-        for parts, speaker in zip(folders, speakers)
-    ]
+        found[place] = speaker
+    common = os.path.commonpath([os.path.dirname(place) for place in found])
+    for place, speaker in found.items():
+        folders = Path(place).relative_to(common).parts[:-1]
+        session = "-".join(part for part in folders if part != speaker)
+        found[place] = session or "0"
+    return list(found.items())
 
 
 def _names(utterances):
