@@ -16,8 +16,7 @@ the lists of --trials (results in OUTPUT/test).
 Each run is the VoxCeleb recipe's own two scripts with overrides. A finished
 run is not repeated and an interrupted training goes on from its last
 checkpoint, so the same command resumes. The output folder then holds a table
-(results.md, results.csv), a plot (results.png) and one page about all runs
-(comparison.html).
+(results.md, results.csv) and one page about all runs (comparison.html).
 """
 
 import argparse

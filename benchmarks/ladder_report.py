@@ -1,4 +1,4 @@
-"""The table and the plot of a ladder's finished runs."""
+"""The tables of a ladder's finished runs."""
 
 import csv
 import dataclasses
@@ -9,14 +9,10 @@ import statistics
 import zlib
 from pathlib import Path
 
-import matplotlib
+import numpy as np
+from ladder_page import OVERALL, write_page
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-from ladder_page import OVERALL, write_page  # noqa: E402
-
-from speechbrain_scl.evaluation.bootstrap import bootstrap  # noqa: E402
+from speechbrain_scl.evaluation.bootstrap import bootstrap
 
 RESAMPLES = 400
 
@@ -126,7 +122,7 @@ class Ladder:
 
 
 def report(ladder, tested=True):
-    """Writes results.{csv,md,png} and comparison.html; prints the table."""
+    """Writes results.{csv,md} and comparison.html; prints the table."""
     figures = {
         name: [
             read_figures(ladder, name, seed, tested) for seed in ladder.seeds
@@ -178,10 +174,9 @@ def report(ladder, tested=True):
     ]
     table = "\n".join(lines) + "\n"
     (ladder.results / "results.md").write_text(table, encoding="utf-8")
-    plot(ladder, figures, columns)
     write_page(ladder, figures, found, ratios, tested)
     print(
-        f"\n{table}\nTable and plot: {ladder.results}/results.{{md,csv,png}}\n"
+        f"\n{table}\nTable: {ladder.results}/results.{{md,csv}}\n"
         f"All runs on one page: {ladder.results / 'comparison.html'}"
     )
     if tested:
@@ -198,26 +193,6 @@ def read_figures(ladder, name, seed, tested):
     if tested:
         return {"validation": (best, None), **ladder.figures(name, seed)}
     return {"validation": (best, None), "validation, last third": (last, None)}
-
-
-def plot(ladder, figures, columns):
-    """A panel per list, a dot per seed."""
-    figure, axes = plt.subplots(
-        1, len(columns), figsize=(2 + 2.2 * len(columns), 3.6), squeeze=False
-    )
-    for axis, column in zip(axes[0], columns):
-        for i, name in enumerate(ladder.variants):
-            eers = [100 * found[column][0] for found in figures[name]]
-            axis.plot([i] * len(eers), eers, "o", alpha=0.5, color=f"C{i}")
-            axis.plot(i, statistics.mean(eers), "_", ms=24, color=f"C{i}")
-        axis.set_title(column, fontsize=8)
-        axis.set_xticks(range(len(ladder.variants)), ladder.variants)
-        axis.tick_params(axis="x", rotation=60)
-        axis.set_xlim(-0.7, len(ladder.variants) - 0.3)
-        axis.margins(y=0.2)
-    axes[0][0].set_ylabel("EER (%), a dot per seed")
-    figure.tight_layout()
-    figure.savefig(ladder.results / "results.png", dpi=150)
 
 
 def rates_of_lists(ladder, figures):
@@ -355,13 +330,7 @@ def ratios_of_seeds(ladder, figures, name):
 
 
 def difference_table(ladder, found, ratios):
-    """The differences as Markdown, and as differences.csv."""
-    with open(ladder.results / "differences.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["variant", "list", "difference", "low", "high"])
-        for name, cells in found.items():
-            for column, cell in cells.items():
-                writer.writerow([name, column, *cell])
+    """The differences as Markdown."""
     columns = list(ladder.columns())
     return [
         "",

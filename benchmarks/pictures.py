@@ -82,9 +82,8 @@ def budget(runs):
         objective = re.sub(r"_\d+$", "", seed.parent.name)
         epochs = len(read_log(run, "EER"))
         for name, rate in rates.items():
-            curves.setdefault(name, {}).setdefault(objective, []).append(
-                (epochs, rate)
-            )
+            curve = curves.setdefault(name, {}).setdefault(objective, {})
+            curve.setdefault(epochs, []).append(rate)
     figure, axes = plt.subplots(
         1,
         len(curves),
@@ -94,7 +93,13 @@ def budget(runs):
     )
     for axis, (name, lines) in zip(axes[0], curves.items()):
         for objective, points in lines.items():
-            axis.plot(*zip(*sorted(points)), "o-", label=objective)
+            epochs = sorted(points)
+            means = [np.mean(points[n]) for n in epochs]
+            (line,) = axis.plot(epochs, means, "o-", label=objective)
+            for n in epochs:  # a dot for each run
+                runs = points[n]
+                style = {"color": line.get_color(), "alpha": 0.4}
+                axis.plot([n] * len(runs), runs, ".", **style)
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("epochs")
         axis.set_xscale("log", base=2)

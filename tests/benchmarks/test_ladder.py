@@ -98,7 +98,6 @@ def test_finished_runs_are_reported_and_not_repeated(
     # The mean ratio of the lists' EERs: of one list, 15 % over 30 %
     assert difference.startswith("| balancing | 0.500 (")
     assert difference.endswith("| -15.00 (-100.00 to -100.00) |")
-    assert (tmp_path / "out" / "results.png").stat().st_size > 5000
     assert len((tmp_path / "out" / "results.csv").read_text().split()) == 9
     page = (tmp_path / "out" / "comparison.html").read_text()
     assert "balancing has 50.0 % less EER than aam" in page

@@ -52,7 +52,8 @@ def test_the_budget_is_a_point_per_training(run, tmp_path):
         )
     figure = pictures.budget(runs)
     assert [axis.get_title() for axis in figure.axes][-1] == "geometric mean"
-    lines = {line.get_label(): line for line in figure.axes[-1].lines}
+    handles, labels = figure.axes[-1].get_legend_handles_labels()
+    lines = dict(zip(labels, handles))
     assert set(lines) == {"aam", "full"}
     assert lines["aam"].get_xydata().tolist() == [
         [2.0, pytest.approx(100 * (0.1 * 0.2) ** 0.5)]
