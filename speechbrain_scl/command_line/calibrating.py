@@ -11,7 +11,7 @@ from speechbrain_scl.command_line.lists import read_list, read_pairs
 from speechbrain_scl.command_line.speakers import check_output, hear_all, start
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots
-from speechbrain_scl.evaluation.calibration_fit import calibrate as fitted
+from speechbrain_scl.evaluation.calibration import calibrate as fitted
 from speechbrain_scl.evaluation.metrics import Counts
 from speechbrain_scl.evaluation.results import trial_speakers
 from speechbrain_scl.evaluation.trials import LABELS, Trials

@@ -10,7 +10,7 @@ from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import scoring
-from speechbrain_scl.evaluation.calibration_fit import (
+from speechbrain_scl.evaluation.calibration import (
     calibration_trials,
     fit_calibration,
 )

@@ -25,12 +25,13 @@ def bootstrap(
     p_target=0.01,
     seed=0,
 ):
-    """EER and minDCF of resampled speakers.
+    """EER and minDCF of resampled speakers, [systems, n_resamples] (or
+    [n_resamples]) each.
 
     Trials of one speaker rise and fall together, so intervals over trials are
     far too narrow. Each resample draws the speakers with replacement; a trial
     counts as often as both of its speakers were drawn (a target trial as often
-    as its one speaker).
+    as its one speaker). NaN where a resample has no target or no impostor.
 
     Arguments
     ---------
@@ -40,24 +41,8 @@ def bootstrap(
         [T], true for target trials.
     enrol_speakers, test_speakers : array
         [T], the speakers' numbers, 0 to S - 1.
-    n_resamples : int
-        How many resamples.
-    p_target : float
-        Prior of the detection cost.
-    seed : int
-        Of the resampling.
-
-    Returns
-    -------
-    rates, costs : numpy.ndarray
-        EER and minDCF of each resample, [systems, n_resamples] (or
-        [n_resamples]); take their percentiles. NaN where a resample has no
-        target or no impostor.
-
-    Raises
-    ------
-    UserError
-        As for ``metrics.error_rates``.
+    n_resamples, p_target, seed
+        How many, the prior of the detection cost, and of the draws.
 
     Example
     -------
@@ -125,18 +110,8 @@ class _Trials:
         ]
 
     def weighed(self, table):
-        """Sums of the trials' weights.
-
-        Arguments
-        ---------
-        table : numpy.ndarray
-            float32 [pairs, R], the weight of each pair of speakers in each resample.
-
-        Returns
-        -------
-        targets, impostors : numpy.ndarray
-            [R, places of either kind].
-        """
+        """Sums of the trials' weights, [R, places] of either kind, for a table
+        float32 [pairs of speakers, R] of weights."""
         block = max(1, _EXACT // max(1, int(table.max())))
         table = torch.from_numpy(table)
         sums = []

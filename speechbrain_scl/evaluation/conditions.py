@@ -17,27 +17,11 @@ _MOST_VALUES = 30
 
 
 def read_metadata(path, columns):
-    """What is known of each utterance or speaker.
+    """Utterance or speaker -> {column: value}; durations are floats.
 
-    Arguments
-    ---------
-    path : str
-        A CSV file with a column ``path`` (utterances as the trial list names
-        them; endings do not count) or ``speaker``, and with ``columns``.
-    columns : list of str
-        The conditions, e.g. gender, language; ``duration`` is in seconds.
-        ``test_X`` and ``same_X`` read the column X.
-
-    Returns
-    -------
-    dict
-        Utterance or speaker -> {column: value}; durations are floats.
-
-    Raises
-    ------
-    UserError
-        A missing file or column, an utterance that comes twice with different
-        values, a duration that is no number.
+    Of a CSV file with a column ``path`` (utterances as the trial list names
+    them; endings do not count) or ``speaker``, and with ``columns``; ``duration``
+    is in seconds, ``test_X`` and ``same_X`` read the column X.
 
     Example
     -------
@@ -84,28 +68,8 @@ def conditions(trials, metadata, columns, speaker_of):
     same" being the hardest.
     An utterance without metadata counts as "unknown"; nothing is dropped.
 
-    Arguments
-    ---------
-    trials : Trials
-        The list.
-    metadata : dict
-        As ``read_metadata`` returns it.
-    columns : list of str
-        The conditions to tell apart.
-    speaker_of : callable
-        An utterance's or enrolment model's name to its speaker's, where the
-        metadata knows speakers only.
-
-    Returns
-    -------
-    list of tuple
-        Names of conditions of which each trial has one (list of str), and its
-        number (int16 [T]).
-
-    Raises
-    ------
-    UserError
-        Nothing is known of any utterance, or a column has too many values.
+    Returns tuples: names of conditions of which each trial has one, and its
+    number (int16 [T]). ``speaker_of`` is for metadata that know speakers only.
     """
     sides = [
         [metadata.get(_stem(n)) or metadata.get(speaker_of(n)) for n in names]

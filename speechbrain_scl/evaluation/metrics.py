@@ -34,24 +34,7 @@ class Counts:
 
     @classmethod
     def of(cls, scores, labels=None):
-        """Counts trials.
-
-        Arguments
-        ---------
-        scores : array or Counts
-            [T], numpy or torch; what is counted already stays as it is.
-        labels : array or None
-            [T], true for target trials.
-
-        Returns
-        -------
-        Counts
-
-        Raises
-        ------
-        UserError
-            Scores that are not finite, unequal lengths, or one class only.
-        """
+        """Counts trials of both kinds; what is counted already stays so."""
         if isinstance(scores, cls):
             return scores
         scores, labels = ascending(*as_arrays(scores, labels))
@@ -86,17 +69,7 @@ class Counts:
         return miss, 1.0 - rejected, np.append(self.scores, above)
 
     def reaching(self, threshold):
-        """How many target and impostor trials reach a threshold.
-
-        Arguments
-        ---------
-        threshold : float
-            A score.
-
-        Returns
-        -------
-        tuple of int
-        """
+        """How many target and impostor trials reach a threshold."""
         first = np.searchsorted(self.scores, threshold)
         return tuple(
             int(kind[first:].sum()) for kind in (self.targets, self.impostors)
@@ -104,23 +77,7 @@ class Counts:
 
 
 def as_arrays(scores, labels):
-    """Scores and labels as arrays.
-
-    Arguments
-    ---------
-    scores, labels : array
-        [T], numpy or torch.
-
-    Returns
-    -------
-    scores, labels : numpy.ndarray
-        float64 and bool, [T].
-
-    Raises
-    ------
-    UserError
-        Scores that are not finite, or unequal lengths.
-    """
+    """Finite scores and labels of numpy or torch, as float64 and bool [T]."""
     scores, labels = (
         x.detach().cpu().double().numpy() if isinstance(x, torch.Tensor) else x
         for x in (scores, labels)
@@ -141,20 +98,7 @@ def as_arrays(scores, labels):
 
 
 def ascending(scores, *columns):
-    """Trials in the order of their scores, as they are where that is theirs.
-
-    Arguments
-    ---------
-    scores : numpy.ndarray
-        [T].
-    *columns : numpy.ndarray
-        [T], what else is known of the trials.
-
-    Returns
-    -------
-    tuple of numpy.ndarray
-        The scores and the columns.
-    """
+    """Scores and other columns of trials, [T] each, in the scores' order."""
     if (scores[1:] >= scores[:-1]).all():
         return scores, *columns
     order = np.argsort(scores)
@@ -203,7 +147,7 @@ def eer(scores, labels=None):
     Arguments
     ---------
     scores, labels : array
-        As for ``error_rates``.
+        As for ``error_rates``, whose errors it raises.
 
     Returns
     -------
@@ -226,24 +170,8 @@ def eer(scores, labels=None):
 
 
 def crossing(miss, false_alarm):
-    """Where two error rates are equal, in a line between thresholds.
-
-    Arguments
-    ---------
-    miss, false_alarm : numpy.ndarray
-        [K], at ascending thresholds: the first rises from 0 to 1, the second
-        falls from 1 to 0.
-
-    Returns
-    -------
-    float
-
-    Example
-    -------
-    >>> miss, false_alarm = np.array([0.0, 0.1, 0.4]), np.array([1.0, 0.3, 0.2])
-    >>> round(crossing(miss, false_alarm), 4)
-    0.25
-    """
+    """Where a rising and a falling error rate meet, in a line between two
+    thresholds."""
     # The first threshold with more misses than false alarms, and the one
     # before it; there is always one on each side.
     after = int(np.searchsorted(miss - false_alarm, 0.0, side="right"))
@@ -255,27 +183,11 @@ def crossing(miss, false_alarm):
 
 
 def eer_rocch(miss, false_alarm):
-    """Equal error rate on the convex hull of the ROC.
+    """Equal error rate on the convex hull of the ROC, of ``error_rates``.
 
     The hull is what a calibrated decision can reach (Brummer and de Villiers,
     "The BOSARIS toolkit", 2013). With few trials it lies well below ``eer``,
     and never above 0.5.
-
-    Arguments
-    ---------
-    miss, false_alarm : numpy.ndarray
-        As ``error_rates`` gives them.
-
-    Returns
-    -------
-    float
-        In [0, 0.5].
-
-    Example
-    -------
-    >>> miss, false_alarm, _ = error_rates([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
-    >>> eer_rocch(miss, false_alarm)
-    0.25
     """
     # Ends of the edge that crosses miss = fa: one on or above the diagonal,
     # one below. The point that lies farthest below their line takes the place
@@ -310,11 +222,11 @@ def min_dcf(scores, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
     Arguments
     ---------
     scores, labels : array
-        As for ``error_rates``.
+        As for ``error_rates``, whose errors it raises.
     p_target : float
         Prior of a target, in (0, 1).
     c_miss, c_fa : float
-        Cost of a miss and of a false alarm.
+        Cost of a miss and of a false alarm, above 0.
 
     Returns
     -------
@@ -322,11 +234,6 @@ def min_dcf(scores, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
         In [0, 1].
     threshold : float
         Where it is reached.
-
-    Raises
-    ------
-    UserError
-        As for ``error_rates``, or a prior or cost outside its range.
 
     Example
     -------
@@ -340,24 +247,7 @@ def min_dcf(scores, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
 
 
 def detection_cost(miss, false_alarm, p_target, c_miss=1.0, c_fa=1.0):
-    """The normalised detection cost of ``min_dcf``, of given error rates.
-
-    Arguments
-    ---------
-    miss, false_alarm : float or numpy.ndarray
-        In [0, 1].
-    p_target, c_miss, c_fa : float
-        As for ``min_dcf``.
-
-    Returns
-    -------
-    float or numpy.ndarray
-
-    Raises
-    ------
-    UserError
-        A prior or cost outside its range.
-    """
+    """The normalised detection cost of ``min_dcf``, of given error rates."""
     if not (0 < p_target < 1 and c_miss > 0 and c_fa > 0):
         raise UserError(
             f"p_target={p_target}, c_miss={c_miss}, c_fa={c_fa}: a prior "
@@ -366,3 +256,75 @@ def detection_cost(miss, false_alarm, p_target, c_miss=1.0, c_fa=1.0):
     weight_miss, weight_fa = c_miss * p_target, c_fa * (1 - p_target)
     cost = weight_miss * miss + weight_fa * false_alarm
     return cost / min(weight_miss, weight_fa)
+
+
+def act_dcf(llrs, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
+    """Detection cost of the decisions that calibrated scores lead to.
+
+    A trial is accepted where its natural log-likelihood ratio reaches the Bayes
+    threshold log(c_fa (1 - p_target)) - log(c_miss p_target). What lies above
+    ``min_dcf``, whose arguments it takes, is lost by calibration.
+
+    Example
+    -------
+    >>> act_dcf([-5.0, 5.0], [0, 1], p_target=0.5)
+    0.0
+    """
+    found = Counts.of(llrs, labels)
+    threshold = np.log(c_fa * (1 - p_target)) - np.log(c_miss * p_target)
+    targets, impostors = found.reaching(threshold)
+    miss = 1 - targets / found.n_targets
+    false_alarm = impostors / found.n_impostors
+    return float(detection_cost(miss, false_alarm, p_target, c_miss, c_fa))
+
+
+def cllr(llrs, labels=None):
+    """Cost of natural log-likelihood ratios, over all operating points, in bits.
+
+        Cllr = 1/2 (mean over targets of log2(1 + exp(-llr))
+                    + mean over impostors of log2(1 + exp(llr)))
+
+    (Brummer and du Preez, "Application-independent evaluation of speaker
+    detection", 2006.) 0 is perfect; 1 is what llr = 0 for all costs.
+
+    Example
+    -------
+    >>> cllr([0.0, 0.0], [0, 1])
+    1.0
+    """
+    found = Counts.of(llrs, labels)
+    return _cllr(found.scores, found)
+
+
+def min_cllr(scores, labels=None):
+    """Cllr after the best monotone calibration, found on the trials themselves.
+
+    Isotonic regression (pool adjacent violators) makes log-likelihood ratios
+    of the scores; ``cllr`` minus this is lost by calibration.
+
+    Example
+    -------
+    >>> min_cllr([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1])
+    0.0
+    """
+    from scipy.optimize import isotonic_regression
+
+    found = Counts.of(scores, labels)
+    counts = found.targets + found.impostors
+    posterior = isotonic_regression(found.targets / counts, weights=counts).x
+    posterior = posterior.clip(0.0, 1.0)
+    prior = np.log(found.n_targets) - np.log(found.n_impostors)
+    with np.errstate(divide="ignore"):
+        llrs = np.log(posterior) - np.log1p(-posterior) - prior
+    return _cllr(llrs, found)
+
+
+def _cllr(llrs, found):
+    """Of trials whose distinct scores have these likelihood ratios."""
+    total = 0.0
+    for sign, counts in ((-1, found.targets), (1, found.impostors)):
+        # Infinite where the other class alone has such scores: no cost there.
+        some = counts > 0
+        costs = np.logaddexp(0, sign * llrs[some])
+        total += costs @ counts[some] / counts.sum()
+    return float(total / (2 * np.log(2)))

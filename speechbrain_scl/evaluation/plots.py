@@ -20,19 +20,7 @@ _PANELS = {
 
 
 def axes(width, height, rows=1):
-    """Empty axes, one below the other.
-
-    Arguments
-    ---------
-    width, height : float
-        Of the figure, in inches.
-    rows : int
-        How many axes.
-
-    Returns
-    -------
-    list of matplotlib.axes.Axes
-    """
+    """Axes of a new figure of this size in inches, one below the other."""
     # Whoever draws nothing need not wait for it.
     from matplotlib.figure import Figure
 
@@ -41,19 +29,8 @@ def axes(width, height, rows=1):
 
 
 def det(lists):
-    """Detection error trade-off of every list, on normal-deviate axes.
-
-    Arguments
-    ---------
-    lists : dict
-        List name -> its figures and counts, as ``results.measure`` returns
-        them.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Circles are the EERs, squares the minDCFs.
-    """
+    """Detection error trade-off of lists (name -> what ``results.measure``
+    returns) on normal-deviate axes; circles are EERs, squares minDCFs."""
     (axis,) = axes(5.5, 5.5)
     for name, (found, counts) in lists.items():
         miss, false_alarm, thresholds = error_rates(counts)
@@ -99,50 +76,21 @@ def _deviate(rate):
 
 
 def plain(name):
-    """A name as matplotlib shows it: no formula, and not left out.
-
-    Arguments
-    ---------
-    name : str
-        Of a list or a system.
-
-    Returns
-    -------
-    str
-    """
+    """A name as matplotlib shows it: no formula, and not left out."""
     name = name.replace("$", r"\$")
     return f"\u200b{name}" if name.startswith("_") else name
 
 
 def histogram(counts, thresholds):
-    """Densities of target and impostor scores, and thresholds between.
-
-    Arguments
-    ---------
-    counts : Counts
-        The scored trials.
-    thresholds : dict
-        What is said of a threshold -> the score.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Densities of target and impostor scores, and thresholds between them (what
+    is said of one -> the score)."""
     (axis,) = axes(5.5, 3.4)
     draw_scores(axis, counts, thresholds)
     return axis.figure
 
 
 def draw_scores(axis, counts, thresholds):
-    """Draws what ``histogram`` shows.
-
-    Arguments
-    ---------
-    axis : matplotlib.axes.Axes
-        Where.
-    counts, thresholds
-        As for ``histogram``.
-    """
+    """Draws what ``histogram`` shows."""
     bins = np.linspace(*counts.scores[[0, -1]], 61)
     for kind, color, trials in (
         ("target", TARGET, counts.targets),
@@ -165,18 +113,8 @@ def draw_scores(axis, counts, thresholds):
 
 
 def training_curves(epochs):
-    """Losses, balancing weights and error rate over the epochs.
-
-    Arguments
-    ---------
-    epochs : dict
-        As ``provenance.read_training_log`` gives them.
-
-    Returns
-    -------
-    dict
-        What is shown -> matplotlib.figure.Figure; empty without epochs.
-    """
+    """Losses, balancing weights and error rate over the epochs of
+    ``read_training_log``: what is shown -> figure; empty without epochs."""
     from matplotlib.ticker import MaxNLocator
 
     panels = _PANELS if epochs else {}
@@ -207,19 +145,7 @@ def training_curves(epochs):
 
 
 def thresholds(found, p_target=0.01):
-    """The thresholds of EER and minDCF, as ``histogram`` takes them.
-
-    Arguments
-    ---------
-    found : dict
-        As ``results.rates`` returns it.
-    p_target : float
-        Of the minDCF.
-
-    Returns
-    -------
-    dict
-    """
+    """Those of EER and minDCF, as ``histogram`` takes them."""
     return {
         f"EER {100 * found['eer']:.2f} %": found["eer_threshold"],
         f"minDCF (p {p_target})": found["min_dcf_threshold"],
@@ -227,15 +153,7 @@ def thresholds(found, p_target=0.01):
 
 
 def save(figure, path):
-    """Writes a figure as a PNG file.
-
-    Arguments
-    ---------
-    figure : matplotlib.figure.Figure
-        The figure.
-    path : str
-        The file.
-    """
+    """Writes a figure as a PNG file."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
     with atomic_write(path, binary=True) as file:
@@ -243,19 +161,8 @@ def save(figure, path):
 
 
 def svg(figure, text):
-    """A figure as an <svg> element in the colours of the page around it.
-
-    Arguments
-    ---------
-    figure : matplotlib.figure.Figure
-        Drawn in black on white.
-    text : str
-        What it shows, for those who do not see it.
-
-    Returns
-    -------
-    markupsafe.Markup
-    """
+    """A figure as an <svg> element in the colours of the page around it; ``text``
+    is for those who do not see it."""
     from markupsafe import Markup
     from matplotlib import rc_context
 

@@ -21,20 +21,9 @@ _PACKAGES = ("speechbrain", "torch", "torchaudio", "numpy")
 
 
 def describe_run(params):
-    """What somebody needs to do a verification run again.
-
-    Arguments
-    ---------
-    params : dict
-        The experiment: ``pretrain_path``, ``data_folder`` and
-        ``verification_file``.
-
-    Returns
-    -------
-    dict
-        What ``describe_call`` says, ``model``, ``data`` and ``lists`` (as
-        given), and ``training``: what the model's folder says of it.
-    """
+    """What somebody needs to do a verification run again: ``describe_call``, and
+    the model, recordings and lists as given, and what the model's folder says
+    of its training."""
     return {
         **describe_call(),
         "model": params["pretrain_path"],
@@ -45,13 +34,7 @@ def describe_run(params):
 
 
 def describe_call():
-    """When, how and with what this program was started.
-
-    Returns
-    -------
-    dict
-        ``date`` (with the offset from UTC), ``command`` and ``versions``.
-    """
+    """Date (with the offset from UTC), command and versions of this process."""
     program = os.path.basename(sys.argv[0])
     return {
         "date": datetime.datetime.now().astimezone().strftime("%F %H:%M %z"),
@@ -65,24 +48,8 @@ def describe_call():
 
 
 def read_description(folder):
-    """The objective and the data of a training run.
-
-    Arguments
-    ---------
-    folder : str
-        The ``inference`` folder of a training run, or the name of a hub
-        repository.
-
-    Returns
-    -------
-    dict
-        As ``release.description`` writes it; empty where nothing is said.
-
-    Raises
-    ------
-    UserError
-        A file that is no JSON object.
-    """
+    """The objective and the data of the training run that left an inference
+    folder, as ``release.description`` writes them; empty where nothing is said."""
     path = os.path.join(folder, DESCRIPTION)
     if not os.path.isfile(path):
         return {}
@@ -97,18 +64,7 @@ def read_description(folder):
 
 
 def find_training_log(folder):
-    """The log of the training run that left an inference folder.
-
-    Arguments
-    ---------
-    folder : str
-        The folder, or the name of a hub repository.
-
-    Returns
-    -------
-    str or None
-        None where there is no log beside the folder.
-    """
+    """The train_log.txt beside an inference folder, or None."""
     path = os.path.join(
         os.path.dirname(os.path.abspath(folder)), "train_log.txt"
     )
@@ -116,21 +72,8 @@ def find_training_log(folder):
 
 
 def read_suspects(folder, most=10):
-    """Training utterances that another speaker's class fits better.
-
-    Arguments
-    ---------
-    folder : str
-        The output folder of a training run, with suspects.csv and
-        save/train.csv.
-    most : int
-        How many are read, the worst first.
-
-    Returns
-    -------
-    list of dict
-        The rows of suspects.csv, with ``wav``, the recording.
-    """
+    """The worst rows of a training run's suspects.csv, as dicts, with ``wav``, the
+    recording: utterances that another speaker's class fits better."""
     path = os.path.join(folder, "suspects.csv")
     if not os.path.isfile(path):
         return []
@@ -147,17 +90,7 @@ def read_suspects(folder, most=10):
 
 
 def read_training_log(path):
-    """The figures of each epoch.
-
-    Arguments
-    ---------
-    path : str
-        A train_log.txt.
-
-    Returns
-    -------
-    dict
-        Epoch -> name -> number. Of an epoch that was run again, the last.
+    """Epoch -> name -> number. Of an epoch that was run again, the last.
 
     Example
     -------

@@ -17,20 +17,9 @@ MISSING = "–"
 def write_report(folder, lists, facts, score_files, training=None):
     """Writes a run's figures, pictures and circumstances; needs no network.
 
-    Arguments
-    ---------
-    folder : str
-        Of the run; it holds the score_files.
-    lists : dict
-        List name -> its figures and counts, as ``results.measure`` returns
-        them.
-    facts : dict
-        What metrics.json says of the run: ``run`` (as ``describe_run``
-        returns it), ``model_sha256`` and the options of the scoring.
-    score_files : dict
-        List name -> name of the file of its scores.
-    training : str or None
-        The train_log.txt of the training run that made the model.
+    ``lists`` has by name what ``results.measure`` returns, ``score_files`` the
+    names of files in the run's folder, ``facts`` what metrics.json says of the
+    run; ``training`` is the train_log.txt of the model.
     """
     metrics = {name: found for name, (found, _) in lists.items()}
     # What took hours to compute comes before what is drawn of it.
@@ -83,39 +72,14 @@ def write_report(folder, lists, facts, score_files, training=None):
 
 
 def write_page(path, template, **content):
-    """Fills a template; whatever is no markup is escaped.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    template : str
-        Its name in ``TEMPLATES``, or its path.
-    **content
-        What the template names.
-    """
+    """Fills a template (its name in ``TEMPLATES``, or its path); whatever is no
+    markup is escaped."""
     with atomic_write(path) as file:
         file.write(load_template(template).render(content))
 
 
 def load_template(template):
-    """A template with the filters that spell figures.
-
-    Arguments
-    ---------
-    template : str
-        Its name in ``TEMPLATES``, or its path.
-
-    Returns
-    -------
-    jinja2.Template
-
-    Example
-    -------
-    >>> print(load_template("sentences.html").module.remark("no interval"))
-    No interval.
-    <BLANKLINE>
-    """
+    """A template with the filters that spell figures."""
     import jinja2
 
     folder, name = os.path.split(template)

@@ -7,12 +7,14 @@ from speechbrain_scl.evaluation.bootstrap import bootstrap
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.metrics import (
     Counts,
+    act_dcf,
     ascending,
+    cllr,
     eer,
     eer_rocch,
+    min_cllr,
     min_dcf,
 )
-from speechbrain_scl.evaluation.ratios import act_dcf, cllr, min_cllr
 
 
 def measure(
@@ -23,30 +25,12 @@ def measure(
     calibrated=False,
     conditions=(),
 ):
-    """The figures of one scored trial list.
+    """What metrics.json holds for a scored list (``Trials``), and its ``Counts``
+    for pictures.
 
-    Arguments
-    ---------
-    trials : Trials
-        The list, with its scores.
-    speaker_of : callable
-        An utterance's or enrolment model's name to its speaker's.
-    p_target : float
-        Prior of the detection cost.
-    n_resamples : int
-        Of the speaker-level bootstrap; 0 for no interval.
-    calibrated : bool
-        Whether the scores are log-likelihood ratios.
-    conditions : list
-        Parts of the list to measure by themselves, as
-        ``conditions.conditions`` returns them.
-
-    Returns
-    -------
-    found : dict
-        What metrics.json holds for the list.
-    counts : Counts
-        Of its trials, for pictures.
+    ``speaker_of`` gives the speaker of an utterance's or enrolment model's
+    name; ``n_resamples`` of the speakers give the intervals (0: none);
+    ``conditions`` are parts to measure by themselves.
     """
     scores, labels, enrol, test, *parts = ascending(
         trials.scores,
@@ -110,19 +94,7 @@ def _part(scores, labels, chosen, p_target):
 
 
 def rates(counts, p_target=0.01):
-    """EER and minDCF with their thresholds.
-
-    Arguments
-    ---------
-    counts : Counts
-        The scored trials.
-    p_target : float
-        Prior of the detection cost.
-
-    Returns
-    -------
-    dict
-    """
+    """EER and minDCF of ``Counts``, with their thresholds."""
     miss, false_alarm, _ = counts.rates
     rate, at_eer = eer(counts)
     cost, at_cost = min_dcf(counts, p_target=p_target)
@@ -138,20 +110,7 @@ def rates(counts, p_target=0.01):
 
 
 def trial_speakers(trials, speaker_of):
-    """The speakers of each trial's two sides, numbered from 0 on.
-
-    Arguments
-    ---------
-    trials : Trials
-        The list.
-    speaker_of : callable
-        An utterance's or enrolment model's name to its speaker's.
-
-    Returns
-    -------
-    enrol, test : numpy.ndarray
-        [T] int32.
-    """
+    """The speakers of each trial's two sides, numbered from 0 on: int32 [T]."""
     numbers = {}
     enrol, test = (
         np.array(
@@ -164,18 +123,7 @@ def trial_speakers(trials, speaker_of):
 
 
 def table(metrics):
-    """The figures as text.
-
-    Arguments
-    ---------
-    metrics : dict
-        List name -> its figures, as in metrics.json.
-
-    Returns
-    -------
-    str
-        A row per list, and one per condition below it.
-    """
+    """Metrics (list name -> figures) as text: a row per list and per condition."""
     first = next(iter(metrics.values()))
     costs = {"act_dcf": "actDCF", "cllr": "Cllr", "min_cllr": "minCllr"}
     costs = {key: name for key, name in costs.items() if key in first}

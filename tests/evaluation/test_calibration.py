@@ -9,14 +9,19 @@ import pytest
 from scipy.optimize import minimize
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.calibration import Calibration
-from speechbrain_scl.evaluation.calibration_fit import (
+from speechbrain_scl.evaluation.calibration import (
+    Calibration,
     calibrate,
     calibration_trials,
     fit_calibration,
 )
-from speechbrain_scl.evaluation.metrics import eer, min_dcf
-from speechbrain_scl.evaluation.ratios import act_dcf, cllr, min_cllr
+from speechbrain_scl.evaluation.metrics import (
+    act_dcf,
+    cllr,
+    eer,
+    min_cllr,
+    min_dcf,
+)
 
 
 @pytest.fixture

@@ -13,12 +13,14 @@ from sklearn.metrics import roc_curve
 
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.metrics import (
+    act_dcf,
+    cllr,
     eer,
     eer_rocch,
     error_rates,
+    min_cllr,
     min_dcf,
 )
-from speechbrain_scl.evaluation.ratios import act_dcf, cllr, min_cllr
 
 
 @st.composite

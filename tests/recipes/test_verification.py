@@ -13,7 +13,7 @@ from commands import LISTS, RECIPE, trial_option
 from speechbrain_scl import files
 from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
-from speechbrain_scl.evaluation.ratios import act_dcf, cllr
+from speechbrain_scl.evaluation.metrics import act_dcf, cllr
 from speechbrain_scl.evaluation.verification import verify
 
 
