@@ -12,19 +12,12 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.encoder import load_encoder
+from speechbrain_scl.voices import enrolled
 from speechbrain_scl.voices.decisions import (
     Decider,
     Identification,
     Verification,
     limits_of,
-)
-from speechbrain_scl.voices.enrolled import (
-    UNKNOWN,
-    Enrolled,
-    check_name,
-    load_voices,
-    locked,
-    save_voices,
 )
 from speechbrain_scl.voices.hearing import Heard, hear
 
@@ -143,27 +136,12 @@ class SpeakerVerifier:
         return self._encoder.key
 
     def listen(self, recording, needs_speech: bool = False) -> Heard:
-        """Reads, judges and embeds one recording.
+        """Reads, judges and embeds one recording: its embedding, duration,
+        speech and warnings. One that cannot be read, is silent, below 0.1 s or
+        (where that is needed) without speech is refused.
 
         Speech is embedded without the long pauses around it; a recording in
         which none is found is embedded whole.
-
-        Arguments
-        ---------
-        recording : recording
-            As the class takes them.
-        needs_speech : bool
-            Whether a recording without speech is refused.
-
-        Returns
-        -------
-        Heard
-            Its embedding, duration, speech and warnings.
-
-        Raises
-        ------
-        UserError
-            A recording that cannot be read, is silent or below 0.1 s.
         """
         heard = recording
         if not isinstance(recording, Heard):
@@ -175,23 +153,9 @@ class SpeakerVerifier:
         return heard
 
     def embed(self, recordings) -> np.ndarray:
-        """Embeddings of recordings; what is doubtful is logged as a warning.
-
-        Arguments
-        ---------
-        recordings : list, or one recording
-            As the class takes them.
-
-        Returns
-        -------
-        numpy.ndarray
-            float32 [N, D], unit length; N is 1 for one recording.
-
-        Raises
-        ------
-        UserError
-            A recording that cannot be used, or has no speech.
-        """
+        """Embeddings, float32 [N, D] of unit length, of one recording or a
+        list; what is doubtful is logged as a warning, and one that cannot be
+        used or has no speech is refused."""
         return np.stack([u.embedding for u in self._listen_all(recordings)])
 
     def verify(self, first, second) -> Verification:
@@ -206,36 +170,21 @@ class SpeakerVerifier:
     def enrol(
         self, name: str, recordings, replace: bool = False, add: bool = False
     ):
-        """Adds a voice: the mean of its recordings' embeddings.
-
-        Arguments
-        ---------
-        name : str
-            The speaker's.
-        recordings : list, or one recording
-            As the class takes them; what is doubtful is logged as a warning.
-        replace : bool
-            Whether a voice of this name may be replaced.
-        add : bool
-            Whether the recordings are added to those of a voice of this name.
-
-        Raises
-        ------
-        UserError
-            A name that is taken or none, or a recording that cannot be used or
-            has no speech.
-        """
+        """Adds a voice: the mean of the embeddings of one recording or a list,
+        as ``embed`` takes them. A voice of this name may be replaced, or the
+        recordings added to its; else the name is refused."""
         self.check_name(name, replace or add)
         vectors = [u.embedding for u in self._listen_all(recordings)]
         with self._lock:
             self.check_name(name, replace or add)
             known = self._voices.get(name) if add else None
-            voice = (known or Enrolled(0 * vectors[0], 0)).with_more(vectors)
+            known = known or enrolled.Enrolled(0 * vectors[0], 0)
+            voice = known.with_more(vectors)
             self._voices = {**self._voices, name: voice}
 
     def check_name(self, name: str, replace: bool = False):
         """Raises UserError for a name that no new voice can have."""
-        check_name(name)
+        enrolled.check_name(name)
         if name in self._voices and not replace:
             raise UserError(
                 f"{name}: enrolled already; replace=True (--replace) puts the "
@@ -255,27 +204,11 @@ class SpeakerVerifier:
             self._voices = left
 
     def identify(self, recording, top: int = 3) -> Identification:
-        """Finds the enrolled voice that a recording has.
+        """Finds the enrolled voice that a recording has, among the ``top``
+        nearest candidates.
 
         Each voice is compared by itself: the more there are, the more often a
         stranger is accepted as one of them.
-
-        Arguments
-        ---------
-        recording : recording
-            As the class takes them.
-        top : int
-            How many candidates are returned.
-
-        Returns
-        -------
-        Identification
-
-        Raises
-        ------
-        UserError
-            No voice is enrolled, ``top`` is below 1, or the voices have
-            another dimension than this model's.
         """
         voices = self._voices
         if not voices:
@@ -283,39 +216,30 @@ class SpeakerVerifier:
         if top < 1:
             raise UserError(f"top={top}: at least 1, please")
         heard = self.listen(recording)
-        wanted, given = (
-            len(x)
-            for x in (next(iter(voices.values())).embedding, heard.embedding)
-        )
-        if wanted != given:
+        vectors = np.stack([voice.embedding for voice in voices.values()])
+        given = len(heard.embedding)
+        if vectors.shape[1] != given:
             raise UserError(
-                f"the voices have {wanted} dimensions, the recording's {given}"
+                f"the voices have {vectors.shape[1]} dimensions, the "
+                f"recording's {given}"
             )
-        cosines = {
-            name: float(voice.embedding @ heard.embedding)
-            for name, voice in voices.items()
-        }
+        cosines = dict(zip(voices, vectors @ heard.embedding))
         nearest = sorted(cosines, key=cosines.get, reverse=True)[:top]
-        found = {
-            name: self._decide(cosines[name], heard.speech > 0)
-            for name in nearest
-        }
+        speech = heard.speech > 0
+        found = {name: self._decide(cosines[name], speech) for name in nearest}
         best = found[nearest[0]]
-        speaker = {True: nearest[0], False: UNKNOWN, None: None}
-        return Identification(
-            speaker[best.same_speaker],
-            found,
-            self._doubts(heard) + best.warnings,
-        )
+        speaker = {True: nearest[0], False: enrolled.UNKNOWN, None: None}
+        doubts = self._doubts(heard) + best.warnings
+        return Identification(speaker[best.same_speaker], found, doubts)
 
     def save_voices(self, path: str | os.PathLike):
         """Writes the enrolled voices to an npz file."""
-        save_voices(path, self.key, self._voices)
+        enrolled.save_voices(path, self.key, self._voices)
 
     def load_voices(self, path: str | os.PathLike):
         """Takes the voices of a file in the place of those enrolled; UserError
         for no such file, or voices that another model made."""
-        model, voices = load_voices(path)
+        model, voices = enrolled.load_voices(path)
         if model != self.key:
             raise UserError(
                 f"{path}: its voices were enrolled with another model; enrol "
@@ -325,18 +249,8 @@ class SpeakerVerifier:
 
     @contextlib.contextmanager
     def editing(self, path: str | os.PathLike):
-        """Loads a store, lets the voices be changed, and saves them; no other
-        process changes it meanwhile.
-
-        Arguments
-        ---------
-        path : str
-            The store; it is made where there is none.
-
-        Raises
-        ------
-        UserError
-            As ``load_voices``.
+        """Loads a store, if there is one, lets the voices be changed, and saves
+        them; no other process changes it meanwhile.
 
         Example
         -------
@@ -345,7 +259,7 @@ class SpeakerVerifier:
         ...     with verifier.editing("voices.npz"):
         ...         verifier.enrol(name, heard)
         """
-        with self._lock, locked(path):
+        with self._lock, enrolled.locked(path):
             self._voices = {}
             if os.path.exists(path):
                 self.load_voices(path)

@@ -7,41 +7,39 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from speechbrain_scl.command_line.console import result
-from speechbrain_scl.command_line.lists import read_list, read_pairs
-from speechbrain_scl.command_line.speakers import check_output, hear_all, start
+from speechbrain_scl.command_line.speakers import (
+    check_output,
+    hear_pairs,
+    start,
+)
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots
 from speechbrain_scl.evaluation.calibration import calibrate as fitted
 from speechbrain_scl.evaluation.metrics import Counts
-from speechbrain_scl.evaluation.results import trial_speakers
-from speechbrain_scl.evaluation.trials import LABELS, Trials
+from speechbrain_scl.evaluation.trials import LABELS
 
 
 def calibrate(args):
     """Scores labelled pairs, and writes what turns a cosine into a decision."""
     check_output(args.output, (".json",))
-    known = read_list(args.recordings) if args.recordings else None
-    pairs, places = read_pairs(args.pairs, known)
-    for label, first, second in pairs:
-        if label is None:
-            raise UserError(
-                f"{args.pairs}: {first} {second}: no label; 1 for the same "
-                "speaker and 0 for different ones is wanted in each line"
-            )
     verifier, remarks = start(args)
-    heard = hear_all(verifier, remarks, places, args, needs_speech=True)
+    pairs, heard = hear_pairs(verifier, remarks, args, to_learn=True)
     pairs = [p for p in pairs if p[1] in heard and p[2] in heard]
     if not pairs:
         raise UserError(f"{args.pairs}: no pair is left")
-    trials = _trials(args.pairs, pairs, heard)
-    speakers = trial_speakers(trials, _speakers(trials).get)
+    number = {name: i for i, name in enumerate(heard)}
+    sides = np.array([[number[x] for x in pair[1:]] for pair in pairs]).T
+    labels = np.array([LABELS[pair[0]] for pair in pairs], bool)
+    speakers = _speakers(args.pairs, list(heard), sides, labels)[sides]
+    vectors = np.stack([found.embedding for found in heard.values()])
+    scores = (vectors[sides[0]] * vectors[sides[1]]).sum(1)
     calibration, found = fitted(
-        trials.scores, trials.labels, speakers, args.p_target, verifier.key
+        scores, labels, speakers, args.p_target, verifier.key
     )
     calibration.save(args.output)
     picture = f"{os.path.splitext(args.output)[0]}.png"
-    counts = Counts.of(trials.scores, trials.labels)
     decides = f"same speaker from {found['threshold']:.3f} on"
+    counts = Counts.of(scores, labels)
     figure = plots.histogram(counts, {decides: found["threshold"]})
     plots.save(figure, picture)
     for remark in found["remarks"]:
@@ -67,30 +65,18 @@ def _rate(name, found):
     )
 
 
-def _trials(path, pairs, heard):
-    """The pairs as a scored trial list."""
-    number = {name: i for i, name in enumerate(heard)}
-    vectors = np.stack([found.embedding for found in heard.values()])
-    first, second = (
-        np.array([number[pair[side]] for pair in pairs], np.int32)
-        for side in (1, 2)
+def _speakers(path, names, sides, same):
+    """A number per name: recordings that pairs of one speaker link are his."""
+    first, second = sides
+    links = coo_array(
+        (same[same], (first[same], second[same])), shape=(len(names),) * 2
     )
-    labels = np.array([LABELS[pair[0]] for pair in pairs], bool)
-    trials = Trials(path, list(heard), list(heard), first, second, labels)
-    return trials.with_scores((vectors[first] * vectors[second]).sum(1))
-
-
-def _speakers(trials):
-    """Name -> speaker: recordings that pairs of one speaker link are his."""
-    n, same = len(trials.enrol_ids), trials.labels
-    first, second = trials.enrol_index, trials.test_index
-    links = coo_array((same[same], (first[same], second[same])), shape=(n, n))
     _, speaker = connected_components(links, directed=False)
     wrong = np.flatnonzero((speaker[first] == speaker[second]) & ~same)
     if len(wrong):
-        a, b = (trials.enrol_ids[i[wrong[0]]] for i in (first, second))
+        a, b = (names[side[wrong[0]]] for side in sides)
         raise UserError(
-            f"{trials.path}: {a} and {b} are labelled as different speakers, "
-            "but other pairs link them as one"
+            f"{path}: {a} and {b} are labelled as different speakers, but other "
+            "pairs link them as one"
         )
-    return dict(zip(trials.enrol_ids, (f"{i}" for i in speaker)))
+    return speaker

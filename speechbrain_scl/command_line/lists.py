@@ -33,14 +33,15 @@ def read_list(path):
     return found
 
 
-def read_pairs(path, recordings=None):
+def read_pairs(path, recordings=None, labelled=False):
     """Reads pairs of recordings: (label or None, first, second) as they stand,
     and name -> path.
 
     Lines hold two names, and perhaps a label (1, 0, target, nontarget) before
     or behind; tabs separate them where there are any, else blanks. A ``.csv``
     is a table with the columns first, second and same. The names are paths, or
-    ids of ``recordings``, as ``read_list`` returns them.
+    ids of ``recordings``, as ``read_list`` returns them. ``labelled`` refuses a
+    pair without a label.
 
     Example
     -------
@@ -68,6 +69,11 @@ def read_pairs(path, recordings=None):
                 f"{path}, line {number}: {line!r}: two recordings are wanted, "
                 "and at most a label (1, 0, target, nontarget); separate "
                 "paths that hold blanks by a tab"
+            )
+        if labelled and label is None:
+            raise UserError(
+                f"{path}, line {number}: {line!r}: no label; 1 for the same "
+                "speaker or 0 for different ones is wanted in each line"
             )
         for name in fields:
             if recordings is not None and name not in recordings:

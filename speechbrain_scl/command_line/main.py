@@ -36,19 +36,9 @@ from speechbrain_scl.errors import UserError, user_errors_in_one_line
 
 
 def main(arguments=None):
-    """Reads the command line and runs one command.
-
-    Arguments
-    ---------
-    arguments : list of str or None
-        Those of the program.
-
-    Returns
-    -------
-    int
-        The exit status where there is no error: 1 for different speakers and
-        2 for no decision where ``--exit-status`` asks for it, else 0.
-    """
+    """Runs one command. Its exit status, where there is no error: 1 for
+    different speakers and 2 for no decision where ``--exit-status`` asks for
+    it, else 0."""
     args = _parser().parse_args(arguments)
     with user_errors_in_one_line(status=2):
         room = importlib.import_module(
@@ -66,22 +56,25 @@ def _parser():
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument(
-        "--version", action="version", version=f"%(prog)s {__version__}"
-    )
+    version = f"%(prog)s {__version__}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(module, name, text, function=None):
         made = commands.add_parser(name, help=text, description=text)
         made.set_defaults(module=module, function=function or name)
-        said = "print JSON, a line per result"
-        made.add_argument("--json", action="store_true", help=said)
-        return made.add_argument
+
+        def add(*names, help, flag=False, **more):
+            if flag:
+                more["action"] = "store_true"
+            made.add_argument(*names, help=help, **more)
+
+        add("--json", help="print JSON, a line per result", flag=True)
+        return add
 
     _speakers(command)
-    _store(command)
+    _manage(command)
     _corpora(command)
-    _models(command)
     return parser
 
 
@@ -89,12 +82,8 @@ def _speakers(command):
     add = _listens(command, "verify", "compare two recordings", nargs="?")
     add("recordings", nargs=2, help="two recordings; - is standard input")
     _decides(add)
-    add(
-        "--exit-status",
-        action="store_true",
-        help="end with 0 for the same speaker, 1 for different speakers and 2 "
-        "where nothing can be decided",
-    )
+    said = "0 for the same speaker, 1 for different ones and 2 for no decision"
+    add("--exit-status", help=f"end with {said}", flag=True)
     add = _listens(command, "identify", "find the enrolled voice of recordings")
     add("voices", help="the store that enrol wrote")
     _takes_recordings(add)
@@ -104,27 +93,21 @@ def _speakers(command):
     _takes_recordings(add)
     add("--output", required=True, help="the file: .npz, .ark or .scp")
     add = _listens(command, "score", "score the pairs of a list")
-    add("pairs", help="lines of `first second`, or a trial list with labels")
-    said = "a wav.scp, or the .npz that embed wrote, where pairs are of its ids"
-    add("--recordings", help=said)
+    _takes_pairs(add, "lines of `first second`, perhaps with labels")
     add("--output", help="the file of scores (default: standard output)")
-    _skips(add)
     _decides(add)
     text = "find the threshold on labelled pairs of your own"
     add = _listens(command, "calibrate", text, module="calibrating")
-    said = "a trial list with labels, or a table with first, second and same"
-    add("pairs", help=said)
-    add("--recordings", help="a wav.scp, where the pairs are of its ids")
+    _takes_pairs(add, "a trial list, or a table with first, second and same")
     add("--output", default="calibration.json", help="default: %(default)s")
     said = "prior of the same speaker, at equal costs (default 0.5)"
     add("--p-target", type=float, default=0.5, help=said)
-    _skips(add)
     add = _listens(command, "enrol", "add a speaker to a store of voices")
     add("voices", help="the store, .npz; it is made where there is none")
     add("name", help="the speaker's name")
     _takes_recordings(add)
-    add("--replace", action="store_true", help="replace a voice of this name")
-    add("--add", action="store_true", help="add to a voice of this name")
+    add("--replace", help="replace a voice of this name", flag=True)
+    add("--add", help="add to a voice of this name", flag=True)
 
 
 def _listens(command, name, text, module="speakers", **model):
@@ -134,14 +117,14 @@ def _listens(command, name, text, module="speakers", **model):
         said += " (default: ecapa-voxceleb at SpeechBrain's threshold of 0.25)"
     add("model", help=said, **model)
     add("--device", help="such as cpu or cuda (default: the best there is)")
-    add("-q", "--quiet", action="store_true", help="results and errors alone")
+    add("-q", "--quiet", help="results and errors alone", flag=True)
     _trusts(add)
     return add
 
 
 def _trusts(add):
-    said = "load a model that calls more than parts of models; only from whom "
-    add("--trust", action="store_true", help=f"{said}you trust")
+    said = "load a model that calls more than parts of models"
+    add("--trust", help=f"{said}; only from whom you trust", flag=True)
 
 
 def _takes_recordings(add):
@@ -150,62 +133,33 @@ def _takes_recordings(add):
     _skips(add)
 
 
+def _takes_pairs(add, said):
+    add("pairs", help=said)
+    said = "a wav.scp, or the .npz that embed wrote, where pairs are of its ids"
+    add("--recordings", help=said)
+    _skips(add)
+
+
 def _skips(add):
-    add(
-        "--skip-bad",
-        action="store_true",
-        help="count recordings that cannot be used, and go on",
-    )
+    said = "count recordings that cannot be used, and go on"
+    add("--skip-bad", help=said, flag=True)
 
 
 def _decides(add):
     add("--calibration", help="a calibration.json of this model")
-    add(
-        "--p-target",
-        type=float,
-        help="prior of the same speaker, at equal costs of both errors, for "
-        "the calibration's decisions (default 0.5)",
-    )
-    add(
-        "--threshold",
-        type=float,
-        help="the cosine that decides, instead of a calibration",
-    )
+    said = "prior of the same speaker, at equal costs of both errors, for "
+    said += "the calibration's decisions (default 0.5)"
+    add("--p-target", type=float, help=said)
+    said = "the cosine that decides, instead of a calibration"
+    add("--threshold", type=float, help=said)
 
 
-def _store(command):
+def _manage(command):
     add = command("manage", "voices", "list the voices of a store")
     add("voices", help="the store that enrol wrote")
     add = command("manage", "remove", "remove voices from a store")
     add("voices", help="the store that enrol wrote")
     add("names", nargs="+", help="the speakers' names")
-
-
-def _corpora(command):
-    text = "arrange your recordings as a corpus to train and test on"
-    add = command("corpora", "import", text, "import_recordings")
-    add(
-        "recordings",
-        help="a folder with a folder per speaker; a CSV file with the columns "
-        "path and speaker; or a Kaldi folder (wav.scp, utt2spk, segments)",
-    )
-    add("corpus", help="the folder to make")
-    add("--trials", help="your own trial list, with the recordings' names")
-    add("--test-speakers", type=int, help="default: a fifth to a third")
-    add("--max-excluded", type=float, default=0.05, help="share of the files")
-    add("--encoding", help="of the CSV file or of Kaldi's, such as cp1250")
-    add("--seed", type=int, default=1986, help="draws speakers and trials")
-    add(
-        "--check",
-        action="store_true",
-        help="make nothing, but list suspects: one audio of two speakers, no "
-        "speech and, with --model, what another speaker fits better",
-    )
-    add("--model", help="for --check: an encoder, such as ecapa-voxceleb")
-    add("--without", help="leave out the suspects of a list of --check")
-
-
-def _models(command):
     said = "put the recipes and their hyperparameters into a folder"
     add = command("manage", "init", said)
     add("folder", help="where `recipes` and `hparams` go")
@@ -223,8 +177,27 @@ def _models(command):
     add = command("manage", "upload", "list what a hub would get, or send it")
     add("model", help="an inference folder with its card")
     add("repo", help="the hub repository, such as me/ecapa-scl")
-    add("--private", action="store_true", help="for a repository it makes")
-    add("--yes", action="store_true", help="really send")
+    add("--private", help="for a repository it makes", flag=True)
+    add("--yes", help="really send", flag=True)
+
+
+def _corpora(command):
+    text = "arrange your recordings as a corpus to train and test on"
+    add = command("corpora", "import", text, "import_recordings")
+    said = "a folder with a folder per speaker; a CSV file with the columns "
+    said += "path and speaker; or a Kaldi folder (wav.scp, utt2spk, segments)"
+    add("recordings", help=said)
+    add("corpus", help="the folder to make")
+    add("--trials", help="your own trial list, with the recordings' names")
+    add("--test-speakers", type=int, help="default: a fifth to a third")
+    add("--max-excluded", type=float, default=0.05, help="share of the files")
+    add("--encoding", help="of the CSV file or of Kaldi's, such as cp1250")
+    add("--seed", type=int, default=1986, help="draws speakers and trials")
+    said = "make nothing, but list suspects: one audio of two speakers, no "
+    said += "speech and, with --model, what another speaker fits better"
+    add("--check", help=said, flag=True)
+    add("--model", help="for --check: an encoder, such as ecapa-voxceleb")
+    add("--without", help="leave out the suspects of a list of --check")
 
 
 if __name__ == "__main__":

@@ -83,15 +83,7 @@ def score(args):
     if args.output:
         check_output(args.output)
     verifier, remarks = start(args)
-    known, heard = None, None
-    if args.recordings and args.recordings.endswith(".npz"):
-        heard = _stored(args.recordings, verifier.key)
-        known = dict.fromkeys(heard)
-    elif args.recordings:
-        known = read_list(args.recordings)
-    pairs, places = read_pairs(args.pairs, known)
-    if heard is None:
-        heard = hear_all(verifier, remarks, places, args)
+    pairs, heard = hear_pairs(verifier, remarks, args)
     scored = [p for p in pairs if p[1] in heard and p[2] in heard]
     with contextlib.ExitStack() as stack:
         if args.output:
@@ -136,6 +128,20 @@ def check_output(path, endings=None):
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise UserError(f"{path}: there is no folder {folder}")
+
+
+def hear_pairs(verifier, remarks, args, to_learn=False):
+    """The pairs of a list, as ``read_pairs`` returns them, and name -> Heard;
+    to learn from them, they need labels, and speech."""
+    known = None
+    if args.recordings and args.recordings.endswith(".npz"):
+        heard = _stored(args.recordings, verifier.key)
+        known = dict.fromkeys(heard)
+        return read_pairs(args.pairs, known, to_learn)[0], heard
+    if args.recordings:
+        known = read_list(args.recordings)
+    pairs, places = read_pairs(args.pairs, known, to_learn)
+    return pairs, hear_all(verifier, remarks, places, args, to_learn)
 
 
 def _stored(path, model):

@@ -39,29 +39,14 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 def save_inference_folder(
     folder, hparams_file, overrides, modules, label_encoder, training=None
 ):
-    """Writes what ``speechbrain.inference`` needs to use a trained encoder.
+    """Writes what ``speechbrain.inference`` needs to use a trained encoder, in
+    the place of what the folder held: the model's part of the hyperparameter
+    file under its overrides, the parameters of ``modules``, the classes'
+    speakers, and training.json (``describe_training``).
 
     ``SpeakerRecognition.from_hparams(source=folder)`` and
     ``EncoderClassifier.from_hparams(source=folder)`` load it as it is; no code
     of this package is needed for that.
-
-    Arguments
-    ---------
-    folder : str
-        Where to write: hyperparams.yaml, embedding_model.ckpt,
-        classifier.ckpt, label_encoder.ckpt and, if given, training.json.
-        Replaced as a whole.
-    hparams_file : str
-        The training's hyperparameter file. Its compute_features,
-        mean_var_norm, embedding_model and classifier are taken over.
-    overrides : str
-        The overrides the training was started with.
-    modules : dict
-        The trained ``embedding_model`` and ``classifier``.
-    label_encoder : speechbrain.dataio.encoder.CategoricalEncoder
-        The classes' speakers.
-    training : dict or None
-        What to record of the training (``describe_training``).
     """
     with open(hparams_file, encoding="utf-8") as file:
         resolved = resolve_references(file, overrides)

@@ -5,7 +5,9 @@ import json
 
 import pytest
 
+from speechbrain_scl.command_line.lists import read_pairs
 from speechbrain_scl.command_line.main import main
+from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.verifier import SpeakerVerifier
 
@@ -55,29 +57,27 @@ def test_a_threshold_of_ones_own(trained, pairs, tmp_path, said, spoken):
     assert decided.miss is not None
 
 
-def test_pairs_that_cannot_be_used(trained, pairs, tmp_path, capsys):
+def test_pairs_that_cannot_be_used(untrained, pairs, tmp_path):
+    output = tmp_path / "mine.json"
+
     def refused(*lines, more=()):
         pairs.write_text("\n".join(["first,second,same", *lines]))
+        asked = ["calibrate", untrained, str(pairs), "--output", str(output)]
         with pytest.raises(SystemExit) as ended:
-            main(
-                ["calibrate", str(trained / "inference"), str(pairs)]
-                + ["--output", str(tmp_path / "mine.json"), *more]
-            )
-        assert ended.value.code == 2 and not (tmp_path / "mine.json").exists()
+            main([*asked, *more])
+        assert ended.value.code == 2 and not output.exists()
         return str(ended.value)
 
     a, b, c = pairs.read_text().splitlines()[-3:]
     (a, b), (c, _) = a.split(";")[:2], c.split(";")[:2]
-    assert "line 2" in refused(f"{a},{b},yes")
-    assert "link them as one" in refused(
-        f"{a},{b},1", f"{b},{c},1", f"{a},{c},0"
+    ab, bc, ac = f"{a},{b}", f"{b},{c}", f"{a},{c}"
+    assert "line 2" in refused(f"{ab},yes")
+    assert "link them as one" in refused(f"{ab},1", f"{bc},1", f"{ac},0")
+    assert "between 0 and 1" in refused(
+        f"{ab},1", f"{ac},0", more=["--p-target=1"]
     )
-    assert (
-        "one class" in refused(f"{a},{b},1")
-        or "impostor" in capsys.readouterr().err
-    )
-    said = refused(f"{a},{b},1", f"{a},{c},0", more=["--p-target=1"])
-    assert "between 0 and 1" in said
-    assert "no folder" in refused(
-        f"{a},{b},1", more=["--output", str(tmp_path / "no" / "x.json")]
-    )
+    nowhere = ["--output", str(tmp_path / "no" / "x.json")]
+    assert "no folder" in refused(f"{ab},1", more=nowhere)
+    pairs.write_text(f"{a}\t{b}\n")
+    with pytest.raises(UserError, match="line 1: .* no label"):
+        read_pairs(str(pairs), labelled=True)
