@@ -32,7 +32,7 @@ class Remarks:
             self._said.add(kind or text)
 
     def warn(self, warnings):
-        """Says each of several warnings."""
+        """Says each."""
         for warning in warnings:
             self(f"warning: {warning}")
 
@@ -45,32 +45,13 @@ def result(args, *lines, **facts):
         print(printable(line, keep="\t"))
 
 
-class _Without(logging.Filter):
-    """Drops messages below errors that have certain words."""
-
-    def __init__(self, words):
-        super().__init__()
-        self.words = words
-
-    def filter(self, record):
-        return (
-            record.levelno >= logging.ERROR
-            or self.words not in record.getMessage()
-        )
-
-
 def silence_known_noise():
-    """Drops what SpeechBrain and torch say of themselves at every start.
+    """Drops what SpeechBrain and torch say of themselves at every start; errors
+    of the same loggers, and all else that they say, still come."""
+    for name in _NOISE:
+        logging.getLogger(name).addFilter(_helps)
 
-    Errors of the same loggers, and all else that they say, still come.
 
-    Example
-    -------
-    >>> silence_known_noise()
-    >>> logger = logging.getLogger("speechbrain.nnet.schedulers")
-    >>> logger.warning("Changing lr from 0.1 to 0.09")
-    """
-    for name, words in _NOISE.items():
-        logger = logging.getLogger(name)
-        if not any(isinstance(f, _Without) for f in logger.filters):
-            logger.addFilter(_Without(words))
+def _helps(record):
+    noise = _NOISE[record.name] in record.getMessage()
+    return record.levelno >= logging.ERROR or not noise

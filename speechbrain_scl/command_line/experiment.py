@@ -28,14 +28,9 @@ def read_experiment(arguments, default_file=None):
 
     Returns
     -------
-    hparams : dict
-        What HyperPyYAML made of the file.
-    run_opts : speechbrain.utils.run_opts.RunOptions
-        The run options.
-    hparams_file : str
-        The file.
-    overrides : str
-        The overrides as YAML.
+    hparams, run_opts, hparams_file, overrides
+        What HyperPyYAML made of the file, SpeechBrain's run options, the file,
+        and the overrides as YAML.
 
     Raises
     ------

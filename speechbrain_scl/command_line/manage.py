@@ -62,14 +62,8 @@ def card(args):
     """Writes the model card, README.md, into an inference folder."""
     from speechbrain_scl.release.hub import write_card
 
-    path = write_card(
-        args.model,
-        args.metrics,
-        args.training_data,
-        args.license,
-        args.language,
-        args.repo,
-    )
+    about = args.training_data, args.license, args.language, args.repo
+    path = write_card(args.model, args.metrics, *about)
     said = f"{path}: read it, and say what only you know"
     result(args, said, card=path)
 
@@ -80,11 +74,11 @@ def upload(args):
 
     for name, size in hub.public_files(args.model).items():
         result(args, f"{size:12,d}  {name}", file=name, bytes=size)
-    said = place = None
+    place = None
     if args.yes:
-        said = place = hub.upload(args.model, args.repo, args.private)
-    said = said or f"nothing sent; --yes sends these to {args.repo}"
-    result(args, said, sent=place)
+        place = hub.upload(args.model, args.repo, args.private)
+    nothing = f"nothing sent; --yes sends these to {args.repo}"
+    result(args, place or nothing, sent=place)
 
 
 def init(args):

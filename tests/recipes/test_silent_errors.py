@@ -208,14 +208,6 @@ def test_a_gpu_is_used_where_there_is_one(tmp_path, monkeypatch, asked, used):
     assert asked_for[-1] == used
 
 
-def test_a_folder_that_is_no_inference_folder_is_told(tmp_path):
-    folder = tmp_path / "CKPT+2026-01-01+00-00-00+00"
-    folder.mkdir()
-    (folder / "embedding_model.ckpt").write_bytes(b"")
-    with pytest.raises(UserError, match="CKPT.*must be the `inference` folder"):
-        load_encoder(str(folder), str(tmp_path / "models"))
-
-
 def test_comma_separated_data_folders(tmp_path):
     roots = [tmp_path / "dev", tmp_path / "test"]
     paths = [noise(roots[i] / "wav" / f"{i}.wav") for i in (0, 1)]
