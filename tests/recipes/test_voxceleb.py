@@ -95,21 +95,30 @@ def test_scores_are_those_of_speechbrain(trained, corpus, run_warm, tmp_path):
         assert float(score) == pytest.approx(wanted.item(), abs=1e-5)
 
 
-def test_an_interrupted_training_goes_on(trained, corpus, run_warm):
-    """The same command with a higher limit starts at the third epoch."""
-    done = run_warm(
-        "train_speaker_embeddings.py",
-        *SMALL,
-        f"--data_folder={corpus}",
-        f"--output_folder={trained}",
-        trial_option(corpus, "verification_file"),
-        "--number_of_epochs=3",
-    )
+def test_a_finished_run_goes_on_with_its_own_options(trained, corpus, run_warm):
+    """More epochs start at the third; another margin is refused."""
+
+    def again(*options):
+        return run_warm(
+            "train_speaker_embeddings.py",
+            *SMALL,
+            f"--data_folder={corpus}",
+            f"--output_folder={trained}",
+            trial_option(corpus, "verification_file"),
+            *options,
+        )
+
+    before = (trained / "inference" / "training.json").read_text()
+    done = again("--aam_margin=0.5", "--objective={contrastive: null}")
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert "aam_margin: 0.2 -> 0.5" in said
+    assert "objective.contrastive.temperature: 0.07 -> none" in said
+    assert (trained / "inference" / "training.json").read_text() == before
+    done = again("--number_of_epochs=3")
     assert done.returncode == 0, done.stderr[-3000:]
-    epochs = re.findall(
-        r"epoch: (\d+)", (trained / "train_log.txt").read_text()
-    )
-    assert epochs == ["1", "2", "3"]
+    log = (trained / "train_log.txt").read_text()
+    assert re.findall(r"epoch: (\d+)", log) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize(
@@ -144,24 +153,6 @@ def test_a_mistake_is_one_line(arguments, message, corpus, run_warm, tmp_path):
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert message in done.stderr.splitlines()[-1]
-
-
-def test_a_finished_run_keeps_its_options(trained, corpus, run_warm):
-    before = (trained / "inference" / "training.json").read_text()
-    done = run_warm(
-        "train_speaker_embeddings.py",
-        *SMALL,
-        f"--data_folder={corpus}",
-        f"--output_folder={trained}",
-        trial_option(corpus, "verification_file"),
-        "--aam_margin=0.5",
-        "--objective={contrastive: null}",
-    )
-    assert done.returncode == 1
-    said = done.stderr.splitlines()[-1]
-    assert "aam_margin: 0.2 -> 0.5" in said
-    assert "objective.contrastive.temperature: 0.07 -> none" in said
-    assert (trained / "inference" / "training.json").read_text() == before
 
 
 def test_verification_alone_uses_its_default_yaml(run_warm):
