@@ -58,24 +58,8 @@ STAGES = {
 }
 TOP_N = 100
 ALONE = 32  # utterances that are embedded alone, too
-ENCODERS = {
-    "small": {
-        "compute_features": {"hop_length": 20},
-        "embedding_model": {
-            "channels": [64, 64, 64, 64, 192],
-            "attention_channels": 64,
-            "se_channels": 64,
-        },
-    },
-    "full": {
-        "compute_features": {"hop_length": 10},
-        "embedding_model": {
-            "channels": [1024, 1024, 1024, 1024, 3072],
-            "attention_channels": 128,
-            "se_channels": 128,
-        },
-    },
-}
+# Channels, attention channels, ms between frames
+ENCODERS = {"small": (64, 64, 20), "full": (1024, 128, 10)}
 
 
 class Clock:
@@ -156,10 +140,17 @@ def one_run(side, encoder, threads, args):
     # Two seconds of imports that PyTorch leaves to the first optimiser
     torch.optim.Adam([torch.zeros(1)])
     corpus = args.corpus.resolve()
+    channels, attention, hop = ENCODERS[encoder]
+    encoder = {
+        "compute_features": {"hop_length": hop},
+        "embedding_model": {
+            "channels": [*4 * [channels], 3 * channels],
+            "attention_channels": attention,
+            "se_channels": attention,
+        },
+    }
     with tempfile.TemporaryDirectory() as folder:
-        return side(
-            corpus, corpus / args.list, Path(folder), ENCODERS[encoder], args
-        )
+        return side(corpus, corpus / args.list, Path(folder), encoder, args)
 
 
 def table(stock, ours):
