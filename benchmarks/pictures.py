@@ -21,7 +21,7 @@ import numpy as np
 
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.evaluation.metrics import Counts
-from speechbrain_scl.evaluation.plots import draw_scores, thresholds
+from speechbrain_scl.evaluation.plots import histogram, thresholds
 from speechbrain_scl.evaluation.results import rates
 
 matplotlib.use("Agg")
@@ -61,7 +61,7 @@ def scores(list, runs):
     )
     for axis, run in zip(axes[0], runs):
         counts = Counts.of(*read_scores(run, list))
-        draw_scores(axis, counts, thresholds(rates(counts)))
+        histogram(counts, thresholds(rates(counts)), axis)
         axis.set_title(title(run), fontsize=10)
     figure.suptitle(list, fontsize=10)
     return figure

@@ -18,7 +18,7 @@ from speechbrain_scl.files import write_json
 _PENALTY = 1e-6
 _LEVELS = 40  # of each error curve, on either side of one half
 _FEWEST_SPEAKERS = 5  # that say anything about others
-_FOLDS = 10
+_FOLDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,7 +244,7 @@ def calibrate(scores, labels, speakers, p_target=0.5, model=None):
     """Fits a calibration to one's own pairs, and says how well it decides.
 
     The error rates are those of pairs whose speakers the calibration did not
-    know: it is fitted anew without them, a tenth of the speakers at a time. The
+    know: it is fitted anew without them, a fifth of the speakers for each side. The
     intervals count each speaker once (Clopper and Pearson 1934), as pairs of
     one speaker rise and fall together.
 

@@ -81,16 +81,10 @@ def plain(name):
     return f"\u200b{name}" if name.startswith("_") else name
 
 
-def histogram(counts, thresholds):
+def histogram(counts, thresholds, axis=None):
     """Densities of target and impostor scores, and thresholds between them (what
-    is said of one -> the score)."""
-    (axis,) = axes(5.5, 3.4)
-    draw_scores(axis, counts, thresholds)
-    return axis.figure
-
-
-def draw_scores(axis, counts, thresholds):
-    """Draws what ``histogram`` shows."""
+    is said of one -> the score); on an axis of its own, or this one."""
+    axis = axis or axes(5.5, 3.4)[0]
     bins = np.linspace(*counts.scores[[0, -1]], 61)
     for kind, color, trials in (
         ("target", TARGET, counts.targets),
@@ -110,6 +104,7 @@ def draw_scores(axis, counts, thresholds):
     axis.set_xlabel("score")
     axis.set_ylabel("density")
     axis.legend(fontsize=8)
+    return axis.figure
 
 
 def training_curves(epochs):

@@ -100,65 +100,43 @@ def test_it_is_kept_as_json(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "key, value",
+    "key, values",
     [
-        ("scale", math.nan),
-        ("scale", math.inf),
-        ("scale", 0),
-        ("scale", -20.0),
-        ("scale", None),
-        ("scale", "20"),
-        ("scale", [20.0]),
-        ("scale", True),
-        ("offset", -math.inf),
-        ("offset", None),
-        ("p_target", 1),
-        ("p_target", "0.01"),
-        ("n_trials", None),
-        ("model", 5),
-        ("scores", None),
-        ("thresholds", [0.1]),
-        ("miss", [math.nan]),
-        ("false_alarm", 0.5),
+        ("scale", [math.nan, math.inf, 0, -20.0, None, "20", [20.0], True]),
+        ("offset", [-math.inf, None]),
+        ("p_target", [1, "0.01"]),
+        ("n_trials", [None]),
+        ("model", [5]),
+        ("scores", [None]),
+        ("thresholds", [[0.1]]),
+        ("miss", [[math.nan]]),
+        ("false_alarm", [0.5]),
     ],
 )
-def test_a_file_with_a_wrong_value_is_refused(tmp_path, key, value):
+def test_a_file_with_a_wrong_value_is_refused(tmp_path, key, values):
     path = tmp_path / "calibration.json"
     good = dataclasses.asdict(Calibration(20.0, -8.0, 0.01, 1000))
-    path.write_text(json.dumps({**good, key: value}))
-    with pytest.raises(UserError) as error:
-        Calibration.load(path)
-    said = str(error.value)
-    assert said.startswith(f"{path}: ") and f"{key}=" in said
+    for value in values:
+        path.write_text(json.dumps({**good, key: value}))
+        with pytest.raises(UserError, match=f"{path}: .*{key}="):
+            Calibration.load(path)
 
 
 def test_pairs_are_all_or_all_targets_and_a_draw():
-    speakers = list("aabbbcdd")
+    speakers = np.array(list("aabbbcdd"))
     first, second, labels = calibration_trials(speakers)
     assert len(labels) == 28 and labels.sum() == 1 + 3 + 1
-    assert all(
-        (speakers[i] == speakers[j]) == same
-        for i, j, same in zip(first, second, labels)
-    )
+    assert np.array_equal(labels, speakers[first] == speakers[second])
     first, second, labels = calibration_trials(speakers, n_max=4)
     assert labels.sum() == 5 and (~labels).sum() == 4
 
 
-def test_a_decision_knows_the_error_rates_of_its_threshold():
-    rng = np.random.default_rng(0)
-    labels = np.arange(4000) % 4 == 0
-    scores = 0.2 * rng.normal(size=4000) + np.where(labels, 0.6, 0.1)
-    found = fit_calibration(scores, labels, model="m")
+def test_a_decision_is_by_its_threshold(trials):
+    found = fit_calibration(*trials)
     for p_target in (0.01, 0.3, 0.5):
-        decision = found.decide(0.4, p_target)
-        at = decision.score_threshold
-        assert decision.same_speaker == (0.4 >= at)
+        decision = found.decide(0.2, p_target)
+        assert decision.same_speaker == (0.2 >= decision.score_threshold)
         assert decision.in_reach
-        # Kept in a hundred steps of each curve
-        miss = (scores[labels] < at).mean()
-        false_alarm = (scores[~labels] >= at).mean()
-        assert decision.miss == pytest.approx(miss, abs=0.011)
-        assert decision.false_alarm == pytest.approx(false_alarm, abs=0.011)
     assert not found.decide(0.4, 1e-12).in_reach
     with pytest.raises(UserError, match="p_target=2"):
         found.decide(0.4, 2)
@@ -217,7 +195,7 @@ def test_errors_are_those_of_speakers_that_were_not_fitted():
     assert found["n_speakers"] == 30 and found["remarks"] == []
 
 
-@pytest.mark.parametrize("n", [5, 12, 60])
+@pytest.mark.parametrize("n", [5, 12, 30])
 def test_no_error_among_few_speakers_is_not_none(n):
     """No wrong one of n: below 1 - 0.025^(1/n)."""
     scores, labels, sides = own_pairs(n, gap=5.0)
