@@ -111,43 +111,17 @@ def _linked(ladder, files):
 
 def write_comparison(
     path,
-    figures,
-    differences=None,
-    overall=None,
-    ratios=None,
-    curves=None,
-    reports=None,
-    sources=None,
-    facts=None,
+    figures,  # variant -> seed -> list -> (EER in [0, 1], minDCF or None)
+    differences,  # variant -> list -> points of EER to the first, and its ends
+    overall,  # variant -> EER ratio to the first over all lists, and its ends
+    ratios,  # variant -> seed -> that ratio of one seed alone
+    curves,  # variant -> seed -> validation EER of each epoch
+    reports,  # variant -> seed -> name -> the run's report
+    sources,  # variant -> seed -> list -> name -> the file of the figure
+    facts,  # name -> text
 ):
-    """Writes what objectives and seeds come to; needs no network.
-
-    Arguments
-    ---------
-    path : str
-        The file.
-    figures : dict
-        Variant -> seed -> list -> (EER in [0, 1], minDCF or None). The first
-        variant is what the others are compared with.
-    differences : dict or None
-        Variant -> list -> (EER difference to the first variant in points, and
-        the ends of its 95 % interval).
-    overall : dict or None
-        Variant -> (ratio of its EER to the first variant's over all lists,
-        and the ends of its 95 % interval).
-    ratios : dict or None
-        Variant -> seed -> that ratio of one seed alone.
-    curves : dict or None
-        Variant -> seed -> validation EER of each epoch.
-    reports : dict or None
-        Variant -> seed -> name -> the run's own report, relative to the page;
-        several names where a run has several parts.
-    sources : dict or None
-        Variant -> seed -> list -> name -> the file that the figure comes
-        from, relative to the page.
-    facts : dict or None
-        What to know about the runs: name -> text.
-    """
+    """Writes what objectives and seeds come to; needs no network. Variants are
+    compared with the first one; paths are relative to the page's."""
     reference = next(iter(figures))
     lists = list(next(iter(figures[reference].values())))
     seeds = list(figures[reference])
@@ -156,10 +130,9 @@ def write_comparison(
         pictures[f"EER as a ratio to {reference}, 95 % intervals"] = plots.svg(
             _ratios(overall), "Ratios of the error rates"
         )
-    if curves:
-        pictures["Validation EER in %, a line per seed"] = plots.svg(
-            _curves(curves), "Validation error over the epochs"
-        )
+    pictures["Validation EER in %, a line per seed"] = plots.svg(
+        _curves(curves), "Validation error over the epochs"
+    )
     if len(seeds) > 1:
         pictures["EER in %: a dot per seed, a bar at their mean"] = plots.svg(
             _seeds(figures, lists), "Error rates of all seeds"
@@ -168,7 +141,7 @@ def write_comparison(
         path,
         str(TEMPLATE),
         reference=reference,
-        sentences=_sentences(reference, overall or {}),
+        sentences=_sentences(reference, overall),
         lists=lists,
         seeds=seeds,
         means={
@@ -179,13 +152,13 @@ def write_comparison(
             for name, seeds in figures.items()
         },
         figures=figures,
-        differences=differences or {},
-        overall=overall or {},
-        ratios=ratios or {},
+        differences=differences,
+        overall=overall,
+        ratios=ratios,
         pictures=pictures,
-        reports=reports or {},
-        sources=sources or {},
-        facts=facts or {},
+        reports=reports,
+        sources=sources,
+        facts=facts,
     )
 
 

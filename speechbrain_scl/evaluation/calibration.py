@@ -202,7 +202,10 @@ def fit_calibration(scores, labels, p_target=0.01, model=None, kind="cosine"):
     share = labels.mean()
     # On a scale of its own, so that the penalty means the same everywhere.
     regression = LogisticRegression(
-        C=1 / (_PENALTY * len(scores)), tol=1e-8, max_iter=1000
+        C=1 / (_PENALTY * len(scores)),
+        solver="newton-cholesky",
+        tol=1e-8,
+        max_iter=1000,
     ).fit(
         scores[:, None] / spread,
         labels,
