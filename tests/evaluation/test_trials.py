@@ -107,55 +107,45 @@ NAMES = st.text(
 ).filter(lambda name: len(name.split()) == 1)
 
 
+ROWS = st.lists(
+    st.tuples(NAMES, NAMES, st.booleans(), st.floats(-1e6, 1e6)),
+    unique_by=lambda row: row[:2],
+)
+COMMON = {"suppress_health_check": [HealthCheck.function_scoped_fixture]}
+
+
 @given(
-    pairs=st.lists(st.tuples(NAMES, NAMES), min_size=2, unique=True),
-    data=st.data(),
+    rows=ROWS,
+    first=st.booleans(),
+    ends=st.sampled_from([(" ", "\n"), ("\t", "\r\n"), ("  ", "\n\n")]),
 )
-@settings(
-    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_what_is_written_is_read(tmp_path, pairs, data):
-    layout = data.draw(st.sampled_from(["label_first", "label_last"]))
-    gap, end = data.draw(
-        st.sampled_from([(" ", "\n"), ("\t", "\r\n"), ("  ", "\n\n")])
-    )
-    labels = [
-        True,
-        False,
-        *data.draw(
-            st.lists(
-                st.booleans(), min_size=len(pairs) - 2, max_size=len(pairs) - 2
-            )
-        ),
-    ]
+@settings(max_examples=30, **COMMON)
+def test_what_is_written_is_read(tmp_path, rows, first, ends):
+    rows = [("a-target", "b", True, 0.5), ("impostor", "b", False, 0.1), *rows]
     path = tmp_path / "trials.txt"
     with open(path, "w", encoding="utf-8", newline="") as file:
-        for (enrol, test), label in zip(pairs, labels):
+        for enrol, test, label, _ in rows:
             fields = [enrol, test]
-            fields.insert(0 if layout == "label_first" else 2, str(int(label)))
-            file.write(gap.join(fields) + end)
+            fields.insert(0 if first else 2, str(int(label)))
+            file.write(ends[0].join(fields) + ends[1])
+    layout = "label_first" if first else "label_last"
     trials = read_trials(str(path), layout)
-    scores = data.draw(
-        st.lists(st.floats(-1e6, 1e6), min_size=len(pairs), max_size=len(pairs))
-    )
-    trials = trials.with_scores(scores)
+    trials = trials.with_scores([score for *_, score in rows])
+    assert rows == [
+        (trials.enrol_ids[e], trials.test_ids[t], label, score)
+        for e, t, label, (*_, score) in zip(
+            trials.enrol_index, trials.test_index, trials.labels, rows
+        )
+    ]
     write_scores(str(path), trials)
     assert path.read_bytes().decode() == "".join(
         f"{label:d} {enrol} {test} {score:.6f}\n"
-        for (enrol, test), label, score in zip(pairs, labels, trials.scores)
+        for (enrol, test, label, _), score in zip(rows, trials.scores)
     )
-    assert trials.labels.tolist() == labels
-    assert pairs == [
-        (trials.enrol_ids[e], trials.test_ids[t])
-        for e, t in zip(trials.enrol_index, trials.test_index)
-    ]
 
 
 @given(st.binary(max_size=60))
-@settings(
-    max_examples=40,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=40, **COMMON)
 def test_garbage_is_an_error_or_a_list(tmp_path, content):
     path = tmp_path / "trials.txt"
     path.write_bytes(content)
