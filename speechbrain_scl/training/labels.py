@@ -15,9 +15,6 @@ from speechbrain_scl.errors import UserError
 
 logger = get_logger(__name__)
 
-# An epoch's margins, from one epoch to the next
-_DECAY = 0.9
-
 
 class LabelCleaner:
     r"""Finds utterances with wrong labels, and leaves them out of the losses.
@@ -29,8 +26,8 @@ class LabelCleaner:
 
     the exponent of ``ClassAwareAttention`` before it is cut at 0. It is
     averaged over the views of each epoch, and over the epochs with weights
-    that fall by 0.9: one epoch's margin says little, and those of before a
-    label is learnt by heart say most.
+    that fall by 0.9: one epoch's margin says little. Those ``until`` a label
+    is learnt by heart count.
 
     How low is the margin of a wrong label? Each utterance is watched in a
     second class too, r_i, drawn at random among those of other speakers. That
@@ -40,8 +37,8 @@ class LabelCleaner:
 
     a limit that follows the training: where labels are right, hardly any is
     suspected once the encoder knows the speakers. ``after`` so many epochs
-    the suspected weigh nothing in any loss. They are watched on, and who is
-    suspected is decided anew at the end of each epoch, by all processes alike.
+    the suspected weigh nothing in any loss. They are watched on, and decided
+    anew at the end of each epoch, by all processes alike.
 
     Arguments
     ---------
@@ -49,6 +46,8 @@ class LabelCleaner:
         Epochs before suspected utterances are left out; None leaves out none.
     quantile : float
         In (0, 1). A higher one suspects more, wrong and right.
+    until : int
+        Epochs to watch. In 32 the wrong labels are learnt.
 
     Raises
     ------
@@ -72,13 +71,13 @@ class LabelCleaner:
     [('c', 'bob', 'ann', -1.0)]
     """
 
-    def __init__(self, after=None, quantile=0.99):
+    def __init__(self, after=None, quantile=0.99, until=16):
         if (after is not None and after < 1) or not 0 < quantile < 1:
             raise UserError(
                 f"label_cleaner: after={after} is at least one epoch or null, "
                 f"quantile={quantile} lies between 0 and 1"
             )
-        self.after, self.quantile = after, quantile
+        self.after, self.quantile, self.until = after, quantile, until
 
     def start(self, ids, speakers, classes):
         """Before the training: all utterances, their speakers and classes."""
@@ -119,7 +118,8 @@ class LabelCleaner:
         """
         places = torch.tensor([self._place[utt_id] for utt_id in ids])
         places = places.repeat(len(labels) // len(ids))
-        self._watch(places, embeddings, unwrapped(classifier).weight)
+        if self.epochs < self.until:
+            self._watch(places, embeddings, unwrapped(classifier).weight)
         kept = (~self.suspected[places]).nonzero().squeeze(1)
         only_watches = self.after is None or self.epochs < self.after
         if only_watches or not 0 < len(kept) < len(labels):
@@ -153,6 +153,9 @@ class LabelCleaner:
 
     def end_epoch(self):
         """Takes the epoch's margins in, and decides who is suspected."""
+        self.epochs += 1
+        if self.epochs > self.until:
+            return
         sums = all_reduce_sum(self.sums).cpu()
         best = all_reduce_max(self.best_now).cpu()
         # They stay where the batches are, as do messages between processes.
@@ -160,7 +163,7 @@ class LabelCleaner:
         self.best_now = torch.full_like(self.best_now, -1)
         seen = sums[2] > 0
         now = sums[:, seen] / sums[2, seen]
-        self.means[:, seen] = _DECAY * self.means[:, seen] + now
+        self.means[:, seen] = 0.9 * self.means[:, seen] + now
         # The majority of the epochs (Boyer and Moore's vote)
         agrees = best == self.best
         new = seen & ~agrees & (self.votes <= 0)
@@ -170,13 +173,8 @@ class LabelCleaner:
         margins, of_drawn = self.means[:2] / self.means[2]
         limit = of_drawn.nanquantile(self.quantile).clamp_max(0.0)
         self.suspected = margins < limit
-        self.epochs += 1
-        logger.info(
-            "Epoch %d: %d of %d utterances may have wrong labels",
-            self.epochs,
-            self.suspected.sum(),
-            len(self._ids),
-        )
+        found = f"{self.suspected.sum()} of {len(self._ids)} utterances"
+        logger.info("Epoch %d: %s may have wrong labels", self.epochs, found)
 
     def suspects(self):
         """(Utterance, speaker, best other speaker, mean margin), worst first."""

@@ -121,7 +121,7 @@ def full_objective():
 
 def test_the_suspected_weigh_nothing_but_are_watched():
     classifier, embeddings, given, _ = corpus(0.3)
-    cleaner = started(given, after=2)
+    cleaner = started(given, after=2, until=22)
     for _ in range(2):
         whole = cleaner(IDS, embeddings, given, classifier)
         assert len(whole[0]) == N
@@ -144,6 +144,9 @@ def test_the_suspected_weigh_nothing_but_are_watched():
         cleaner(IDS, now_right, given, classifier)
         cleaner.end_epoch()
     assert not cleaner.suspects()
+    cleaner(IDS, -embeddings, given, classifier)  # no longer watched
+    cleaner.end_epoch()
+    assert not cleaner.suspects() and cleaner.sums.sum() == 0
 
 
 def test_batches_of_suspected_alone_or_not_finite():
@@ -220,8 +223,7 @@ def on_a_rank(rank, folder):
     )
     torch.save(halves(rank, 2, folder), f"{folder}/{rank}.pt")
     dist.barrier()
-    # The threads of gloo may abort a process that ends as usual.
-    os._exit(0)
+    os._exit(0)  # the threads of gloo may abort one that ends as usual
 
 
 def test_two_processes_suspect_whom_one_does(tmp_path):
