@@ -5,8 +5,6 @@ same number of rows from every process. Contrastive pairs need neither.
 """
 
 import torch
-import torch.distributed as dist
-import torch.distributed.nn.functional
 
 
 def world_size():
@@ -21,7 +19,11 @@ def world_size():
     >>> world_size()
     1
     """
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return (
+        torch.distributed.get_world_size()
+        if torch.distributed.is_initialized()
+        else 1
+    )
 
 
 def rank():
@@ -36,7 +38,11 @@ def rank():
     >>> rank()
     0
     """
-    return dist.get_rank() if dist.is_initialized() else 0
+    return (
+        torch.distributed.get_rank()
+        if torch.distributed.is_initialized()
+        else 0
+    )
 
 
 def unwrapped(module):
@@ -64,19 +70,19 @@ def all_reduce_sum(tensor):
     >>> all_reduce_sum(torch.ones(2))
     tensor([1., 1.])
     """
-    return _all_reduce(tensor, dist.ReduceOp.SUM)
+    return _all_reduce(tensor, torch.distributed.ReduceOp.SUM)
 
 
 def all_reduce_max(tensor):
     """The largest value over all processes; otherwise as ``all_reduce_sum``."""
-    return _all_reduce(tensor, dist.ReduceOp.MAX)
+    return _all_reduce(tensor, torch.distributed.ReduceOp.MAX)
 
 
 def _all_reduce(tensor, operation):
     if world_size() == 1:
         return tensor
     reduced = tensor.detach().clone()
-    dist.all_reduce(reduced, operation)
+    torch.distributed.all_reduce(reduced, operation)
     return reduced
 
 
@@ -117,16 +123,18 @@ def gather_rows(*tensors, sizes=None):
         return list(tensors), slice(0, n_local)
     if sizes is None:
         sizes = rows_of_all(n_local, tensors[0].device)
-    first = sum(sizes[: dist.get_rank()])
+    first = sum(sizes[: torch.distributed.get_rank()])
     rows = [_all_rows(tensor, sizes) for tensor in tensors]
     return rows, slice(first, first + n_local)
 
 
 def _all_rows(tensor, sizes):
+    from torch.distributed.nn.functional import all_gather
+
     # Every process sends the same shape: pad to the largest, cut after.
     padded = tensor.new_zeros(max(sizes), *tensor.shape[1:])
     padded = torch.cat([tensor, padded[len(tensor) :]])
-    received = dist.nn.functional.all_gather(padded)
+    received = all_gather(padded)
     return torch.cat([rows[:n] for rows, n in zip(received, sizes)])
 
 
@@ -154,7 +162,7 @@ def rows_of_all(n_local, device):
         return [n_local]
     size = torch.tensor([n_local], device=device)
     received = [torch.zeros_like(size) for _ in range(world_size())]
-    dist.all_gather(received, size)
+    torch.distributed.all_gather(received, size)
     return torch.cat(received).tolist()
 
 
@@ -169,5 +177,5 @@ def leave_process_group():
     >>> leave_process_group()
     """
     if world_size() > 1:
-        dist.barrier()
-        dist.destroy_process_group()
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()

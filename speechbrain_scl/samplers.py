@@ -22,16 +22,22 @@ class SpeakerBatchSampler(Sampler):
     holds a speaker twice; a batch that is not full gets groups of further
     speakers, so that all batches have P x K utterances.
 
-    The order is a function of the seed and the epoch alone. SpeechBrain's
-    ``SaveableDataLoader`` can therefore resume within an epoch, the number of
-    loader workers does not matter, and under distributed training SpeechBrain
-    deals the batches out to the processes.
+    The order is a function of the seed and the epoch alone (and, with
+    ``hard``, of ``near_order``). SpeechBrain's ``SaveableDataLoader`` can
+    therefore resume within an epoch, the number of loader workers does not
+    matter, and under distributed training SpeechBrain deals the batches out
+    to the processes.
 
     With ``spread_over``, a speaker's K utterances come from different
     sessions (or genres, or languages): pairs within one recording teach its
     channel along with the voice. A session comes twice in a group only where
     its speaker has fewer than K sessions, or where the session has more
     utterances than the speaker has groups.
+
+    With ``hard``, that share of a batch's speakers are near one another by
+    ``near_order``, once ``find_near`` has set it: batches exchange speakers,
+    so that an epoch has the same batches' number and size, and the same
+    utterances, as without.
 
     Arguments
     ---------
@@ -51,6 +57,8 @@ class SpeakerBatchSampler(Sampler):
     spread_over : list or None
         The session (genre, language, ...) of each item, in the dataset's
         order.
+    hard : float
+        In [0, 1]; 0 for random companions.
 
     Raises
     ------
@@ -82,7 +90,10 @@ class SpeakerBatchSampler(Sampler):
         epoch=0,
         processes=1,
         spread_over=None,
+        hard=0.0,
     ):
+        if not 0 <= hard <= 1:
+            raise UserError(f"hard={hard}: a share of a batch, 0 to 1")
         if speakers_per_batch < 2 or utterances_per_speaker < 1:
             raise UserError(
                 f"speakers_per_batch={speakers_per_batch}, "
@@ -103,6 +114,9 @@ class SpeakerBatchSampler(Sampler):
         self.utterances_per_speaker = utterances_per_speaker
         self.seed = int(seed)
         self.epoch = epoch
+        self.hard = hard
+        self.names = names.tolist()
+        self.near_order = None
         count = np.bincount(speaker_of)
         self._utterances = np.split(
             np.argsort(speaker_of, kind="stable"), np.cumsum(count)[:-1]
@@ -147,6 +161,8 @@ class SpeakerBatchSampler(Sampler):
         speakers = [[] for _ in range(len(self))]
         self._spread_groups(speakers, rng)
         self._fill_up(speakers, rng)
+        if self.hard and self.near_order is not None:
+            self._bring_together(speakers, rng)
         queues = [[] for _ in self._utterances]
         cut = self._cut if self._session_of is None else self._cut_across
         for batch in speakers:
@@ -186,6 +202,78 @@ class SpeakerBatchSampler(Sampler):
                 others = np.setdiff1d(np.arange(len(self._utterances)), batch)
                 batch.extend(rng.choice(others, n_missing, replace=False))
 
+    def find_near(self, vectors):
+        """Finds which speakers are near: ``near_order``, the leaves of a
+        random projection tree one after the other, in O(S log S).
+
+        A node is cut at the median of its speakers' projections on the line
+        between two of them (after Dasgupta and Freund, STOC 2008). Whoever
+        resumes within an epoch keeps ``near_order``, as the vectors change;
+        processes share it.
+
+        Arguments
+        ---------
+        vectors : numpy.ndarray
+            [S, D], e.g. the classifier's vectors of ``names``, in that order.
+        """
+        if len(vectors) != len(self.names):
+            raise UserError(
+                f"{len(vectors)} vectors for {len(self.names)} speakers"
+            )
+        rng = np.random.default_rng([self.seed, self.epoch, 1])
+        vectors = np.asarray(vectors, dtype=np.float32)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = vectors / np.maximum(lengths, 1e-30)
+        nodes, order = [(np.arange(len(vectors)), vectors)], []
+        while nodes:
+            index, vectors = nodes.pop()
+            if len(index) <= self._n_near:
+                order.append(index)
+                continue
+            first, second = rng.choice(len(index), 2, replace=False)
+            along = vectors @ (vectors[first] - vectors[second])
+            halves = np.argpartition(along, len(index) // 2)
+            for half in np.split(halves, [len(index) // 2]):
+                nodes.append((index[half], vectors[half]))
+        self.near_order = np.concatenate(order)
+
+    @property
+    def _n_near(self):
+        return max(round(self.hard * self.speakers_per_batch), 2)
+
+    def _bring_together(self, speakers, rng):
+        """Exchanges speakers between batches, in place: to each batch come
+        the neighbours in ``near_order`` of one of its speakers."""
+        place = np.argsort(self.near_order)
+        held = [set(batch) for batch in speakers]
+        kept = [set() for _ in speakers]  # the near ones of each batch
+        where = [[] for _ in self.names]
+        for batch, of_batch in enumerate(speakers):
+            for speaker in of_batch:
+                where[speaker].append(batch)
+        for batch in rng.permutation(len(speakers)).tolist():
+            centre = place[rng.choice(speakers[batch])]
+            for near in _around(self.near_order, centre, 4 * self._n_near):
+                if len(kept[batch]) >= self._n_near:
+                    break
+                if near not in held[batch]:
+                    for other in rng.permutation(where[near])[:4].tolist():
+                        leaving = held[batch] - kept[batch] - held[other]
+                        if near not in kept[other] and leaving:
+                            far = rng.choice(sorted(leaving)).item()
+                            for here, there, one in (
+                                (batch, other, near),
+                                (other, batch, far),
+                            ):
+                                held[here].add(one)
+                                held[there].remove(one)
+                                where[one].remove(there)
+                                where[one].append(here)
+                            break
+                if near in held[batch]:
+                    kept[batch].add(near)
+        speakers[:] = map(sorted, held)
+
     def _cut(self, speaker, rng):
         """One shuffled pass over a speaker's utterances, in groups of K."""
         k = self.utterances_per_speaker
@@ -198,9 +286,8 @@ class SpeakerBatchSampler(Sampler):
             fill = np.append(
                 fill, rng.permutation(own)[: n_missing - len(fill)]
             )
-        return [
-            group.tolist() for group in np.append(own, fill).reshape(-1, k)
-        ][::-1]
+        groups = np.append(own, fill).reshape(-1, k)
+        return [group.tolist() for group in groups][::-1]
 
     def _cut_across(self, speaker, rng):
         """As ``_cut``, each group from as many sessions as there can be."""
@@ -209,7 +296,7 @@ class SpeakerBatchSampler(Sampler):
             self._session_of[own], return_inverse=True
         )
         session = rng.permutation(len(sessions))[session]
-        of = dict(zip(own.tolist(), session.tolist(), strict=True))
+        of = dict(zip(own.tolist(), session.tolist()))
         # Session after session dealt out in turn: no group gets one twice
         # before all have it.
         order = own[np.argsort(session, kind="stable")].tolist()
@@ -219,6 +306,14 @@ class SpeakerBatchSampler(Sampler):
             while len(group) < self.utterances_per_speaker:
                 group.append(_least_like(group, rng.permutation(own), of))
         return [groups[i] for i in rng.permutation(n_groups)]
+
+
+def _around(order, centre, n):
+    """n of an order by their distance from a place, itself first."""
+    first = max(centre - n // 2, 0)
+    places = np.arange(first, min(first + n, len(order)))
+    nearest = np.argsort(abs(places - centre), kind="stable")
+    return order[places[nearest]].tolist()
 
 
 def _least_like(group, candidates, session_of):

@@ -18,7 +18,7 @@ from speechbrain_scl.losses import SupConMarginLoss
 RESCALES = ("best_class", "max", "mean", "none")
 MODES = ("negatives", "logits")
 
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 
 

@@ -16,7 +16,7 @@ from speechbrain_scl.balancing import Balancer, FixedBalancer, MinNormBalancer
 
 NORMALIZE = ("none", "l2", "loss")
 
-many = settings(max_examples=100, deadline=None)
+many = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 exponents = st.floats(-10, 10)
 
@@ -243,22 +243,6 @@ def test_the_embedding_level_is_exact_where_the_encoder_is_an_isometry():
     assert 0.05 < at_embedding[0] < 0.95  # not an end, where all agree
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_both_levels_descend_on_both_objectives(seed):
-    encoder, x = network(seed)
-    z = encoder(x)
-    losses = objectives(z)
-    gradients = explicit_gradients(encoder, x)
-    balancer = MinNormBalancer("l2")
-    directions = [
-        combine(balancer(losses, shared=shared), gradients)
-        for shared in (z, list(encoder.parameters()))
-    ]
-    assert torch.cosine_similarity(*directions, dim=0) > 0.9
-    for direction in directions:
-        assert (gradients @ direction > 0).all()
-
-
 def test_the_graph_stays_for_the_one_backward():
     encoder, x = network()
     z = encoder(x)
@@ -305,50 +289,6 @@ def test_what_the_losses_do_not_share_is_refused():
             balancer(losses, torch.ones(3))
 
 
-def steps_that_raise(at, n_steps=40):
-    """Of a training, for either objective, by first order at the parameters
-    and at the embedding."""
-    encoder, x = network()
-    optimiser = torch.optim.SGD(encoder.parameters(), lr=0.3)
-    counts = {"parameters": 0, "embedding": 0}
-    balancer = MinNormBalancer("l2", [5, 1])
-    for _ in range(n_steps):
-        z = encoder(x)
-        losses = objectives(z)
-        spaces = {"embedding": [z], "parameters": list(encoder.parameters())}
-        shared = z if at == "embedding" else spaces[at]
-        weights = balancer(losses, shared).double()
-        for space, inputs in spaces.items():
-            gradients = torch.stack(
-                [
-                    torch.cat(
-                        [
-                            g.flatten().double()
-                            for g in torch.autograd.grad(
-                                loss, inputs, retain_graph=True
-                            )
-                        ]
-                    )
-                    for loss in losses
-                ]
-            )
-            slopes = gradients @ (weights @ gradients)
-            rounding = 1e-6 * gradients.norm(dim=1).square()
-            counts[space] += bool((slopes < -rounding).any())
-        optimiser.zero_grad()
-        torch.stack(losses).dot(weights.float()).backward()
-        optimiser.step()
-    return counts
-
-
-def test_no_objective_rises_where_the_balance_is_taken():
-    """And only there: the embedding's balance is not the parameters'."""
-    assert steps_that_raise("parameters")["parameters"] == 0
-    by_embedding = steps_that_raise("embedding")
-    assert by_embedding["embedding"] == 0
-    assert by_embedding["parameters"] > 0
-
-
 def test_the_embedding_level_may_raise_one_at_the_parameters():
     """An encoder z = J p that stretches one direction tenfold."""
     p = torch.zeros(2, requires_grad=True)
@@ -365,15 +305,6 @@ def test_the_embedding_level_may_raise_one_at_the_parameters():
 
 
 # ---- TorchJD in place of a balancer ----------------------------------------
-
-
-def test_torchjd_mgda_fits_in_and_agrees():
-    aggregation = pytest.importorskip("torchjd.aggregation")
-    encoder, x = network()
-    z = encoder(x)
-    theirs = Balancer(aggregation.MGDAWeighting(epsilon=1e-9))
-    weights = theirs(objectives(z), z)
-    torch.testing.assert_close(weights, MinNormBalancer()(objectives(z), z))
 
 
 def test_another_weighting_of_torchjd_balances_three_objectives():

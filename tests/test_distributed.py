@@ -5,13 +5,13 @@ the other one has. Each test compares what two ranks computed together (one
 spawn for the whole file) with the ordinary computation in this process.
 """
 
+import itertools
 import os
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch.nn.parallel import DistributedDataParallel
 
 import speechbrain as sb
 from speechbrain.dataio.batch import PaddedBatch
@@ -26,7 +26,15 @@ from speechbrain_scl.objective import Objective
 
 N_LOCAL = (5, 8)  # utterances of each rank
 NORMALIZE = ("none", "l2", "loss")
-CASES = ("plain", "attention", "learnt attention", "no positive", "chunked")
+RESCALES = ("best_class", "max", "mean", "none")
+LOSSES = [
+    *itertools.product(
+        ("angular", "cosine"),
+        ("none", "positive", "all_positives"),
+        ("negatives", "logits"),
+    )
+]
+ATTENTIONS = [None, *itertools.product(RESCALES, (True, False))]
 
 
 def joined_batch():
@@ -35,9 +43,8 @@ def joined_batch():
     x = torch.randn(n, 6, dtype=torch.float64, generator=generator)
     labels = torch.randint(4, (n,), generator=generator)
     labels[0], labels[-1] = 9, 9  # a pair across the ranks
-    weights = torch.rand(n, dtype=torch.float64, generator=generator)
     target = torch.randn(n, 4, dtype=torch.float64, generator=generator)
-    return x, labels, weights, target
+    return x, labels, target
 
 
 def encoder():
@@ -45,19 +52,38 @@ def encoder():
     return torch.nn.Linear(6, 4).double()
 
 
-def contrast(z, labels, weights, case, gather):
+def contrast(loss_options, attention_options, rows, gather, alone=False):
+    """The loss, and the gradients of the encoder and the class vectors."""
+    margin_type, denominator, attention_on = loss_options
     loss = SupConMarginLoss(
-        0.2, 0.3, chunk_size=2 if case == "chunked" else None, gather=gather
+        0.2,
+        0.3,
+        margin_type,
+        denominator,
+        attention_on,
+        chunk_size=3 if denominator == "none" else None,
+        gather=gather,
     )
-    if case == "no positive":
-        rank = dist.get_rank() if gather else 0
-        first = sum(N_LOCAL[:rank])
-        labels = torch.arange(len(labels)) + first
-    if case in ("plain", "no positive"):
-        weights = None
-    elif case == "learnt attention":
-        weights = torch.sigmoid(z.sum(1))
-    return loss(z, labels, weights)
+    x, labels, _ = (part[rows] for part in joined_batch())
+    if alone:
+        labels = torch.arange(rows.start, rows.stop)
+    model, weights = encoder(), None
+    vectors = torch.nn.Parameter(torch.eye(10, 4, dtype=torch.float64) + 0.1)
+    z = model(x)
+    if attention_options is not None:
+        rescale, detach = attention_options
+        attention = ClassAwareAttention(
+            3.0, rescale=rescale, detach=detach, gather=gather
+        )
+        weights = attention(z, labels, vectors)
+    value = loss(z, labels, weights)
+    found = torch.autograd.grad(
+        value,
+        [*model.parameters(), vectors],
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return torch.cat([value.detach()[None], *(g.flatten() for g in found)])
 
 
 def gradient_of(model):
@@ -120,7 +146,7 @@ def whole_brain(normalize):
 
 
 def brains_batch(rows, broken=False):
-    x, labels, _, _ = joined_batch()
+    x, labels, _ = joined_batch()
     x = x.float()
     if broken:
         x[rows.start] = float("nan")
@@ -161,16 +187,16 @@ def on_a_rank(rank, store, results):
         "gloo", init_method=f"file://{store}", rank=rank, world_size=2
     )
     rows = local_rows(rank)
-    x, labels, weights, target = (part[rows] for part in joined_batch())
-    found = {"world size": world_size()}
-
-    model = DistributedDataParallel(encoder())
-    for case in CASES:
-        model.zero_grad()
-        loss = contrast(model(x), labels, weights, case, gather=True)
-        loss.backward()  # DDP averages over the processes
-        found[case, "loss"] = all_reduce_sum(loss.detach()) / world_size()
-        found[case, "gradient"] = gradient_of(model)
+    x, labels, target = (part[rows] for part in joined_batch())
+    found = {
+        case: contrast(*case, rows, gather=True)
+        for case in itertools.product(LOSSES, ATTENTIONS)
+    }
+    found["alone"] = contrast(LOSSES[0], None, rows, True, alone=True)
+    # DDP averages over the processes.
+    joined = all_reduce_sum(torch.stack(list(found.values()))) / world_size()
+    found = dict(zip(found, joined))
+    found["world size"] = world_size()
 
     for normalize in NORMALIZE:
         model = encoder()
@@ -180,7 +206,7 @@ def on_a_rank(rank, store, results):
         share = N_LOCAL[rank] * world_size() / sum(N_LOCAL)
         losses = [
             (z - target).square().mean() * share,
-            contrast(z, labels, weights, "plain", gather=True),
+            SupConMarginLoss(0.2, 0.3, gather=True)(z, labels),
         ]
         balancer = MinNormBalancer(normalize)
         for level, shared in levels(z, model):
@@ -221,31 +247,24 @@ def ranks(tmp_path_factory):
     return [torch.load(folder / f"{r}.pt", weights_only=False) for r in (0, 1)]
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_gathered_pairs_give_the_joined_batch(ranks, case):
-    x, labels, weights, _ = joined_batch()
-    model = encoder()
-    loss = contrast(model(x), labels, weights, case, gather=False)
-    loss.backward()
+@pytest.mark.parametrize("attention", ATTENTIONS, ids=str)
+def test_every_option_gives_the_joined_batch(ranks, attention):
+    whole = slice(0, sum(N_LOCAL))
+    for loss in LOSSES:
+        expected = contrast(loss, attention, whole, gather=False)
+        for found in ranks:
+            torch.testing.assert_close(
+                found[loss, attention],
+                expected,
+                rtol=1e-9,
+                atol=1e-9,
+                msg=lambda text, loss=loss: f"{loss}: {text}",
+            )
+
+
+def test_no_positive_anywhere_is_zero_on_every_rank(ranks):
     for found in ranks:
-        torch.testing.assert_close(
-            found[case, "loss"], loss.detach(), rtol=1e-6, atol=1e-9
-        )
-        torch.testing.assert_close(
-            found[case, "gradient"], gradient_of(model), rtol=1e-6, atol=1e-9
-        )
-
-
-def test_the_pairs_across_the_ranks_matter(ranks):
-    """The same comparison fails where each rank stays with its own pairs."""
-    x, labels, weights, _ = joined_batch()
-    losses = []
-    for rank in (0, 1):
-        rows = local_rows(rank)
-        z = encoder()(x[rows])
-        losses.append(contrast(z, labels[rows], None, "plain", False))
-    alone = sum(losses).item() / 2
-    assert abs(ranks[0]["plain", "loss"].item() - alone) > 1e-2
+        assert torch.equal(found["alone"], torch.zeros_like(found["alone"]))
 
 
 @pytest.mark.parametrize("normalize", NORMALIZE)
@@ -253,12 +272,12 @@ def test_the_pairs_across_the_ranks_matter(ranks):
 def test_every_rank_finds_the_weights_of_the_joined_batch(
     ranks, normalize, level
 ):
-    x, labels, weights, target = joined_batch()
+    x, labels, target = joined_batch()
     model = encoder()
     z = model(x)
     losses = [
         (z - target).square().mean(),
-        contrast(z, labels, weights, "plain", gather=False),
+        SupConMarginLoss(0.2, 0.3)(z, labels),
     ]
     shared = dict(levels(z, model))[level]
     expected = MinNormBalancer(normalize)(losses, shared)

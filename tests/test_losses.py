@@ -15,6 +15,7 @@ from hypothesis import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.losses import SupConMarginLoss
 
 TYPES = ("angular", "cosine")
@@ -23,7 +24,7 @@ MODES = ("negatives", "logits")
 OPTIONS = list(itertools.product(TYPES, DENOMINATORS, MODES))
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 3, 4, 4])
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 margins = st.floats(0.0, 3.14)
 
@@ -230,7 +231,7 @@ def test_invariant_to_the_scale_of_each_embedding(seed, exponent):
     margins,
     st.sampled_from(DENOMINATORS),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_larger_margin_never_lowers_the_loss(theta, m1, m2, denominator):
     """On the whole circle, so where theta + m exceeds pi too."""
     z = torch.cat([at_angle(theta), torch.tensor([[0.0, 0, 1]]).double()])
@@ -248,7 +249,7 @@ def test_a_larger_margin_never_lowers_the_loss(theta, m1, m2, denominator):
     margins,
     st.sampled_from(["positive", "all_positives"]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_wider_pair_never_lowers_the_loss(t1, t2, margin, denominator):
     negative = torch.tensor([[0.0, 0, 1]], dtype=torch.float64)
     labels = torch.tensor([0, 0, 1])
@@ -311,15 +312,12 @@ def test_gradient_below_the_rounding_of_float32_lives_and_is_bounded(theta):
     assert (length < 1.1 * math.sin(0.2) / 0.5).all()
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids="-".join)
-@pytest.mark.parametrize("temperature", [0.01, 0.07, 100.0])
+@pytest.mark.parametrize("temperature", [0.01, 100.0])
 @pytest.mark.parametrize(
     "case",
     ["random", "identical", "opposite", "zeros", "one speaker", "huge", "tiny"],
 )
-def test_finite_at_every_limit(case, temperature, options):
-    margin_type, denominator, mode = options
-    loss = SupConMarginLoss(0.2, temperature, margin_type, denominator, mode)
+def test_finite_at_every_limit(case, temperature):
     torch.manual_seed(4)
     z, labels = torch.randn(12, 8), torch.arange(12) // 3
     if case == "identical":
@@ -333,15 +331,14 @@ def test_finite_at_every_limit(case, temperature, options):
         z[0] = -z[1]
     elif case in ("huge", "tiny"):
         z = z * {"huge": 1e30, "tiny": 1e-30}[case]
-    for weights in (None, torch.logspace(-30, 0, 12).requires_grad_()):
+    weights = torch.logspace(-30, 0, 12).requires_grad_()
+    for options, a in itertools.product(OPTIONS, (None, weights)):
         leaf = z.clone().requires_grad_()
-        value = loss(leaf, labels, weights)
+        value = SupConMarginLoss(0.2, temperature, *options)(leaf, labels, a)
         value.backward()
-        assert value.isfinite()
-        assert value >= -1e-5
-        assert leaf.grad.isfinite().all()
-        if weights is not None:
-            assert weights.grad.isfinite().all()
+        assert value.isfinite() and value >= -1e-5, options
+        assert leaf.grad.isfinite().all(), options
+        assert a is None or a.grad.isfinite().all(), options
 
 
 @pytest.mark.parametrize("weights", [None, torch.rand(5)])
@@ -435,6 +432,51 @@ def test_a_second_derivative_is_refused():
     (gradient,) = torch.autograd.grad(value, z, create_graph=True)
     with pytest.raises(RuntimeError, match="twice"):
         gradient.square().sum().backward()
+
+
+class Waits(TorchDispatchMode):
+    """The operations at which a host waits for an accelerator."""
+
+    NAMES = frozenset(
+        "_local_scalar_dense nonzero _unique2 unique_consecutive "
+        "masked_select is_nonzero equal".split()
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if (name := function.overloadpacket.__name__) in self.NAMES:
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("rescale", ["best_class", "max", "mean", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_host_waits_in_loss_and_attention(dtype, rescale):
+    """Where the labels lie on the host."""
+    labels = torch.arange(8) % 3
+    z = torch.randn(8, 4, dtype=dtype, requires_grad=True)
+    vectors = torch.randn(3, 4, requires_grad=True)
+    with Waits() as counter:
+        weights = ClassAwareAttention(rescale=rescale)(z, labels, vectors)
+        SupConMarginLoss()(z, labels, weights).backward()
+        assert counter.found == []
+        (torch.arange(8) % 3).nonzero()
+    assert counter.found == ["nonzero"]
+
+
+def test_a_compiler_gives_the_same():
+    loss = SupConMarginLoss()
+    compiled = torch.compile(SupConMarginLoss(), backend="aot_eager")
+    for labels in (torch.arange(8) % 3, torch.arange(8)):
+        z, weights = torch.randn(8, 4, requires_grad=True), torch.rand(8)
+        results = []
+        for function in (loss, compiled):
+            value = function(z, labels, weights)
+            results.append((value, torch.autograd.grad(value, z)[0]))
+        torch.testing.assert_close(*results)
 
 
 # ---- types and shapes ------------------------------------------------------
@@ -554,7 +596,3 @@ def test_batches_that_do_not_fit_are_refused(
 ):
     with pytest.raises(ValueError, match=message):
         SupConMarginLoss()(embeddings, labels, weights)
-
-
-def test_print_shows_the_options():
-    assert "margin=0.3" in repr(SupConMarginLoss(0.3))

@@ -17,7 +17,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.samplers import SpeakerBatchSampler
 
-many = settings(max_examples=150, deadline=None)
+many = settings(max_examples=60, deadline=None)
 
 
 @st.composite
@@ -33,34 +33,53 @@ def corpora(draw):
     return [speakers[i] for i in order], p, k
 
 
-@given(corpora(), st.integers(0, 2**31), st.integers(0, 1000))
+def tags_of(speakers, n_tags):
+    """One of so many sessions of each utterance; none of none."""
+    rng = np.random.default_rng(n_tags)
+    tags = rng.integers(max(n_tags, 1), size=len(speakers))
+    return [f"session {tag}" for tag in tags] if n_tags else None
+
+
+@given(
+    corpora(),
+    st.integers(0, 2**31),
+    st.integers(0, 1000),
+    st.integers(0, 4),
+    st.sampled_from([0.0, 0.3, 1.0]),
+)
 @many
-def test_every_batch_and_every_epoch(corpus, seed, epoch):
+def test_every_batch_and_every_epoch(corpus, seed, epoch, n_tags, hard):
     speakers, p, k = corpus
-    sampler = SpeakerBatchSampler(speakers, p, k, seed, epoch)
+    arguments = speakers, p, k, seed, epoch, 1, tags_of(speakers, n_tags)
+    sampler = SpeakerBatchSampler(*arguments, hard)
+    if hard:
+        n_speakers = len(set(speakers))
+        sampler.find_near(
+            np.random.default_rng(seed).normal(size=(n_speakers, 3))
+        )
+        assert sorted(sampler.near_order) == list(range(n_speakers))
     batches = list(sampler)
-    assert len(batches) == len(sampler)
+    plain = SpeakerBatchSampler(*arguments)
+    assert len(batches) == len(sampler) == len(plain)
+    count = Counter(speakers)
+    times, plain_times = Counter(), Counter()
     for batch in batches:
-        assert len(batch) == p * k
-        of_batch = Counter(speakers[i] for i in batch)
-        assert len(of_batch) == p
-        assert set(of_batch.values()) == {k}
+        groups = [batch[i : i + k] for i in range(0, len(batch), k)]
+        names = [{speakers[i] for i in group} for group in groups]
+        assert all(len(name) == 1 for name in names)
+        assert len(set.union(*names)) == p == len(groups)
+        for group, (name,) in zip(groups, names):
+            # Repeated only where the speaker has too few
+            assert len(set(group)) == min(k, count[name])
+            times[name] += 1
+    for batch in plain:
+        plain_times.update(speakers[i] for i in batch[::k])
+    assert times == plain_times  # near speakers change places, no more
     # Every utterance is reached.
     assert {i for batch in batches for i in batch} == set(range(len(speakers)))
-
-
-@given(corpora(), st.integers(0, 2**31))
-@many
-def test_an_utterance_is_repeated_only_where_its_speaker_has_too_few(
-    corpus, seed
-):
-    speakers, p, k = corpus
-    count = Counter(speakers)
-    for batch in SpeakerBatchSampler(speakers, p, k, seed):
-        for i in range(0, len(batch), k):
-            group = batch[i : i + k]
-            available = count[speakers[group[0]]]
-            assert len(set(group)) == min(k, available)
+    again = SpeakerBatchSampler(*arguments, hard)
+    again.near_order = sampler.near_order
+    assert list(again) == batches
 
 
 @given(corpora(), st.integers(0, 2**31))
@@ -106,45 +125,15 @@ def test_reproducible_from_the_seed_and_the_epoch_alone(corpus, seed):
     assert list(first) == list(SpeakerBatchSampler(speakers, p, k, seed, 3))
 
 
-@st.composite
-def tagged_corpora(draw):
-    """Speakers and sessions (from 1 to 4) of each utterance, and P and K."""
-    speakers, p, k = draw(corpora())
-    n_tags = draw(st.integers(1, 4))
-    tag = st.integers(0, n_tags - 1).map("session {}".format)
-    tags = draw(st.lists(tag, min_size=len(speakers), max_size=len(speakers)))
-    return speakers, tags, p, k
-
-
-@given(tagged_corpora(), st.integers(0, 2**31), st.integers(0, 1000))
-@many
-def test_spread_keeps_what_holds_without(corpus, seed, epoch):
-    speakers, tags, p, k = corpus
-    sampler = SpeakerBatchSampler(speakers, p, k, seed, epoch, 1, tags)
-    batches = list(sampler)
-    count = Counter(speakers)
-    assert len(batches) == len(SpeakerBatchSampler(speakers, p, k, seed))
-    for batch in batches:
-        groups = [batch[i : i + k] for i in range(0, len(batch), k)]
-        names = [{speakers[i] for i in group} for group in groups]
-        assert all(len(name) == 1 for name in names)
-        assert len(set.union(*names)) == p == len(groups)
-        for group, (name,) in zip(groups, names):
-            assert len(set(group)) == min(k, count[name])
-    assert {i for batch in batches for i in batch} == set(range(len(speakers)))
-    assert batches == list(
-        SpeakerBatchSampler(speakers, p, k, seed, epoch, 1, tags)
-    )
-
-
-@given(tagged_corpora(), st.integers(0, 2**31))
+@given(corpora(), st.integers(1, 4), st.integers(0, 2**31))
 @many
 def test_utterances_come_from_different_sessions_wherever_they_can(
-    corpus, seed
+    corpus, n_tags, seed
 ):
     """A session comes twice in a group only where the speaker has too few
     sessions, or one with more utterances than the epoch has groups of his."""
-    speakers, tags, p, k = corpus
+    speakers, p, k = corpus
+    tags = tags_of(speakers, n_tags)
     passes = {}
     for batch in SpeakerBatchSampler(speakers, p, k, seed, spread_over=tags):
         for i in range(0, len(batch), k):
@@ -185,6 +174,46 @@ def corpus(n_speakers=20, n_utterances=7):
     return np.repeat(np.arange(n_speakers), n_utterances).tolist()
 
 
+def crowd(n_groups=25, per_group=8):
+    """Vectors of speakers in well separated groups, shuffled."""
+    rng = np.random.default_rng(0)
+    group = rng.permutation(np.repeat(np.arange(n_groups), per_group))
+    centres = rng.normal(size=(n_groups, 32))
+    return group, centres[group] + 0.1 * rng.normal(size=(len(group), 32))
+
+
+@pytest.mark.parametrize("hard", [0.25, 0.5, 1.0])
+def test_near_speakers_come_together(hard):
+    group, vectors = crowd()
+    speakers = np.repeat(np.arange(200), 6)
+    names = np.unique(speakers.astype(str)).astype(int)
+
+    def largest(sampler):
+        """How many of a batch's 16 speakers are of one group, on average."""
+        found = []
+        for batch in sampler:
+            of_batch = [group[speakers[i]] for i in batch[::2]]
+            found.append(max(Counter(of_batch).values()))
+        return np.mean(found)
+
+    sampler = SpeakerBatchSampler(speakers, 16, 2, seed=0, hard=hard)
+    before = largest(sampler)  # without vectors as without the option
+    assert before == largest(SpeakerBatchSampler(speakers, 16, 2, seed=0))
+    sampler.find_near(vectors[names])
+    wanted = min(16 * hard, 8)
+    assert largest(sampler) > max(0.55 * wanted, before + 0.5)
+
+
+def test_every_epoch_has_another_tree_and_every_process_the_same():
+    _, vectors = crowd()
+    orders = []
+    for epoch in (1, 1, 2):
+        sampler = SpeakerBatchSampler(range(200), 8, 1, 3, epoch, hard=0.5)
+        sampler.find_near(vectors)
+        orders.append(sampler.near_order.tolist())
+    assert orders[0] == orders[1] != orders[2]
+
+
 def test_epochs_and_seeds_differ():
     sampler = SpeakerBatchSampler(corpus(), 4, 2, seed=1)
     first = list(sampler)
@@ -209,6 +238,14 @@ def test_without_a_seed_it_takes_speechbrains(monkeypatch):
     monkeypatch.setenv("SB_GLOBAL_SEED", "77")
     ours = SpeakerBatchSampler(corpus(), 4, 2)
     assert list(ours) == list(SpeakerBatchSampler(corpus(), 4, 2, seed=77))
+
+
+def test_hard_speakers_of_another_count_or_share_are_refused():
+    with pytest.raises(UserError, match="hard=1.5"):
+        SpeakerBatchSampler(corpus(), 4, 2, hard=1.5)
+    sampler = SpeakerBatchSampler(corpus(), 4, 2, hard=0.5)
+    with pytest.raises(UserError, match="3 vectors for 20"):
+        sampler.find_near(np.eye(3))
 
 
 @pytest.mark.parametrize(

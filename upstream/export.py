@@ -1,28 +1,43 @@
 #!/usr/bin/env python3
-"""Writes one of three series of changes onto a SpeechBrain checkout.
+"""Writes one of four series of changes onto a SpeechBrain checkout.
 
-    python upstream/export.py CHECKOUT --series losses|voxceleb|cnceleb
+    python upstream/export.py CHECKOUT --series sampler|losses|voxceleb|cnceleb
 
-losses    the loss, attention, balancing and batch sampler, with unit tests
-voxceleb  the recipe of VoxCeleb; builds on losses
+sampler   the batch sampler, with unit tests
+losses    the loss, attention and balancing, with unit tests
+voxceleb  the recipe of VoxCeleb; builds on both
 cnceleb   the recipe of CN-Celeb; builds on voxceleb
 
-A series is the files in its folder here, and additions to files of
-SpeechBrain. It writes what it builds on too, where the checkout does not have
-it yet. Nothing is replaced: before anything is written, a file that differs
-from what it should become is an error, and what is there already stays.
+A series is this package's own files, with SpeechBrain's imports, the files in
+its folder here, and additions to files of SpeechBrain. It writes what it
+builds on too, where the checkout does not have it yet. Nothing is replaced:
+before anything is written, a file that differs from what it should become is
+an error, and what is there already stays.
 
 The settings of the method are those of this package's recipes: in a yaml file
 here, "!recipe name" and "!recipe object.name" stand for the value there.
 """
 
 import argparse
+import ast
 import re
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SERIES = ("losses", "voxceleb", "cnceleb")  # each builds on those before
+PACKAGE = HERE.parent / "speechbrain_scl"
+SERIES = ("sampler", "losses", "voxceleb", "cnceleb")
+
+# What becomes a file of its own, and what is added to SpeechBrain's
+NNET = "speechbrain/nnet/loss"
+PIECES = {
+    "losses.py": f"{NNET}/supcon_margin_loss.py",
+    "attention.py": f"{NNET}/class_aware_attention.py",
+    "balancing.py": f"{NNET}/gradient_balancing.py",
+}
+GATHERING = ["world_size", "all_reduce_sum", "_all_reduce", "gather_rows"]
+GATHERING += ["_all_rows", "rows_of_all"]
+SAMPLER = ["SpeakerBatchSampler", "_around", "_least_like"]
 
 # Links of the recipe of CN-Celeb, and what they point to
 CNCELEB = "recipes/CNCeleb/SpeakerRec"
@@ -32,7 +47,7 @@ LINKS = {
     f"{CNCELEB}/{SCRIPT}": f"../../VoxCeleb/SpeakerRec/{SCRIPT}",
 }
 
-AUTHOR = "The speechbrain_scl contributors 2026"
+AUTHOR = "YOUR NAME 2026"
 
 
 class CannotExport(Exception):
@@ -52,12 +67,17 @@ def additions(series):
     list of (str, str or None, str)
         The file, the text before which it goes (None: the end), and the text.
     """
-    if series == "losses":
+    if series == "sampler":
         sampler = "speechbrain/dataio/sampler.py"
+        head = '"""\n\nfrom collections'
         return [
-            (sampler, '"""\n\nfrom collections', f"  * {AUTHOR}\n"),
-            (sampler, None, f"\n\n{speaker_batch_sampler()}"),
+            (sampler, head, f"  * {AUTHOR}\n"),
+            (sampler, "from collections import", "import os\n"),
+            (sampler, None, cut("samplers.py", SAMPLER)),
         ]
+    if series == "losses":
+        gathering = cut("distributed.py", GATHERING)
+        return [("speechbrain/utils/distributed.py", None, gathering)]
     if series == "voxceleb":
         recipe = "recipes/VoxCeleb/SpeakerRec/README.md"
         text = (HERE / "voxceleb" / "readme_section.md").read_text("utf-8")
@@ -122,16 +142,29 @@ def setting(recipe, name):
     return value[1]
 
 
-def speaker_batch_sampler():
-    """The class without the imports that SpeechBrain's module has.
+def adapted(name):
+    """A file of the package, by SpeechBrain's names."""
+    text = (PACKAGE / name).read_text("utf-8")
+    text = text.replace("speechbrain_scl.distr", "speechbrain.utils.distr")
+    return text.replace("UserError", "ValueError")
 
-    Returns
-    -------
-    str
-        Its text.
-    """
-    source = (HERE / "losses" / "speaker_batch_sampler.py").read_text("utf-8")
-    return source[source.index("class SpeakerBatchSampler") :]
+
+def piece(name):
+    """A file of the package as one of SpeechBrain's."""
+    text = adapted(name)
+    end = text.index('"""', 3)
+    return f"{text[:end].rstrip()}\n\nAuthors\n * {AUTHOR}\n{text[end:]}"
+
+
+def cut(name, definitions):
+    """Some classes and functions of a file of the package."""
+    text = adapted(name)
+    lines = text.splitlines(keepends=True)
+    return "".join(
+        "\n\n" + "".join(lines[node.lineno - 1 : node.end_lineno])
+        for node in ast.parse(text).body
+        if getattr(node, "name", None) in definitions
+    )
 
 
 def planned(checkout, series):
@@ -164,6 +197,8 @@ def planned(checkout, series):
             if source.is_file():
                 name = source.relative_to(folder)
                 files[checkout / name] = content_of(source, name)
+    if "losses" in names:
+        files.update({checkout / to: piece(n) for n, to in PIECES.items()})
     if series == "cnceleb":
         files.update({checkout / at: Path(to) for at, to in LINKS.items()})
     differ = [

@@ -1,6 +1,5 @@
 """A SpeechBrain to export onto, and how the tests run what is there."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -32,14 +31,6 @@ def device():
     """Where its tests run."""
     return "cpu"
 '''
-
-
-def load(path):
-    """A module of a file."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def checkout(folder):
@@ -115,9 +106,10 @@ def written(tree):
     """The Python files of the series, without links."""
     return [
         tree / "speechbrain" / "dataio" / "sampler.py",
+        *(tree / piece for piece in export.PIECES.values()),
         *(
             path
-            for folder in ("losses", "voxceleb", "cnceleb")
+            for folder in export.SERIES
             for source in (ROOT / "upstream" / folder).glob("*/**/*.py")
             for path in [tree / source.relative_to(ROOT / "upstream" / folder)]
         ),

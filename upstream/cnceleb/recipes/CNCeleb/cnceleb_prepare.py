@@ -18,7 +18,7 @@ unpacked into one folder:
 The lists name .wav files; on disk they are .flac.
 
 Authors
- * The speechbrain_scl contributors 2026
+ * YOUR NAME 2026
 """
 
 import csv

@@ -1,7 +1,7 @@
 """Tests of the weights that balance two losses.
 
 Authors
- * The speechbrain_scl contributors 2026
+ * YOUR NAME 2026
 """
 
 import pytest
@@ -34,7 +34,7 @@ def test_normalized_gradients_count_as_preferred(device, size):
     gradients = torch.tensor([[1.0, 0.0], [0.5, 2.0]], device=device)
     gradients[0] *= size
     for preference in ([1.0, 1.0], [5.0, 1.0]):
-        weights = weights_of(gradients, preference=preference)
+        weights = weights_of(gradients, normalize="l2", preference=preference)
         lengths = weights * gradients.norm(dim=1)
         ratio = (lengths[0] / lengths[1]).item()
         assert ratio == pytest.approx(preference[0] / preference[1], rel=1e-4)

@@ -1,7 +1,7 @@
 """Tests of the supervised contrastive loss with an angular margin.
 
 Authors
- * The speechbrain_scl contributors 2026
+ * YOUR NAME 2026
 """
 
 import math
@@ -59,7 +59,7 @@ def test_loss_and_gradient_are_those_of_the_equation(
     expected = loss_by_loops(
         inputs[0], labels, margin, 0.3, attention, attention_on
     )
-    loss = SupConMarginLoss(margin, 0.3, attention_on)
+    loss = SupConMarginLoss(margin, 0.3, attention_on=attention_on)
     # As a recipe has them: [batch, 1, dim] and [batch, 1]
     found = loss(inputs[1][:, None], labels[:, None], attention)
     expected.backward()
@@ -104,10 +104,8 @@ def test_margin_is_monotone_over_the_whole_circle(device):
 
 
 def test_attention_is_small_where_another_class_is_nearer(device):
-    from speechbrain.nnet.loss.supcon_margin_loss import (
-        ClassAwareAttention,
-        SupConMarginLoss,
-    )
+    from speechbrain.nnet.loss.class_aware_attention import ClassAwareAttention
+    from speechbrain.nnet.loss.supcon_margin_loss import SupConMarginLoss
 
     classes = torch.eye(3, device=device)
     embeddings = torch.tensor(

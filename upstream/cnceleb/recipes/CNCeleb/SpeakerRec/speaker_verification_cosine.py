@@ -10,7 +10,7 @@ is the mean of its utterances' embeddings, with --enrolment=concat it is the
 embedding of the corpus's one joined recording.
 
 Authors
-    * The speechbrain_scl contributors 2026
+    * YOUR NAME 2026
 """
 
 import os

@@ -19,7 +19,7 @@ Reference
     (https://arxiv.org/abs/2210.16622)
 
 Authors
-    * The speechbrain_scl contributors 2026
+    * YOUR NAME 2026
 """
 
 import importlib
