@@ -29,7 +29,6 @@ from pathlib import Path
 
 import torch
 
-from speechbrain_scl.files import atomic_write
 from speechbrain_scl.losses import SupConMarginLoss
 
 PML, PLAIN, ATTENTION, PRODUCTS = "PML", "ours", "ours + attention", "products"
@@ -315,6 +314,9 @@ def main():
         text = against(
             args.against, args.sizes, args.dim, args.threads, args.budget
         )
+        # Not above: another checkout may have another name for it.
+        from speechbrain_scl.files import atomic_write
+
         with atomic_write(Path(args.output) / "objective-against.md") as file:
             file.write(text + "\n")
         print(text)

@@ -31,6 +31,7 @@ class SupConSpeakerBrain(ResilientBrain):
     ``hparams``, all but the first optional:
 
     - ``objective``: e.g. ``Objective``;
+    - ``near_speakers``: e.g. ``training.near.NearSpeakers``, started;
     - ``label_cleaner``: e.g. ``training.labels.LabelCleaner``, started;
     - ``balance_at``: embedding (default), or parameters of the encoder;
     - ``wav_augment``, ``fea_augment``: SpeechBrain's ``Augmenter``, of the
@@ -168,6 +169,9 @@ class SupConSpeakerBrain(ResilientBrain):
         """Starts the epoch's collections."""
         super().on_stage_start(stage, epoch)
         if stage == sb.Stage.TRAIN:
+            near = self._option("near_speakers")
+            if near is not None:
+                near.start_epoch(epoch, self.modules.classifier)
             train_logger = self._option("train_logger")
             if hasattr(train_logger, "start_epoch"):
                 train_logger.start_epoch()

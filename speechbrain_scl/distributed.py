@@ -27,17 +27,7 @@ def world_size():
 
 
 def rank():
-    """The number of this process in the default group; 0 where there is none.
-
-    Returns
-    -------
-    int
-
-    Example
-    -------
-    >>> rank()
-    0
-    """
+    """The number of this process in the default group; 0 without one."""
     return (
         torch.distributed.get_rank()
         if torch.distributed.is_initialized()
@@ -139,25 +129,7 @@ def _all_rows(tensor, sizes):
 
 
 def rows_of_all(n_local, device):
-    """How many rows each process holds.
-
-    Arguments
-    ---------
-    n_local : int
-        How many this one holds.
-    device : torch.device
-        One that the process group can send from.
-
-    Returns
-    -------
-    list of int
-        In the order of the ranks.
-
-    Example
-    -------
-    >>> rows_of_all(3, torch.device("cpu"))
-    [3]
-    """
+    """How many rows each process holds, in the order of the ranks."""
     if world_size() == 1:
         return [n_local]
     size = torch.tensor([n_local], device=device)

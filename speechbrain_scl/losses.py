@@ -166,13 +166,15 @@ class SupConMarginLoss(torch.nn.Module):
             tiny = torch.finfo(z.dtype).tiny
             weights = [a.clamp_min(tiny) for a in weights]
 
-            speakers = _Speakers(labels.cpu().numpy())
+            labels = labels.cpu().numpy()
+            sizes = np.unique(labels, return_counts=True)[1]
+            n_anchors = sizes[sizes > 1].sum().item()
             # DDP divides the gradients by the number of processes.
             scale = world_size() if self.gather else 1
             return _SumOfBlocks.apply(
                 self._loss_of_block,
-                speakers.blocks(first, n_local, z, self.chunk_size),
-                scale / max(speakers.anchors.size, 1),
+                _blocks(labels, first, n_local, z, self.chunk_size),
+                scale / max(n_anchors, 1),
                 torch.is_grad_enabled(),
                 _unit(z),
                 *weights,
@@ -292,39 +294,34 @@ class _LogSumExpWithout(torch.autograd.Function):
         return ctx.exps.mul_(grad_output / ctx.sums), None
 
 
-class _Speakers:
-    """Who speaks where in a batch, found on the host."""
+def _blocks(labels, first, n_local, z, n_rows):
+    """Block by block the local anchors, with whom their speakers have.
 
-    def __init__(self, labels):
-        self.order = np.argsort(labels, kind="stable")
-        ordered = labels[self.order]
-        # Of each sample's speaker: its first place in the order, its samples
-        self.start = np.searchsorted(ordered, labels)
-        end = np.searchsorted(ordered, labels, side="right")
-        self.size = end - self.start
-        self.anchors = np.flatnonzero(self.size > 1)
-
-    def blocks(self, first, n_local, z, n_rows):
-        """Block by block the local anchors with those of their speaker."""
-        anchors = self.anchors
-        anchors = anchors[(anchors >= first) & (anchors < first + n_local)]
-        turn = np.arange(self.size.max(initial=1))
-        if n_rows is None:
-            on_cpu = z.device.type == "cpu"
-            n_rows = _BLOCK_CPU if on_cpu else _BLOCK_ACCELERATOR
-            n_rows //= max(len(z), 1)
-            n_rows = min(n_rows, _BLOCK_POSITIVES // (turn.size * z.shape[1]))
-        n_rows = max(n_rows, 1)
-        place = np.argsort(self.order)
-        for first in range(0, len(anchors), n_rows):
-            rows = anchors[first : first + n_rows]
-            start, size = self.start[rows, None], self.size[rows, None]
-            # Round the circle of the speaker's samples, from the anchor on
-            turned = (place[rows, None] - start + turn) % size
-            arrays = self.order[start + turned], turn[1:] < size
-            tensors = map(torch.from_numpy, arrays)
-            if z.device.type == "cuda":
-                tensors = (tensor.pin_memory() for tensor in tensors)
+    Found on the host, from where copies go for which nobody waits.
+    """
+    order = np.argsort(labels, kind="stable")
+    place, ordered = np.argsort(order), labels[order]
+    # Of each sample's speaker: its first place in the order, its samples
+    start = np.searchsorted(ordered, labels)
+    size = np.searchsorted(ordered, labels, side="right") - start
+    anchors = first + np.flatnonzero(size[first : first + n_local] > 1)
+    turn = np.arange(size.max(initial=1))
+    if n_rows is None:
+        on_cpu = z.device.type == "cpu"
+        n_rows = _BLOCK_CPU if on_cpu else _BLOCK_ACCELERATOR
+        n_rows //= max(len(z), 1)
+        n_rows = min(n_rows, _BLOCK_POSITIVES // (turn.size * z.shape[1]))
+    for rows in np.split(
+        anchors, range(n_rows or 1, len(anchors), n_rows or 1)
+    ):
+        start_i, size_i = start[rows, None], size[rows, None]
+        # Round the circle of the speaker's samples, from the anchor on
+        turned = (place[rows, None] - start_i + turn) % size_i
+        arrays = order[start_i + turned], turn[1:] < size_i
+        tensors = map(torch.from_numpy, arrays)
+        if z.device.type == "cuda":
+            tensors = (tensor.pin_memory() for tensor in tensors)
+        if len(rows):
             yield [tensor.to(z.device, non_blocking=True) for tensor in tensors]
 
 

@@ -206,6 +206,7 @@ class ResilientBrain(sb.core.Brain):
             "random_state": self.random_state,
             "progress": self.progress,
             "label_cleaner": getattr(self.hparams, "label_cleaner", None),
+            "near_speakers": getattr(self.hparams, "near_speakers", None),
         }
         for name, recoverable in recoverables.items():
             if recoverable is None:

@@ -40,6 +40,7 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
 
     train_data, valid_data, label_encoder, speakers = dataio_prep(hparams)
     _check_speakers(hparams, hparams_file, len(label_encoder), valid_data)
+    near = hparams.get("near_speakers")
     sampler = SpeakerBatchSampler(
         speakers,
         hparams["speakers_per_batch"],
@@ -47,7 +48,10 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
         seed=hparams["seed"],
         processes=world_size(),
         spread_over=spread_values(hparams),
+        hard=near.share if near else 0.0,
     )
+    if near:
+        near.start(sampler, label_encoder.encode_sequence(sampler.names))
 
     cleaner = hparams.get("label_cleaner")
     if cleaner is not None:
