@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Writes one of four series of changes onto a SpeechBrain checkout.
+"""Writes one of five series of changes onto a SpeechBrain checkout.
 
-    python upstream/export.py CHECKOUT --series sampler|losses|voxceleb|cnceleb
+    python upstream/export.py CHECKOUT --series NAME
 
 sampler   the batch sampler, with unit tests
+metrics   EER and minDCF in O(N log N), with unit tests
 losses    the loss, attention and balancing, with unit tests
-voxceleb  the recipe of VoxCeleb; builds on both
-cnceleb   the recipe of CN-Celeb; builds on voxceleb
+voxceleb  the recipe of VoxCeleb; builds on sampler and losses
+cnceleb   the recipe of CN-Celeb; builds on all
 
 A series is this package's own files, with SpeechBrain's imports, the files in
 its folder here, and additions to files of SpeechBrain. It writes what it
-builds on too, where the checkout does not have it yet. Nothing is replaced:
-before anything is written, a file that differs from what it should become is
+builds on too, where the checkout does not have it yet. But for EER and
+minDCF nothing is replaced: before anything is written, a file that differs from what it should become is
 an error, and what is there already stays.
 
 The settings of the method are those of this package's recipes: in a yaml file
@@ -20,13 +21,20 @@ here, "!recipe name" and "!recipe object.name" stand for the value there.
 
 import argparse
 import ast
+import hashlib
 import re
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "speechbrain_scl"
-SERIES = ("sampler", "losses", "voxceleb", "cnceleb")
+PIECEWISE = ("sampler", "metrics", "losses")
+BUILDS_ON = {
+    **dict.fromkeys(PIECEWISE, ()),
+    "voxceleb": ("sampler", "losses"),
+    "cnceleb": (*PIECEWISE, "voxceleb"),
+}
+SERIES = tuple(BUILDS_ON)
 
 # What becomes a file of its own, and what is added to SpeechBrain's
 NNET = "speechbrain/nnet/loss"
@@ -48,6 +56,8 @@ LINKS = {
 }
 
 AUTHOR = "YOUR NAME 2026"
+# Of the text of both functions that is replaced
+METRICS_BEFORE = "88945f848e2e8507"
 
 
 class CannotExport(Exception):
@@ -78,6 +88,8 @@ def additions(series):
     if series == "losses":
         gathering = cut("distributed.py", GATHERING)
         return [("speechbrain/utils/distributed.py", None, gathering)]
+    if series == "metrics":
+        return []
     if series == "voxceleb":
         recipe = "recipes/VoxCeleb/SpeakerRec/README.md"
         text = (HERE / "voxceleb" / "readme_section.md").read_text("utf-8")
@@ -167,6 +179,20 @@ def cut(name, definitions):
     )
 
 
+def with_metrics(text):
+    """SpeechBrain's metric_stats.py with EER and minDCF of the series."""
+    new = (HERE / "metrics" / "verification.py").read_text("utf-8")
+    new = new[new.index("def _error_rates") :]
+    if new in text:
+        return text
+    start, end = text.find("def EER("), text.find("class ClassificationStats")
+    digest = hashlib.sha256(text[start:end].encode()).hexdigest()[:16]
+    if digest != METRICS_BEFORE:
+        raise CannotExport("metric_stats.py: EER and minDCF are not as known")
+    head = text[:start].replace('\n"""\n', f'\n * {AUTHOR}\n"""\n', 1)
+    return f"{head}{new}\n\n{text[end:]}"
+
+
 def planned(checkout, series):
     """What the checkout's files become.
 
@@ -191,7 +217,7 @@ def planned(checkout, series):
     if not (checkout / "speechbrain" / "nnet" / "losses.py").is_file():
         raise CannotExport(f"{checkout} is no checkout of SpeechBrain")
     files = {}
-    names = SERIES[: SERIES.index(series) + 1]
+    names = (*BUILDS_ON[series], series)
     for folder in (HERE / name for name in names):
         for source in sorted(folder.glob("*/**/*")):
             if source.is_file():
@@ -219,6 +245,9 @@ def planned(checkout, series):
                 raise CannotExport(f"{target} is missing")
             now = changed.get(target, present(target))
             changed[target] = added(now, before, text, target)
+    if "metrics" in names:
+        target = checkout / "speechbrain" / "utils" / "metric_stats.py"
+        changed[target] = with_metrics(present(target))
     files.update(changed)
     return {t: c for t, c in files.items() if present(t) != c}
 

@@ -36,7 +36,8 @@ def test_series_build_on_each_other_and_are_written_once(tmp_path):
     assert set(export.PIECES.values()) < new["losses"]
     assert not any("recipes" in path for path in new["losses"])
     assert not any("CNCeleb" in path for path in new["voxceleb"])
-    # The second and third add what is theirs alone.
+    assert "speechbrain/utils/metric_stats.py" in new["metrics"]
+    # Each adds what is theirs alone.
     assert not new["losses"] & new["sampler"]
     assert not new["voxceleb"] & new["losses"]
     assert not new["cnceleb"] & (new["losses"] | new["voxceleb"])
