@@ -196,9 +196,7 @@ class SupConMarginLoss(torch.nn.Module):
         logits = F.linear(z_i / self.temperature, z)  # s_ia, [I, N]
         # Angles of positives from z_p - z_i, [I, P, D]: no close pair loses
         # its own in the rounding, or the TF32, of a product.
-        z_p = z.index_select(0, positives.flatten()).view(*positives.shape, -1)
-        chord = torch.linalg.vector_norm(z_p + (-z_i)[:, None], dim=2)
-        chord = chord.clamp_max(2.0)
+        chord = _Chords.apply(z_i, z, positives).clamp_max(2.0)
         cos = 1 - chord.square() / 2
         s = cos / self.temperature
         s_margin = self._add_margin(cos, chord) / self.temperature
@@ -274,6 +272,28 @@ def _scaled(ctx, factor):
     factor = factor * ctx.scale
     found = [None if g is None else factor * g for g in ctx.saved_tensors]
     return (None, None, None, None, *found)
+
+
+class _Chords(torch.autograd.Function):
+    """|z_p - z_i|, [I, P]; differences and gradient in the same memory."""
+
+    @staticmethod
+    def forward(ctx, z_i, z, positives):
+        """The lengths."""
+        ctx.positives, ctx.shape = positives.flatten(), z.shape
+        apart = z.index_select(0, ctx.positives).view(*positives.shape, -1)
+        ctx.apart = apart.sub_(z_i[:, None])
+        ctx.chord = torch.linalg.vector_norm(apart, dim=2)
+        return ctx.chord.clone()
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        """Along the differences; none where two are the same."""
+        slope = grad_output / ctx.chord.masked_fill(ctx.chord == 0, 1.0)
+        apart = ctx.apart.mul_(slope[:, :, None])
+        grad_z = apart.new_zeros(ctx.shape)
+        grad_z.index_add_(0, ctx.positives, apart.flatten(0, 1))
+        return -apart.sum(1), grad_z, None
 
 
 class _LogSumExpWithout(torch.autograd.Function):
