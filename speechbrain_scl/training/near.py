@@ -3,8 +3,8 @@
 import torch
 
 from speechbrain.utils.distributed import ddp_broadcast, if_main_process
+from speechbrain_scl.distributed import unwrapped
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.training.classifiers import unwrapped
 
 
 class NearSpeakers:
