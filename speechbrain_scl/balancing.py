@@ -57,7 +57,7 @@ class Balancer(torch.nn.Module):
         super().__init__()
         self.weighting = weighting
 
-    def forward(self, losses, shared):
+    def forward(self, losses, shared=None):
         """The weights [K] alone; otherwise as ``balance``."""
         return self.balance(losses, shared).weights
 
@@ -143,12 +143,8 @@ class FixedBalancer(Balancer):
             "constant", weights / weights.sum(), persistent=False
         )
 
-    def forward(self, losses, shared=None):
-        """The constant weights; no gradient is found for them."""
-        return self.balance(losses, shared).weights
-
     def balance(self, losses, shared=None):
-        """As ``forward``."""
+        """The constant weights; no gradient is found for them."""
         _check_numbers(losses)
         if len(losses) != len(self.constant):
             raise ValueError(
@@ -283,7 +279,6 @@ class MinNormBalancer(Balancer):
             return all_reduce_sum(values) / world_size()
 
     def extra_repr(self):
-        """The options, as ``print(module)`` shows them."""
         return f"normalize={self.normalize}, preference={self.preference}"
 
 

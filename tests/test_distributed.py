@@ -43,6 +43,7 @@ def joined_batch():
     x = torch.randn(n, 6, dtype=torch.float64, generator=generator)
     labels = torch.randint(4, (n,), generator=generator)
     labels[0], labels[-1] = 9, 9  # a pair across the ranks
+    generator.manual_seed(1)
     target = torch.randn(n, 4, dtype=torch.float64, generator=generator)
     return x, labels, target
 

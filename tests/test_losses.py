@@ -171,14 +171,6 @@ def test_the_margin_of_orthogonal_pairs_in_closed_form():
     )
 
 
-@pytest.mark.parametrize("denominator", DENOMINATORS)
-def test_at_a_large_temperature_all_shares_are_equal(denominator):
-    z, labels = random_batch(3)
-    loss = SupConMarginLoss(0.2, 1e9, margin_in_denominator=denominator)
-    value = loss(z, labels)
-    assert value.item() == pytest.approx(math.log(len(z) - 1), abs=1e-7)
-
-
 # ---- invariances and monotony ----------------------------------------------
 
 
