@@ -133,15 +133,9 @@ def _traced(module, waveform):
 def _name_axes(graph):
     """The exporter calls them s16 and the like."""
     (waveform,), (embedding,) = graph.inputs, graph.outputs
-    for value, names in (
-        (waveform, ("batch", "time")),
-        (embedding, ("batch", "dim")),
-    ):
-        shape = [
-            size if isinstance(size, int) else name
-            for size, name in zip(value.shape, names)
-        ]
-        value.shape = type(value.shape)(shape)
+    shape = type(waveform.shape)
+    waveform.shape = shape(["batch", "time"])
+    embedding.shape = shape(["batch", embedding.shape[1]])
 
 
 @contextlib.contextmanager
