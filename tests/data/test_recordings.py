@@ -27,12 +27,31 @@ def tone(rate, seconds=1.0):
     return 0.3 * np.sin(2 * np.pi * 500 * times)
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])
-@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
-def test_any_rate_and_format_becomes_the_tone(tmp_path, rate, kind):
-    path = tmp_path / f"a.{kind}"
+def by_ffmpeg(path, signal, rate, *options, check=True):
+    """Writes what soundfile does not."""
+    soundfile.write(path.with_name("source.wav"), signal, rate)
+    subprocess.run(
+        [recordings.ffmpeg_program(), "-v", "error"]
+        + ["-i", path.with_name("source.wav"), *options, path],
+        check=check,
+    )
+
+
+@pytest.mark.parametrize(
+    "name, rate",
+    [
+        ("a.wav", 11025),
+        ("a.flac", 8000),
+        ("a.ogg", 44100),
+        ("a.mp3", 48000),
+        ("-a b.m4a", 44100),
+    ],
+)
+def test_any_rate_and_format_becomes_the_tone(tmp_path, name, rate):
+    path = tmp_path / name
     stereo = np.stack([1.5 * tone(rate), 0.5 * tone(rate)], 1)
-    soundfile.write(path, stereo, rate)
+    write = by_ffmpeg if name.endswith("m4a") else soundfile.write
+    write(path, stereo, rate)
     for source in (path, str(path), io.BytesIO(path.read_bytes())):
         found = read_recording(source, 16000)
         assert found.change == f"{rate} Hz to 16000 Hz, 2 channels to 1"
@@ -92,7 +111,8 @@ def test_arrays_and_tensors_of_any_shape_and_type():
         (("a.wav", "b.wav"), "several recordings come as a list"),
         (("a.wav", "b.wav", "c.wav"), "several recordings come as a list"),
         (io.BytesIO(), "it is empty"),
-        (io.StringIO("text"), "binary"),
+        (io.StringIO("text"), "open it for binary"),
+        (io.TextIOWrapper(io.BytesIO(b"\xff"), "ascii"), "open it for binary"),
         ("gone.wav", "gone.wav: there is no such recording"),
         (".", "a folder, not a recording"),
     ],
@@ -100,36 +120,6 @@ def test_arrays_and_tensors_of_any_shape_and_type():
 def test_what_is_no_recording(source, said):
     with pytest.raises(UserError, match=said):
         read_recording(source)
-
-
-def test_a_file_open_as_text(tmp_path):
-    path = tmp_path / "a.wav"
-    soundfile.write(path, tone(16000), 16000)
-    with open(path, encoding="ascii") as file:
-        with pytest.raises(UserError, match="a.wav: open it for binary"):
-            read_recording(file)
-
-
-def test_m4a(tmp_path):
-    path = tmp_path / "-a b.m4a"
-    soundfile.write(tmp_path / "a.wav", tone(44100), 44100)
-    subprocess.run(
-        [
-            recordings.ffmpeg_program(),
-            "-v",
-            "error",
-            "-i",
-            str(tmp_path / "a.wav"),
-        ]
-        + [str(path)],
-        check=True,
-    )
-    for source in (path, io.BytesIO(path.read_bytes())):
-        found = read_recording(source)
-        assert found.change == "44100 Hz to 16000 Hz"
-        assert found.duration == pytest.approx(1, abs=0.1)
-        spectrum = abs(np.fft.rfft(found.waveform[:16000]))
-        assert spectrum.argmax() == 500
 
 
 def test_without_ffmpeg_the_remedy_is_named(tmp_path, monkeypatch):
@@ -160,7 +150,7 @@ CUT = [
 @pytest.mark.parametrize("kind, subtype", CUT)
 def test_what_was_cut_is_told(tmp_path, kind, subtype):
     whole = io.BytesIO()
-    noise = np.random.default_rng(0).normal(0, 0.1, 128000)
+    noise = np.random.default_rng(0).normal(0, 0.1, 48000)
     soundfile.write(whole, noise, 16000, subtype=subtype, format=kind)
     content = whole.getvalue()
     assert read_recording(io.BytesIO(content)).missing == ""
@@ -180,12 +170,9 @@ def test_what_was_cut_is_told(tmp_path, kind, subtype):
 @pytest.mark.parametrize("ending", ["m4a", "webm", "amr", "aac", "wma"])
 def test_what_was_cut_is_told_by_ffmpeg(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
-    soundfile.write(tmp_path / "a.wav", tone(8000, 3), 8000)
-    subprocess.run(
-        [recordings.ffmpeg_program(), "-v", "error"]
-        + ["-i", tmp_path / "a.wav", "-movflags", "faststart", path],
-        check=ending != "amr",  # which is not always built in
-    )
+    # AMR is not always built in.
+    options = ("-movflags", "faststart")
+    by_ffmpeg(path, tone(8000, 3), 8000, *options, check=ending != "amr")
     if not path.exists():
         pytest.skip("this ffmpeg does not write it")
     assert read_recording(path).missing == ""
@@ -218,7 +205,6 @@ def test_a_flac_that_was_piped(tmp_path):
     content[21] &= 0xF0  # 36 bits of STREAMINFO are the number of samples
     content[22:26] = b"\0" * 4
     path.write_bytes(content)
-    assert soundfile.info(path).frames > 2**62
     found = read_recording(path)
     assert found.duration == 1 and found.missing == ""
     assert check_audio(str(path)).reason == "length"

@@ -1,5 +1,6 @@
 """What SpeechBrain's recipe gets wrong without a word, told or put right."""
 
+import contextlib
 import json
 import os
 
@@ -9,7 +10,6 @@ import soundfile
 import torch
 from commands import ROOT
 from hyperpyyaml import load_hyperpyyaml
-from voxceleb_prepare import prepare_voxceleb
 
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.epoch_loop import EpochCounter
@@ -19,11 +19,8 @@ from speechbrain_scl.data.manifest import Utterance, write_manifest
 from speechbrain_scl.data.names import locate
 from speechbrain_scl.data.splits import FEWEST_TEST_SPEAKERS
 from speechbrain_scl.data.tables import as_list
-from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots, results, verification
-from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.encoder import load_encoder
-from speechbrain_scl.evaluation.metrics import min_dcf
 from speechbrain_scl.evaluation.trials import read_trials
 from speechbrain_scl.release.inference import save_inference_folder
 from speechbrain_scl.training.data import dataio_prep
@@ -74,40 +71,12 @@ def test_another_model_in_the_same_folders_gives_other_scores(tmp_path):
     assert len(keys) == 2
 
 
-def test_a_speaker_is_below_the_corpus_own_wav(tmp_path):
-    root = tmp_path / "wav" / "wav" / "data"
-    for speaker in "abcdef":
-        for session in ("wav", "2"):
-            noise(root / "wav" / speaker / session / "1.wav")
-    (root / "trials.txt").write_text(
-        "1 a/wav/1.wav a/2/1.wav\n0 a/2/1.wav b/2/1.wav\n"
-    )
-    counts = prepare_voxceleb(
-        str(root), str(tmp_path / "save"), str(root / "trials.txt"), 2
-    )
-    assert counts["train"]["speakers"] + counts["valid"]["speakers"] == 4
-
-
-def test_a_wrong_sample_rate_is_refused(tmp_path):
-    path = noise(tmp_path / "a.wav", rate=8000)
-    with pytest.raises(UserError, match="a.wav: sample rate, 8000 Hz"):
-        extract_embeddings(lambda wavs: wavs[:, :4], {"a": path}, "model")
-
-
-class Listing:
+class Listing(contextlib.ExitStack):
     """What ``os.scandir`` returns, from the last name to the first."""
 
     def __init__(self, entries):
+        super().__init__()
         self.entries = sorted(entries, key=lambda e: e.name)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def __iter__(self):
-        return self
 
     def __next__(self):
         if not self.entries:
@@ -129,11 +98,6 @@ def test_files_come_in_one_order(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", as_another_system_lists)
     assert find_audio(tmp_path) == wanted == sorted(paths)
     assert len(listed[0]) == 5
-
-
-def test_min_dcf_of_refusing_everybody_is_one():
-    cost, _ = min_dcf(np.zeros(10), np.arange(10) < 5, p_target=0.01)
-    assert cost == pytest.approx(1)
 
 
 def test_validation_hears_the_same_in_every_epoch(tmp_path):
@@ -205,7 +169,7 @@ def test_a_gpu_is_used_where_there_is_one(tmp_path, monkeypatch, asked, used):
     )
     with pytest.raises(AttributeError):  # there is no encoder
         verification.verify(params, options)
-    assert asked_for[-1] == used
+    assert used in asked_for
 
 
 def test_comma_separated_data_folders(tmp_path):
@@ -217,7 +181,7 @@ def test_comma_separated_data_folders(tmp_path):
 
 
 @pytest.mark.parametrize("n_speakers", [2, FEWEST_TEST_SPEAKERS])
-def test_too_few_speakers_have_no_interval(tmp_path, n_speakers):
+def test_the_table_says_what_to_doubt(tmp_path, n_speakers):
     lines = [
         f"{int(a == b)} {a}/1 {b}/2\n"
         for a in range(n_speakers)
@@ -232,15 +196,11 @@ def test_too_few_speakers_have_no_interval(tmp_path, n_speakers):
     assert (found["eer_ci"] is not None) == enough
     said = results.table({"list": found})
     assert (f"no interval: {n_speakers} test speakers" in said) != enough
-
-
-def test_swapped_labels_are_pointed_out(tmp_path):
-    """Not an EER of 50 %, as of chance."""
-    (tmp_path / "trials.txt").write_text("1 a/1 b/1\n0 a/1 a/2\n")
-    trials = read_trials(str(tmp_path / "trials.txt"))
-    scored = trials.with_scores([0.1, 0.9])
-    found, _ = results.measure(scored, lambda name: name.split("/")[0])
-    assert found["eer"] == 1
-    assert "targets score lower than impostors" in results.table(
-        {"list": found}
+    # Labels the wrong way round are pointed out, not told as a bad EER.
+    hint = "targets score lower than impostors"
+    assert hint not in said
+    found, _ = results.measure(
+        trials.with_scores(-10.0 * trials.labels),
+        lambda name: name.split("/")[0],
     )
+    assert found["eer"] == 1 and hint in results.table({"list": found})

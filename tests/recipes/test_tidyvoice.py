@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -54,27 +55,16 @@ def test_training_is_of_the_training_folder(tidyvoice, tmp_path):
 @pytest.mark.parametrize(
     "broken, message",
     [
+        ("rm -r TidyVoiceX_Dev", "TidyVoiceX_Dev: not there"),
+        ("rm TidyVoiceX_Dev.txt", "Dev.txt: there is no such trial list"),
         (
-            lambda root: shutil.rmtree(root / "TidyVoiceX_Dev"),
-            "TidyVoiceX_Dev: not there",
-        ),
-        (
-            lambda root: (root / "TidyVoiceX_Dev.txt").unlink(),
-            "TidyVoiceX_Dev.txt: there is no such trial list",
-        ),
-        (
-            lambda root: (root / "TidyVoiceX_Dev.txt").write_text(
-                "1 a/b/1.wav a/c/2.wav\n0 a/b/1.wav d/b/1.wav\n"
-            ),
+            "printf '1 a/b/1.wav a/c/2.wav\\n0 a/b/1.wav d/b/1.wav\\n' "
+            "> TidyVoiceX_Dev.txt",
             "4 of 4|3 of 3",
         ),
         (
-            lambda root: shutil.copytree(
-                next((root / "TidyVoiceX_Dev").iterdir()),
-                root
-                / "TidyVoiceX_Train"
-                / next((root / "TidyVoiceX_Dev").iterdir()).name.upper(),
-            ),
+            "cd TidyVoiceX_Dev; set -- *; "
+            "cp -r $1 ../TidyVoiceX_Train/$(echo $1 | tr a-z A-Z)",
             "1 speakers of TidyVoiceX_Train are in",
         ),
     ],
@@ -82,7 +72,7 @@ def test_training_is_of_the_training_folder(tidyvoice, tmp_path):
 def test_a_wrong_tree_is_told(tidyvoice, tmp_path, broken, message):
     copy = tmp_path / "copy"
     shutil.copytree(tidyvoice, copy)
-    broken(copy)
+    subprocess.run(broken, shell=True, cwd=copy, check=True)
     with pytest.raises(UserError, match=message):
         prepare(copy, tmp_path / "save")
 
