@@ -1,6 +1,6 @@
 """What near speakers cost: seconds per epoch by the number of speakers.
 
-    python benchmarks/near.py 7205 1000000
+    python benchmarks/near.py 7205 100000
 
 Of each epoch the tree over random vectors (192-d), and the order of all its
 batches (32 speakers x 2 utterances, 4 utterances of each speaker) without and

@@ -142,7 +142,7 @@ class ClassAwareAttention(torch.nn.Module):
             cosines = cosines.detach()
         if cosines.dtype != torch.float64:
             cosines = cosines.float()
-        log_a = self.scale * cosines.gather(1, labels[:, None]).squeeze(1)
+        log_a = self.scale * _own_class(cosines, labels)
         if self.rescale == "best_class":
             # The softmax's denominator is in both and drops out.
             log_a = log_a - self.scale * cosines.amax(1)
@@ -179,20 +179,27 @@ def _checked(labels, cosines):
         raise ValueError(f"labels must be a torch.Tensor, not {kind}")
     if labels.dtype == torch.bool or labels.is_floating_point():
         raise ValueError(f"labels must be integers, not {labels.dtype}")
-    n, n_classes = cosines.shape
+    n = len(cosines)
     if labels.numel() != n:
         raise ValueError(
             f"labels must be [{n}] or [{n}, 1], not {list(labels.shape)}"
         )
-    labels = labels.flatten().long()
-    if labels.device.type == "cpu":  # where a look is no wait
+    return labels.flatten().long().to(cosines.device, non_blocking=True)
+
+
+def _own_class(values, labels):
+    """[N, C], [N] -> [N]; looks at labels only after they were no classes."""
+    try:
+        return values.gather(1, labels[:, None]).squeeze(1)
+    except RuntimeError as error:
+        n_classes = values.shape[1]
         wrong = labels[(labels < 0) | (labels >= n_classes)].tolist()
-        if wrong:
-            raise ValueError(
-                f"labels must lie in 0 ... {n_classes - 1}, as there are "
-                f"{n_classes} class vectors, not {wrong[0]}"
-            )
-    return labels.to(cosines.device, non_blocking=True)
+        if not wrong:
+            raise
+        raise ValueError(
+            f"labels must lie in 0 ... {n_classes - 1}, as there are "
+            f"{n_classes} class vectors, not {wrong[0]}"
+        ) from error
 
 
 def class_cosines(embeddings, class_weights):

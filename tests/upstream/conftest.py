@@ -1,4 +1,4 @@
-"""One SpeechBrain with all three series, for all tests of them."""
+"""One SpeechBrain with all series, for all tests of them."""
 
 import pytest
 from upstream_tree import checkout, export
@@ -6,7 +6,7 @@ from upstream_tree import checkout, export
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory):
-    """With all three series; nothing of this package can be imported."""
+    """With all series; nothing of this package can be imported."""
     tree = checkout(tmp_path_factory.mktemp("speechbrain"))
     export.write(export.planned(tree, "cnceleb"))
     (tree / "sitecustomize.py").write_text(
