@@ -312,8 +312,7 @@ def test_two_epochs(tmp_path, monkeypatch):
     monkeypatch.setattr(PaddedBatch, "to", to)
     brain = SupConSpeakerBrain(**experiment(tmp_path))
     fit(brain)
-    # Each batch once: of 4 speakers' pairs, 2 each, two at a time for
-    # training; of 12 utterances by 7 for validation
+    # Each batch once: 8 pairs by two for training, 12 utterances by 7 after it
     assert len(moved) == 2 * (4 + 2)
 
     lines = (tmp_path / "log.txt").read_text().splitlines()

@@ -199,9 +199,9 @@ def waits_of_a_step(
     return device.waits
 
 
-# SpeechBrain's own: the loss for the progress bar, and one-hot labels (a check
-# of their range, which PyTorch leaves out on an accelerator).
-SPEECHBRAIN = {"core.fit_batch": 1, "losses.forward": 2}
+# The loss for the progress bar; checks of the labels' range (one-hot's and the
+# attention's), which an accelerator leaves out
+EXPECTED = {"core.fit_batch": 1, "losses.forward": 2, "attention._checked": 1}
 
 
 @pytest.mark.parametrize("at", ["embedding", "parameters"])
@@ -210,7 +210,7 @@ def test_a_step_waits_once(monkeypatch, precision, at):
     found = waits_of_a_step(
         monkeypatch, hparams={"balance_at": at}, precision=precision
     )
-    assert found == {**SPEECHBRAIN, "resilience.check_gradients": 1}
+    assert found == {**EXPECTED, "resilience.check_gradients": 1}
 
 
 # PyTorch's own: whether it drops the step. It reads that before the
@@ -248,12 +248,12 @@ def test_features_and_encoder_add_none(monkeypatch):
     )
     # SpeechBrain's DropChunk, if it was drawn, looks at each recording.
     found.pop("time_domain.forward", None)
-    assert found == {**SPEECHBRAIN, "resilience.check_gradients": 1}
+    assert found == {**EXPECTED, "resilience.check_gradients": 1}
 
 
 def test_a_micro_batch_waits_once(monkeypatch):
     found = waits_of_a_step(monkeypatch, grad_accumulation_factor=4)
-    assert found == {**SPEECHBRAIN, "resilience.on_fit_batch_end": 1}
+    assert found == {**EXPECTED, "resilience.on_fit_batch_end": 1}
 
 
 CASES = {
@@ -296,5 +296,5 @@ def test_two_processes_exchange_sizes_and_labels(tmp_path):
         found = torch.load(tmp_path / f"{rank}.pt")
         for name, waits in found.items():
             last = SCALER if name == "fp16" else once
-            assert waits == {**SPEECHBRAIN, **exchanged, **last}, name
+            assert waits == {**EXPECTED, **exchanged, **last}, name
         assert set(found) == set(CASES)
