@@ -20,6 +20,8 @@ demo: $(VENV)/.demo
 	done
 	$(BIN)/python benchmarks/pictures.py budget results/demo/budget.png \
 	    results/demo/*-epochs/*/1986
+	$(BIN)/python benchmarks/pictures.py scores results/demo/scores.png \
+	    trials-same-language results/demo/48-epochs/balancing/1986
 
 # Two files at a time, each with one thread: a small machine has two cores
 test: $(VENV)/.test lint

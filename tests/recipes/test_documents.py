@@ -224,7 +224,7 @@ def test_the_commands_run(document, place, environment, perform, monkeypatch):
         at = folder
         if "../../../" in content and not content.startswith("cd recipes"):
             at = place / (CNCELEB if CNCELEB in document else VOXCELEB)
-        if "data.mini_cnceleb" in content:
+        if "demo.mini_cnceleb" in content:
             at = place
         subprocess.run(
             ["bash", "-euc", content.replace(". .venv/bin/activate\n", "")],

@@ -85,6 +85,7 @@ def test_every_block_is_tried():
         "SubCentreClassifier",
         "SampledClassifier",
         "LabelCleaner",
+        "NearSpeakers",
         "WarmupExponential",
         "MarginWarmup",
         "Augmenter",
@@ -171,7 +172,7 @@ def test_everything_at_once(run, trained, caplog):
 
 def test_suspected_labels_are_told_and_left_out(run, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    output = run(blocks=["LabelCleaner"], epochs=2)
+    output = run(blocks=["LabelCleaner", "NearSpeakers"], epochs=2)
     told = re.findall(r"Epoch (\d): (\d+) of (\d+) utterances may", caplog.text)
     utterances = read_manifest(output / "save" / "train.csv")
     assert [int(epoch) for epoch, *_ in told] == [1, 2]
