@@ -54,8 +54,8 @@ def run_folder(hparams, run_opts, hparams_file, overrides):
 def keep_to(save_folder, name, found):
     """Records what a run comes about with; refuses to go on with another."""
     path = os.path.join(save_folder, _RECORD)
-    record = _read(path) if has_checkpoint(save_folder) else {}
-    known = record.get(name, found)
+    record = _read(path)
+    known = record.get(name, found) if has_checkpoint(save_folder) else found
     differing = [
         f"{key}: {known.get(key, 'none')} -> {found.get(key, 'none')}"
         for key in dict.fromkeys([*known, *found])
