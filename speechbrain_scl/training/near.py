@@ -31,7 +31,7 @@ class NearSpeakers:
     -------
     >>> from speechbrain_scl.samplers import SpeakerBatchSampler
     >>> near = NearSpeakers(share=0.5, after=1)
-    >>> sampler = SpeakerBatchSampler("abcdef", 4, 1, hard=near.share)
+    >>> sampler = SpeakerBatchSampler(list("abcdef"), 4, 1, hard=near.share)
     >>> near.start(sampler, classes=range(6))
     >>> near.start_epoch(2, torch.nn.Linear(3, 6))
     >>> sorted(sampler.near_order.tolist())

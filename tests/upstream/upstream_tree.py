@@ -1,5 +1,6 @@
 """A SpeechBrain to export onto, and how the tests run what is there."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -31,6 +32,14 @@ def device():
     """Where its tests run."""
     return "cpu"
 '''
+
+
+def load(path):
+    """A module of a file."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def checkout(folder):
