@@ -213,11 +213,9 @@ def run_one(args, variants, parts, name, seed, part):
     asked += [
         f"{x.name} {digest(x.read_text(encoding='utf-8'))}" for x in lists
     ]
-    record = metrics.with_name("ladder.json")
     if args.validation_only:
         return
-    if not metrics.is_file() or differs(record, asked):
-        record.unlink(missing_ok=True)
+    if not is_tested(metrics.parent, asked):
         script(
             args,
             folder,
@@ -228,7 +226,17 @@ def run_one(args, variants, parts, name, seed, part):
             f"--pretrain_path={folder / 'inference'}",
             f"--verification_file={tested}",
         )
-        differs(record, asked)
+        differs(metrics.with_name("ladder.json"), asked)
+
+
+def is_tested(folder, asked):
+    """Whether figures are there, of what is asked for now; else the record of
+    what they were asked for goes, and is written anew after the test."""
+    record = folder / "ladder.json"
+    if (folder / "metrics.json").is_file() and not differs(record, asked):
+        return True
+    record.unlink(missing_ok=True)
+    return False
 
 
 def refuse_other_options(folder, asked):

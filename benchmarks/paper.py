@@ -207,9 +207,11 @@ def run_one(args, folder, variants, name, variant, seed):
         )
     for test, further in corpus.tests.items():
         output = run / test.replace(", ", "-")
-        if (output / "metrics.json").is_file():
-            continue
         known = {"folder": folder, "run": run}
+        asked = [o.format(**known) for o in corpus.verification + further]
+        asked += args.verification
+        if ladder.is_tested(output, asked):
+            continue
         ladder.script(
             args,
             run,
@@ -217,10 +219,10 @@ def run_one(args, folder, variants, name, variant, seed):
             recipe / "hparams" / "verification_ecapa_scl.yaml",
             f"--output_folder={output}",
             f"--pretrain_path={run / 'inference'}",
-            *(o.format(**known) for o in corpus.verification + further),
-            *args.verification,
+            *asked,
             recipe=recipe,
         )
+        ladder.differs(output / "ladder.json", asked)
 
 
 def table(args, name, variants):

@@ -53,6 +53,12 @@ def test_all_corpora_from_training_to_table(
     ran.clear()
     paper.main()
     assert ran == []  # nothing is done twice
+    monkeypatch.setattr(ladder, "script", lambda *a, **k: ran.append(a[2]))
+    at = command.index("--verification=--top_n=2")
+    command[at] = "--verification=--top_n=3"
+    monkeypatch.setattr(sys, "argv", command)
+    paper.main()  # other tests of the same trainings
+    assert ran == ["speaker_verification_cosine.py"] * (2 + 4 + 2)
 
 
 def test_the_hours_are_those_of_a_step_here(corpus, tmp_path, monkeypatch):
