@@ -21,17 +21,19 @@ import hashlib
 import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
 from speechbrain.utils.logger import get_logger
-from speechbrain_scl.data.audio import check_all, find_audio
-from speechbrain_scl.data.manifest import Utterance, write_csv
+from speechbrain_scl.data.audio import find_audio
+from speechbrain_scl.data.manifest import write_csv
 from speechbrain_scl.data.names import tidy
 from speechbrain_scl.data.splits import (
-    report_excluded,
+    judge,
+    refuse_tested,
     up_to_date,
     write_splits,
 )
@@ -52,19 +54,6 @@ EXPECTED = {
     "test utterances": 17_777,
     "trials": 3_484_292,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class GenreUtterance(Utterance):
-    """A row with the genre: interview, singing, vlog, ...
-
-    Arguments
-    ---------
-    genre : str
-        As the file's name begins.
-    """
-
-    genre: str
 
 
 def prepare_cnceleb(
@@ -120,29 +109,27 @@ def prepare_cnceleb(
         Counts: files, seconds, speakers of each split, files left out by
         reason, what was joined. None with ``skip_prep``.
 
-    Raises
-    ------
-    UserError
-        What is wrong with the folders, lists or files, and the remedy.
-
     Example
     -------
     >>> prepare_cnceleb(  # doctest: +SKIP
     ...     "/path/to/CN-Celeb_flac", "/path/to/CN-Celeb2_flac", "results/save"
     ... )
     """
+    options = dict(locals())
     if skip_prep:
         return None
-    lists = {
-        name: _need(cnceleb1_folder, name)
+    speakers, enrolment_map, trial_list = lists = [
+        _need(cnceleb1_folder, name)
         for name in (
             "dev/dev.lst",
             "eval/lists/enroll.map",
             "eval/lists/trials.lst",
         )
+    ]
+    folders = {
+        speaker: os.path.join(cnceleb1_folder, "data", speaker)
+        for _, speaker in read_lines(speakers)
     }
-    speakers = [line for _, line in read_lines(lists["dev/dev.lst"])]
-    folders = {s: os.path.join(cnceleb1_folder, "data", s) for s in speakers}
     found = {"CN-Celeb1 training speakers": len(folders)}
     if cnceleb2_folder:
         data = _need(cnceleb2_folder, "data")
@@ -159,47 +146,43 @@ def prepare_cnceleb(
                 f"too; the first is {twice[0]}"
             )
         folders.update(second)
-    options = {
-        "cnceleb1_folder": cnceleb1_folder,
-        "cnceleb2_folder": cnceleb2_folder,
-        "valid_speakers": valid_speakers,
-        "min_duration": min_duration,
-        "joined_duration": joined_duration,
-        "check_audio": check_audio,
-        "max_excluded": max_excluded,
-        "strict": strict,
-        "seed": seed,
-    }
-    files = {s: find_audio(folder) for s, folder in folders.items()}
-    paths = [path for found in files.values() for path in found]
-    state, done = up_to_date(save_folder, options, lists.values(), paths)
+    parts = {}
+    for speaker, folder in folders.items():
+        for path in find_audio(folder):
+            genre, _, rest = Path(path).stem.partition("-")
+            parts[path] = speaker, genre, rest
+    state, done = up_to_date(options, lists, parts)
     if done:
         return done
 
-    trials = read_trials(lists["eval/lists/trials.lst"])
-    models = read_enrolment_map(lists["eval/lists/enroll.map"])
+    trials, models = read_trials(trial_list), read_enrolment_map(enrolment_map)
     found["enrolment models"] = len(models)
     found["test utterances"] = len(trials.test_ids)
     found["trials"] = len(trials)
     _compare(found, strict)
-    _refuse_eval_speakers(folders, trials, models, lists)
-    _write_eval(os.path.join(save_folder, "eval.csv"), trials)
-
-    accepted, excluded = check_all(
-        paths,
-        sample_rate=SAMPLE_RATE,
-        min_duration=0.0 if joined_duration else min_duration,
-        check=check_audio,
+    unknown = sorted(set(trials.enrol_ids) - set(models))
+    if unknown:
+        raise UserError(
+            f"{trial_list}: {len(unknown)} models are not in {enrolment_map}; "
+            f"the first is {unknown[0]} in line {trials.line_of(unknown[0])}"
+        )
+    # id00800 of id00800-enroll and of test/id00800-singing-01-001.wav
+    tested = {
+        tidy(name).split("/")[-1].split("-")[0]
+        for name in (*trials.enrol_ids, *trials.test_ids, *models)
+    }
+    refuse_tested(folders, tested, f"{trial_list} or {enrolment_map}")
+    write_csv(
+        os.path.join(save_folder, "eval.csv"),
+        ["path", "speaker", "genre"],
+        (
+            [name, *os.path.basename(name).split("-")[:2]]
+            for name in trials.test_ids
+        ),
     )
-    left_out = report_excluded(
-        os.path.join(save_folder, "excluded.csv"),
-        excluded,
-        len(paths),
-        max_excluded,
-    )
-    speaker_of = {path: s for s, found in files.items() for path in found}
-    rows = [_utterance(file, speaker_of[file.path]) for file in accepted]
-    facts = {"left_out": left_out, "short_utterances_joined": 0}
+    least = 0.0 if joined_duration else min_duration
+    rows, left_out = judge(parts, "genre", options, min_duration=least)
+    n_joined = 0
     if joined_duration:
         folder = os.path.abspath(f"{save_folder}/joined")
         jobs = _join(rows, joined_duration, folder)
@@ -208,9 +191,14 @@ def prepare_cnceleb(
             left_out["too short, even joined"] = len(short)
         rows = [row for row in jobs if row.duration >= min_duration]
         jobs = {row: jobs[row] for row in rows if len(jobs[row]) > 1}
-        _write_joined(jobs)
-        facts["short_utterances_joined"] = sum(map(len, jobs.values()))
-    return write_splits(save_folder, rows, valid_speakers, seed, state, facts)
+        progress = {"desc": "Joining short utterances", "dynamic_ncols": True}
+        with ThreadPoolExecutor() as pool:
+            done = pool.map(_write, jobs, jobs.values())
+            list(tqdm(done, total=len(jobs), unit="file", **progress))
+        n_joined = sum(map(len, jobs.values()))
+    return write_splits(
+        state, rows, left_out=left_out, short_utterances_joined=n_joined
+    )
 
 
 def _need(folder, name):
@@ -239,57 +227,6 @@ def _compare(found, strict):
         logger.warning("%s", difference)
 
 
-def _refuse_eval_speakers(folders, trials, models, lists):
-    """No speaker of the evaluation may be trained on."""
-    unknown = sorted(set(trials.enrol_ids) - set(models))
-    if unknown:
-        raise UserError(
-            f"{lists['eval/lists/trials.lst']}: {len(unknown)} models are not "
-            f"in {lists['eval/lists/enroll.map']}; the first is {unknown[0]} "
-            f"in line {trials.line_of(unknown[0])}"
-        )
-    tested = {_speaker(n) for n in [*trials.enrol_ids, *trials.test_ids]}
-    tested.update(_speaker(name) for name in models)
-    common = sorted(s for s in folders if s.lower() in tested)
-    if common:
-        raise UserError(
-            f"{len(common)} training speakers are in "
-            f"{lists['eval/lists/trials.lst']} or enroll.map; the first is "
-            f"{common[0]}"
-        )
-
-
-def _speaker(name):
-    """id00800 of id00800-enroll and of test/id00800-singing-01-001.wav."""
-    return tidy(name).split("/")[-1].split("-")[0].lower()
-
-
-def _write_eval(path, trials):
-    """The genre of each test utterance."""
-    write_csv(
-        path,
-        ["path", "speaker", "genre"],
-        (
-            [name, *os.path.basename(name).split("-")[:2]]
-            for name in trials.test_ids
-        ),
-    )
-
-
-def _utterance(file, speaker):
-    name = os.path.splitext(os.path.basename(file.path))[0]
-    genre, _, rest = name.partition("-")
-    return GenreUtterance(
-        ID=f"{speaker}--{genre}--{rest}",
-        duration=file.duration,
-        wav=os.path.abspath(file.path),
-        start=0,
-        stop=file.samples,
-        spk_id=speaker,
-        genre=genre,
-    )
-
-
 def _join(rows, least, folder):
     """Rows of which short ones are joined -> the rows that each is made of."""
     alike = defaultdict(list)
@@ -303,20 +240,9 @@ def _join(rows, least, folder):
 
 
 def group_short(durations, least):
-    """Which neighbouring utterances to join.
-
-    Arguments
-    ---------
-    durations : list of float
-        Seconds, of one speaker's utterances of one genre, in their order.
-    least : float
-        Seconds that a group should have.
-
-    Returns
-    -------
-    list of list of int
-        The utterances of each group. One that is long enough stays alone;
-        what is left over at the end joins the last group of short ones.
+    """Which neighbouring utterances to join, by the seconds of one speaker's
+    utterances of one genre, in their order. One that is long enough stays
+    alone; what is left over at the end joins the last group of short ones.
 
     Example
     -------
@@ -335,8 +261,7 @@ def group_short(durations, least):
             groups[-1].append(i)
             seconds += duration
     if len(groups) > 1 and seconds < least:
-        rest = groups.pop()
-        groups[-1] += rest
+        groups[-2:] = [groups[-2] + groups[-1]]
     return alone + groups
 
 
@@ -358,16 +283,9 @@ def _one(parts, folder):
     )
 
 
-def _write_joined(jobs):
-    """Writes each row's parts as one FLAC file, in parallel. One that is there
-    is trusted: files appear only when they are complete."""
-    with ThreadPoolExecutor() as pool:
-        done = pool.map(_write_one, jobs, jobs.values())
-        progress = {"desc": "Joining short utterances", "dynamic_ncols": True}
-        list(tqdm(done, total=len(jobs), unit="file", **progress))
-
-
-def _write_one(row, parts):
+def _write(row, parts):
+    """Writes a row's parts as one FLAC file. One that is there is trusted:
+    files appear only when they are complete."""
     if os.path.isfile(row.wav):
         return
     signal = np.concatenate(

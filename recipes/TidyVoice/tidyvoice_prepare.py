@@ -9,34 +9,20 @@ collective. People who speak two languages or more:
     TidyVoiceX_eval/<utterance>.wav
 """
 
-import dataclasses
 import os
 
-from speechbrain_scl.data.audio import Excluded, check_all, find_audio
-from speechbrain_scl.data.manifest import Utterance, write_csv
-from speechbrain_scl.data.names import below, locate
+from speechbrain_scl.data.audio import find_audio
+from speechbrain_scl.data.manifest import write_csv
+from speechbrain_scl.data.names import locate
 from speechbrain_scl.data.splits import (
-    report_excluded,
+    judge,
+    parts_of,
+    refuse_tested,
     up_to_date,
     write_splits,
 )
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_trials
-
-SAMPLE_RATE = 16000
-
-
-@dataclasses.dataclass(frozen=True)
-class LanguageUtterance(Utterance):
-    """A row with the language.
-
-    Arguments
-    ---------
-    language : str
-        The folder below the speaker's.
-    """
-
-    language: str
 
 
 def prepare_tidyvoice(
@@ -83,68 +69,35 @@ def prepare_tidyvoice(
         Counts: files, seconds, speakers of each split, files left out by
         reason, languages. None with ``skip_prep``.
 
-    Raises
-    ------
-    UserError
-        What is wrong with the folders, the list or the files, and the remedy.
-
     Example
     -------
     >>> prepare_tidyvoice(  # doctest: +SKIP
     ...     "/path/to/TidyVoice", "results/save", "TidyVoiceX_Dev.txt"
     ... )
     """
+    options = dict(locals())
     if skip_prep:
         return None
     train, dev = (_need(data_folder, n) for n in ("Train", "Dev"))
-    train_files, dev_files = find_audio(train), find_audio(dev)
     if not os.path.isfile(verification_file):
         raise UserError(f"{verification_file}: there is no such trial list")
-    options = {
-        "data_folder": data_folder,
-        "valid_speakers": valid_speakers,
-        "min_duration": min_duration,
-        "check_audio": check_audio,
-        "max_excluded": max_excluded,
-        "seed": seed,
-    }
-    files = train_files + dev_files
-    state, done = up_to_date(save_folder, options, [verification_file], files)
+    parts, tested = (parts_of({f: find_audio(f)}) for f in (train, dev))
+    files = [*parts, *tested]
+    state, done = up_to_date(options, [verification_file], files)
     if done:
         return done
-
-    placed = {path: below(path, [train]).split("/") for path in train_files}
-    _refuse_dev_speakers({parts[0] for parts in placed.values()}, dev)
-    _write_dev(os.path.join(save_folder, "dev.csv"), verification_file, dev)
-    misplaced = [
-        Excluded(path, "place", "not <speaker>/<language>/<utterance>")
-        for path, parts in placed.items()
-        if len(parts) != 3
-    ]
-    accepted, excluded = check_all(
-        [path for path, parts in placed.items() if len(parts) == 3],
-        sample_rate=SAMPLE_RATE,
-        min_duration=min_duration,
-        check=check_audio,
+    refuse_tested({p[0] for p in parts.values()}, os.listdir(dev), dev)
+    trials = read_trials(verification_file)
+    names = dict.fromkeys([*trials.enrol_ids, *trials.test_ids])
+    found = locate(names, [dev], verification_file, trials.line_of, tested)
+    write_csv(
+        os.path.join(save_folder, "dev.csv"),
+        ["path", "speaker", "language"],
+        ([name, *tested[file][:2]] for name, file in found.items()),
     )
-    left_out = report_excluded(
-        os.path.join(save_folder, "excluded.csv"),
-        misplaced + excluded,
-        len(train_files),
-        max_excluded,
-    )
-    rows = [_utterance(file, *placed[file.path]) for file in accepted]
-    return write_splits(
-        save_folder,
-        rows,
-        valid_speakers,
-        seed,
-        state,
-        {
-            "left_out": left_out,
-            "languages": len({row.language for row in rows}),
-        },
-    )
+    rows, left_out = judge(parts, "language", options)
+    languages = len({row.language for row in rows})
+    return write_splits(state, rows, left_out=left_out, languages=languages)
 
 
 def _need(folder, name):
@@ -155,40 +108,3 @@ def _need(folder, name):
             "TidyVoiceX_Dev of https://tidyvoice2026.github.io"
         )
     return path
-
-
-def _refuse_dev_speakers(speakers, dev):
-    tested = {name.casefold() for name in os.listdir(dev)}
-    common = sorted(s for s in speakers if s.casefold() in tested)
-    if common:
-        raise UserError(
-            f"{len(common)} speakers of TidyVoiceX_Train are in {dev} too; the "
-            f"first is {common[0]}"
-        )
-
-
-def _write_dev(path, verification_file, dev):
-    """The language of each utterance that the list names."""
-    trials = read_trials(verification_file)
-    names = dict.fromkeys([*trials.enrol_ids, *trials.test_ids])
-    found = locate(names, [dev], verification_file, trials.line_of)
-    write_csv(
-        path,
-        ["path", "speaker", "language"],
-        (
-            [name, *below(file, [dev]).split("/")[:2]]
-            for name, file in found.items()
-        ),
-    )
-
-
-def _utterance(file, speaker, language, name):
-    return LanguageUtterance(
-        ID="--".join([speaker, language, os.path.splitext(name)[0]]),
-        duration=file.duration,
-        wav=os.path.abspath(file.path),
-        start=0,
-        stop=file.samples,
-        spk_id=speaker,
-        language=language,
-    )

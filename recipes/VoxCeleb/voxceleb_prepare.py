@@ -6,36 +6,20 @@ The layout is <data_folder>/wav/<speaker>/<session>/<utterance>.wav (or .flac).
 VoxCeleb2 comes as .m4a and has to be converted first.
 """
 
-import dataclasses
 import os
 
-from speechbrain_scl.data.audio import Excluded, check_all, find_audio
+from speechbrain_scl.data.audio import find_audio
 from speechbrain_scl.data.download import fetch_file
-from speechbrain_scl.data.manifest import Utterance
-from speechbrain_scl.data.names import locate, tidy
+from speechbrain_scl.data.names import locate, spelling
 from speechbrain_scl.data.splits import (
-    report_excluded,
+    judge,
+    parts_of,
     up_to_date,
     write_splits,
 )
 from speechbrain_scl.data.tables import as_list
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_trials
-
-SAMPLE_RATE = 16000
-
-
-@dataclasses.dataclass(frozen=True)
-class SessionUtterance(Utterance):
-    """A row with the session: the video or sitting of the recording.
-
-    Arguments
-    ---------
-    session : str
-        The folder below the speaker's.
-    """
-
-    session: str
 
 
 def prepare_voxceleb(
@@ -54,7 +38,8 @@ def prepare_voxceleb(
 
     Every speaker of a trial list, in either column, stays out of training and
     validation. The validation speakers are held out of training too. Each row
-    has its session. All is redone when an option, a list or a file has changed.
+    has its session, the folder below the speaker's. All is redone when an
+    option, a list or a file has changed.
 
     Arguments
     ---------
@@ -88,71 +73,34 @@ def prepare_voxceleb(
         Counts: files, seconds, speakers of each split, files left out by
         reason. None with ``skip_prep``.
 
-    Raises
-    ------
-    UserError
-        What is wrong with the folder, its files or a list, and the remedy.
-
     Example
     -------
     >>> prepare_voxceleb(  # doctest: +SKIP
     ...     "/path/to/VoxCeleb1", "results/save", "veri_test2.txt"
     ... )
     """
+    options = dict(locals())
     if skip_prep:
         return None
     roots = as_list(data_folder, "data_folder")
-    folders = [_wav_folder(root) for root in roots]
+    files = {folder: find_audio(folder) for folder in map(_wav_folder, roots)}
     lists = [
         fetch_file(source, save_folder)
         for source in as_list(verification_files, "verification_file")
     ]
-    options = {
-        "data_folder": roots,
-        "valid_speakers": valid_speakers,
-        "min_duration": min_duration,
-        "check_audio": check_audio,
-        "max_excluded": max_excluded,
-        "seed": seed,
-        "trials_of_other_corpus": trials_of_other_corpus,
-    }
-    files = {folder: find_audio(folder) for folder in folders}
-    everything = [path for paths in files.values() for path in paths]
-    state, done = up_to_date(save_folder, options, lists, everything)
+    parts = parts_of(files)
+    state, done = up_to_date(options, lists, parts)
     if done:
         return done
-
-    tested = _tested(lists, roots, files, trials_of_other_corpus)
-    wanted, left_out, kept_out = [], [], set()
-    for folder, paths in files.items():
-        for path in paths:
-            speaker, *place = os.path.relpath(path, folder).split(os.sep)
-            if len(place) != 2:
-                reason = "not <speaker>/<session>/<utterance>"
-                left_out.append(Excluded(path, "place", reason))
-            elif _key(speaker) in tested:
-                kept_out.add(speaker)
-            else:
-                wanted.append(path)
-    accepted, excluded = check_all(
-        wanted,
-        sample_rate=SAMPLE_RATE,
-        min_duration=min_duration,
-        check=check_audio,
-    )
-    reasons = report_excluded(
-        os.path.join(save_folder, "excluded.csv"),
-        left_out + excluded,
-        len(left_out) + len(wanted),
-        max_excluded,
-    )
+    tested = set()
+    for path in lists:
+        tested |= _speakers(path, roots, parts, trials_of_other_corpus)
+    kept_out = {p[0] for p in parts.values() if spelling(p[0]) in tested}
+    parts = {path: p for path, p in parts.items() if p[0] not in kept_out}
+    rows, left_out = judge(parts, "session", options)
+    kept_out = len(kept_out)
     return write_splits(
-        save_folder,
-        list(map(_utterance, accepted)),
-        valid_speakers,
-        seed,
-        state,
-        {"left_out": reasons, "trial_speakers_kept_out": len(kept_out)},
+        state, rows, left_out=left_out, trial_speakers_kept_out=kept_out
     )
 
 
@@ -171,44 +119,19 @@ def _wav_folder(root):
     return folder
 
 
-def _tested(lists, roots, files, other_corpus):
-    """The speakers of trial lists, as ``_key`` spells them."""
-    speaker_of = {
-        path: os.path.relpath(path, folder).split(os.sep)[0]
-        for folder, paths in files.items()
-        for path in paths
+def _speakers(path, roots, parts, other_corpus):
+    """The speakers of a trial list, in the spelling that they are compared in."""
+    trials = read_trials(path)
+    names = {*trials.enrol_ids, *trials.test_ids}
+    try:
+        found = locate(names, roots, path, trials.line_of, parts, other_corpus)
+    except UserError as error:
+        raise UserError(
+            f"{error}. Its speakers must not be trained on; if all the "
+            "others are of another corpus: --trials_of_other_corpus=True"
+        ) from error
+    speakers = {parts[file][0] for file in found.values()}
+    others = map(spelling, names - set(found))
+    return {spelling(speaker) for speaker in speakers} | {
+        name.removeprefix("wav/").split("/")[0] for name in others
     }
-    speakers = set()
-    for path in lists:
-        trials = read_trials(path)
-        names = {*trials.enrol_ids, *trials.test_ids}
-        try:
-            found = locate(
-                names, roots, path, trials.line_of, speaker_of, other_corpus
-            )
-        except UserError as error:
-            raise UserError(
-                f"{error}. Its speakers must not be trained on; if all the "
-                "others are of another corpus: --trials_of_other_corpus=True"
-            ) from error
-        speakers.update(speaker_of[file] for file in found.values())
-        for name in names - set(found):
-            speakers.add(tidy(name).removeprefix("wav/").split("/")[0])
-    return set(map(_key, speakers))
-
-
-def _key(speaker):
-    return tidy(speaker).casefold()
-
-
-def _utterance(file):
-    speaker, session, name = file.path.split(os.sep)[-3:]
-    return SessionUtterance(
-        ID="--".join([speaker, session, os.path.splitext(name)[0]]),
-        duration=file.duration,
-        wav=os.path.abspath(file.path),
-        start=0,
-        stop=file.samples,
-        spk_id=speaker,
-        session=session,
-    )

@@ -57,6 +57,11 @@ def tidy(name):
     return posixpath.normpath(name)
 
 
+def spelling(name):
+    """What all spellings of a speaker or a path share, but for its ending."""
+    return tidy(name).casefold()
+
+
 def _in_line(line_of, name):
     line = line_of(name) if line_of else None
     return f" in line {line}" if line else ""

@@ -1,14 +1,17 @@
-"""From a corpus's judged files to the manifests of training and validation."""
+"""From a corpus's files to the manifests of training and validation."""
 
 import hashlib
 import json
 import os
 import random
 from collections import Counter, defaultdict
+from dataclasses import make_dataclass
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
-from speechbrain_scl.data.manifest import write_csv, write_manifest
+from speechbrain_scl.data.audio import Excluded, check_all
+from speechbrain_scl.data.manifest import Utterance, write_csv, write_manifest
+from speechbrain_scl.data.names import spelling
 from speechbrain_scl.data.tables import as_list
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import write_json
@@ -21,7 +24,7 @@ logger = get_logger(__name__)
 FEWEST_TEST_SPEAKERS = 10
 
 
-def up_to_date(save_folder, options, lists, paths):
+def up_to_date(options, lists, paths):
     """The state of a corpus (options, content of its lists; name, size and
     times of its files), and the counts of an earlier preparation of the same,
     or None."""
@@ -37,13 +40,67 @@ def up_to_date(save_folder, options, lists, paths):
             digest.update(f"{stat.st_size} {times}".encode())
     state = {"options": options, "inputs": digest.hexdigest()}
     files = ("prepare.json", "train.csv", "valid.csv")
-    record, *manifests = (Path(save_folder, name) for name in files)
+    record, *manifests = (Path(options["save_folder"], name) for name in files)
     if record.is_file() and all(path.is_file() for path in manifests):
         done = json.loads(record.read_text(encoding="utf-8"))
         if {key: done.get(key) for key in state} == state:
-            logger.info("The manifests in %s are up to date", save_folder)
+            logger.info("The manifests in %s are up to date", record.parent)
             return state, done["counts"]
     return state, None
+
+
+def parts_of(files):
+    """Path -> its folders and its name without ending, of the files of each
+    folder of a corpus: (speaker, session, utterance)."""
+    return {
+        path: Path(path).relative_to(folder).with_suffix("").parts
+        for folder, paths in files.items()
+        for path in paths
+    }
+
+
+def refuse_tested(speakers, tested, source):
+    """No speaker of a test may be trained on."""
+    tested = set(map(spelling, tested))
+    common = sorted(s for s in speakers if spelling(s) in tested)
+    if common:
+        raise UserError(
+            f"{len(common)} training speakers are in {source} too; the first "
+            f"is {common[0]}"
+        )
+
+
+def judge(parts, column, options, **checks):
+    """The utterances of the files that can be used, with a further column, and
+    counts of the others by reason; excluded.csv names each. ``parts`` are a
+    path's speaker, column and name."""
+    elsewhere = [
+        Excluded(path, "place", f"not <speaker>/<{column}>/<utterance>")
+        for path, names in parts.items()
+        if len(names) != 3
+    ]
+    checks = {
+        "min_duration": options["min_duration"],
+        "check": options["check_audio"],
+        **checks,
+    }
+    paths = [path for path, names in parts.items() if len(names) == 3]
+    accepted, excluded = check_all(paths, **checks)
+    left_out = report_excluded(
+        os.path.join(options["save_folder"], "excluded.csv"),
+        elsewhere + excluded,
+        len(parts),
+        options["max_excluded"],
+    )
+    row = make_dataclass("Row", [column], bases=(Utterance,), frozen=True)
+    rows = []
+    for file in accepted:
+        speaker, group, _ = names = parts[file.path]
+        key, path = "--".join(names), os.path.abspath(file.path)
+        rows.append(
+            row(key, file.duration, path, 0, file.samples, speaker, group)
+        )
+    return rows, left_out
 
 
 def report_excluded(path, excluded, n_files, max_excluded):
@@ -60,10 +117,12 @@ def report_excluded(path, excluded, n_files, max_excluded):
     return counts
 
 
-def write_splits(save_folder, utterances, valid_speakers, seed, state, facts):
+def write_splits(state, utterances, **facts):
     """Writes train.csv, valid.csv and, last of all, prepare.json; returns the
-    counts. ``valid_speakers`` are names, or how many to draw from the quarter
-    of the speakers with the most utterances: more pairs, a steadier EER."""
+    counts. valid_speakers are names, or how many to draw from the quarter of
+    the speakers with the most utterances: more pairs, a steadier EER."""
+    options = state["options"]
+    save_folder = options["save_folder"]
     by_speaker, places = defaultdict(list), {}
     for utterance in utterances:
         by_speaker[utterance.spk_id].append(utterance)
@@ -73,14 +132,12 @@ def write_splits(save_folder, utterances, valid_speakers, seed, state, facts):
                 f"{other} and {utterance.wav} are the same utterance "
                 f"{utterance.ID}: remove one"
             )
-    held_out = _hold_out(by_speaker, valid_speakers, seed)
-    counts = {
-        split: _count(
-            [u for s, u in by_speaker.items() if (s in held_out) == v]
-        )
-        for split, v in (("train", False), ("valid", True))
+    held_out = _hold_out(by_speaker, options["valid_speakers"], options["seed"])
+    splits = {
+        "train": [u for u in utterances if u.spk_id not in held_out],
+        "valid": [u for u in utterances if u.spk_id in held_out],
     }
-    counts.update(facts)
+    counts = {name: _count(chosen) for name, chosen in splits.items()} | facts
     if counts["train"]["speakers"] < 2:
         raise UserError(
             f"{counts['train']['speakers']} training speaker(s) remain without "
@@ -90,11 +147,8 @@ def write_splits(save_folder, utterances, valid_speakers, seed, state, facts):
     record = Path(save_folder, "prepare.json")
     # Interrupted from here on, the next run must not trust the old record.
     record.unlink(missing_ok=True)
-    for name, chosen in (("valid.csv", True), ("train.csv", False)):
-        write_manifest(
-            os.path.join(save_folder, name),
-            [u for u in utterances if (u.spk_id in held_out) == chosen],
-        )
+    for name, chosen in splits.items():
+        write_manifest(os.path.join(save_folder, f"{name}.csv"), chosen)
     write_json(record, {**state, "counts": counts})
     _log(counts, save_folder)
     return counts
@@ -125,14 +179,13 @@ def _hold_out(by_speaker, valid_speakers, seed):
     return set(random.Random(seed).sample(able, valid_speakers))
 
 
-def _count(speakers):
-    """Of the utterances of each speaker."""
-    seconds = sum(u.duration for found in speakers for u in found)
+def _count(utterances):
+    of_speaker = Counter(u.spk_id for u in utterances)
     return {
-        "speakers": len(speakers),
-        "utterances": sum(map(len, speakers)),
-        "hours": round(seconds / 3600, 3),
-        "speakers_with_one_utterance": sum(len(u) == 1 for u in speakers),
+        "speakers": len(of_speaker),
+        "utterances": len(utterances),
+        "hours": round(sum(u.duration for u in utterances) / 3600, 3),
+        "speakers_with_one_utterance": list(of_speaker.values()).count(1),
     }
 
 

@@ -65,7 +65,7 @@ def test_training_is_of_the_training_folder(tidyvoice, tmp_path):
         (
             "cd TidyVoiceX_Dev; set -- *; "
             "cp -r $1 ../TidyVoiceX_Train/$(echo $1 | tr a-z A-Z)",
-            "1 speakers of TidyVoiceX_Train are in",
+            "1 training speakers are in",
         ),
     ],
 )
