@@ -8,31 +8,17 @@ import torch
 
 
 def world_size():
-    """The number of processes of the default group; 1 where there is none.
-
-    Returns
-    -------
-    int
-
-    Example
-    -------
-    >>> world_size()
-    1
-    """
-    return (
-        torch.distributed.get_world_size()
-        if torch.distributed.is_initialized()
-        else 1
-    )
+    """The number of processes of the default group; 1 where there is none."""
+    if not torch.distributed.is_initialized():
+        return 1
+    return torch.distributed.get_world_size()
 
 
 def rank():
     """The number of this process in the default group; 0 without one."""
-    return (
-        torch.distributed.get_rank()
-        if torch.distributed.is_initialized()
-        else 0
-    )
+    if not torch.distributed.is_initialized():
+        return 0
+    return torch.distributed.get_rank()
 
 
 def unwrapped(module):
@@ -43,23 +29,8 @@ def unwrapped(module):
 
 
 def all_reduce_sum(tensor):
-    """Sums a tensor over all processes; no gradient flows through.
-
-    Arguments
-    ---------
-    tensor : torch.Tensor
-        Any shape, the same on every process.
-
-    Returns
-    -------
-    torch.Tensor
-        The sum, on every process; the tensor itself where there is only one.
-
-    Example
-    -------
-    >>> all_reduce_sum(torch.ones(2))
-    tensor([1., 1.])
-    """
+    """Sums a tensor (of the same shape on every process) over all processes;
+    no gradient flows through. The tensor itself where there is only one."""
     return _all_reduce(tensor, torch.distributed.ReduceOp.SUM)
 
 
@@ -143,10 +114,6 @@ def leave_process_group():
 
     A process that ends while others still talk to it may abort at its very
     end (gloo), and the launcher then calls finished work a failure.
-
-    Example
-    -------
-    >>> leave_process_group()
     """
     if world_size() > 1:
         torch.distributed.barrier()

@@ -18,13 +18,9 @@ UNLOADABLE = (
     OSError,
 )
 # A disk that is full, for this user or at all, or a folder that is not theirs
-_UNWRITABLE = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-)
+_UNWRITABLE = [
+    getattr(errno, name) for name in "ENOSPC EDQUOT EFBIG EROFS EACCES".split()
+]
 
 
 class UserError(ValueError):
@@ -68,15 +64,7 @@ def user_errors_in_one_line(status=1):
 
 
 def first_line(error):
-    """The gist of a message that goes on for pages.
-
-    Example
-    -------
-    >>> first_line(
-    ...     RuntimeError("Error(s) in loading:\\n\\tsize mismatch\\n\\t...")
-    ... )
-    'RuntimeError: Error(s) in loading: size mismatch'
-    """
+    """The gist of a message that goes on for pages."""
     lines = str(error).strip().splitlines() or [""]
     gist = lines[0]
     if gist.endswith(":") and len(lines) > 1:
@@ -85,13 +73,7 @@ def first_line(error):
 
 
 def printable(text, keep=""):
-    """A text that no terminal takes for a command.
-
-    Example
-    -------
-    >>> print(printable("a\\x1b[2J\\nb: same speaker"))
-    a\\x1b[2J\\nb: same speaker
-    """
+    """A text that no terminal takes for a command."""
     return "".join(
         c if c.isprintable() or c in keep else repr(c)[1:-1] for c in str(text)
     )

@@ -8,9 +8,9 @@ import json
 import os
 import shutil
 import socket
-import stat
 import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 
@@ -80,15 +80,7 @@ def write_json(path, content):
 def read_npz(path, *names):
     """Reads arrays, without objects, of a file as numpy.savez writes it, in
     which few bytes cannot hide many zeros. A damaged file raises whatever
-    NumPy and its zip reader do.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "a.npz"
-    >>> np.savez(path, a=np.arange(3), b=1.0)
-    >>> read_npz(path, "b", "a")
-    [array(1.), array([0, 1, 2])]
-    """
+    NumPy and its zip reader do."""
     with zipfile.ZipFile(path) as archive:
         size = sum(part.file_size for part in archive.infolist())
     if size > os.path.getsize(path):
@@ -99,19 +91,8 @@ def read_npz(path, *names):
 
 @contextlib.contextmanager
 def only_run_in(folder):
-    """Refuses a second run that would write into the same folder.
-
-    The system takes the lock back from a process that is killed.
-
-    Example
-    -------
-    >>> folder = str(getfixture("tmp_path"))
-    >>> with only_run_in(folder):
-    ...     with only_run_in(folder):
-    ...         pass
-    Traceback (most recent call last):
-    speechbrain_scl.errors.UserError: ...is running in this folder...
-    """
+    """Refuses a second run that would write into the same folder; the system
+    takes the lock back from a process that is killed."""
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, ".running"), "a+") as file:
         try:
@@ -133,14 +114,9 @@ def only_run_in(folder):
 
 def _exchange(first, second):
     """Swaps two names at once where the system can (Linux)."""
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError, TypeError):
-        return False
-    here = ctypes.c_int(_AT_FDCWD)
-    first, second = os.fsencode(first), os.fsencode(second)
-    flags = ctypes.c_uint(_RENAME_EXCHANGE)
-    return rename(here, first, here, second, flags) == 0
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    names = [(_AT_FDCWD, os.fsencode(name)) for name in (first, second)]
+    return rename and rename(*names[0], *names[1], _RENAME_EXCHANGE) == 0
 
 
 def _replace_folder(aside, path):
@@ -187,47 +163,32 @@ def _make_file(**where):
 def _lock(path):
     """A handle that locks it, or None where another process thought it left
     and removed it before it was locked."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    if os.path.exists(path):
-        return handle
-    os.close(handle)
-    return None
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.exists(path):
+            return handle
+        os.close(handle)
 
 
 @functools.cache
 def _remove_left(folder):
     """Once per process, as what is left is of earlier ones."""
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        if not name.startswith(_PREFIX) or not _is_ours(path):
-            continue
-        with contextlib.suppress(OSError):  # it is another user's, or gone
-            handle = os.open(path, os.O_RDONLY)
+    for path in Path(folder).glob(f"{_PREFIX}*"):
+        # It is another user's or gone, a living process has it, nobody can tell
+        with contextlib.suppress(OSError):
+            # To open a named pipe would wait for a writer.
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _remove(path)
-            except OSError:
-                pass  # A living process has it, or nobody can tell.
             finally:
                 os.close(handle)
-
-
-def _is_ours(path):
-    """A file or folder: to open a named pipe would wait for a writer."""
-    with contextlib.suppress(OSError):
-        mode = os.lstat(path).st_mode
-        return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-    return False
 
 
 def _remove(path):
     if os.path.isdir(path):
         shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):  # it got its name
-            os.unlink(path)
+    with contextlib.suppress(OSError):  # it got its name
+        os.unlink(path)

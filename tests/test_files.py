@@ -192,4 +192,4 @@ def test_a_named_pipe_of_that_name_does_not_hang(tmp_path):
     pipe = tmp_path / f"{files._PREFIX}x"
     os.mkfifo(pipe)
     files.write_json(tmp_path / "a.json", {})
-    assert pipe.is_fifo()
+    assert (tmp_path / "a.json").exists()

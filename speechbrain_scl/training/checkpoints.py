@@ -21,21 +21,17 @@ from speechbrain_scl.errors import UNLOADABLE, UserError, first_line
 
 _PARTIAL = f"{METAFNAME}.partial"
 _SUMS = "checksums.json"
+# What torch.save says where nothing more can be written
+_WRITE_ERRORS = ("PytorchStreamWriter", "unexpected pos", "write failed")
 
 
 class CompleteCheckpointer(Checkpointer):
     """SpeechBrain's checkpointer, safe from interruption and damage.
 
-    SpeechBrain takes a folder with a meta file for a checkpoint and writes
-    that file first, so an interrupted one would be resumed from. Here the meta
-    file gets its name when all else is written, and what an interruption left
-    is removed with the next checkpoint. Checksums tell a damaged file. The
-    latest is the one saved last, whatever the clock says.
-
-    Arguments
-    ---------
-    *args, **kwargs
-        Those of ``speechbrain.utils.checkpoints.Checkpointer``.
+    SpeechBrain writes the meta file first and takes a folder that has one for
+    a checkpoint. Here it gets its name last, what an interruption left goes
+    with the next checkpoint, and checksums tell a damaged file. The latest is
+    the one saved last, whatever the clock says.
 
     Example
     -------
@@ -57,8 +53,9 @@ class CompleteCheckpointer(Checkpointer):
             if checkpoint is not None:
                 _complete(checkpoint.path)
         except (OSError, RuntimeError) as error:
-            # torch.save reports a full disk as a RuntimeError of its own.
-            if not isinstance(error, OSError) and not _is_write_error(error):
+            if not isinstance(error, OSError) and not any(
+                words in str(error) for words in _WRITE_ERRORS
+            ):
                 raise
             self._remove_partial()
             raise UserError(
@@ -123,18 +120,16 @@ def check_sums(folder, names=None):
         for name in sums if names is None else names:
             if _checksum(folder / name) != sums[name]:
                 raise ValueError(f"{name} differs from what was written")
-    except FileNotFoundError as error:
-        if error.filename != str(folder / _SUMS) and folder.is_dir():
-            raise _damaged(folder, f"{error.filename} is gone") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(folder, first_line(error)) from error
-
-
-def _damaged(folder, why):
-    return UserError(
-        f"{folder}: the checkpoint is damaged ({why}); delete this folder and "
-        "start again from the one before"
-    )
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        why = first_line(error)
+        if isinstance(error, FileNotFoundError):
+            if error.filename == str(folder / _SUMS) or not folder.is_dir():
+                return
+            why = f"{error.filename} is gone"
+        raise UserError(
+            f"{folder}: the checkpoint is damaged ({why}); delete this folder "
+            "and start again from the one before"
+        ) from error
 
 
 def _checksum(path):
@@ -145,24 +140,32 @@ def _checksum(path):
     return found
 
 
+def _to_disk(path):
+    with contextlib.suppress(PermissionError):  # where that can be asked
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 class RandomState:
     """The state of every random number generator, of every process.
 
-    A recoverable of SpeechBrain's ``Checkpointer``. After an end of epoch the
-    state is restored at once. Within an epoch the data loader draws a number
-    when its iteration starts anew, so the state waits for ``resume``, which the
-    training calls before the next batch.
+    A recoverable of the checkpointer. After an end of epoch the state is
+    restored at once. Within an epoch the data loader draws a number when its
+    iteration starts anew, so the state waits for ``resume``, which the training
+    calls before the next batch.
     """
 
-    def __init__(self):
-        self._waiting = None
+    _waiting = None
 
     def save(self, path):
         """Writes the states; every process takes part."""
-        states = [_random_state()]
+        states = [None] * world_size()
+        states[rank()] = _random_state()
         if world_size() > 1:
-            states = [None] * world_size()
-            dist.all_gather_object(states, _random_state())
+            dist.all_gather_object(states, states[rank()])
         if if_main_process():
             torch.save(states, path)
 
@@ -176,72 +179,49 @@ class RandomState:
 
     def resume(self):
         """Restores a state that waits."""
-        if self._waiting is not None:
-            _restore_random_state(self._waiting)
-            self._waiting = None
-
-
-class Interruption:
-    """Remembers SIGINT (Ctrl-C) or SIGTERM until the training can stop.
-
-    The first signal is remembered; a second one does what it always did.
-    """
-
-    def __init__(self):
-        self.signal = 0
-        self._before = {}
-
-    def __enter__(self):
-        # Python delivers signals to the main thread only.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._remember)
-        return self
-
-    def __exit__(self, *error):
-        self._restore_handlers()
-
-    def _remember(self, number, frame):
-        self.signal = number
-        self._restore_handlers()
-
-    def _restore_handlers(self):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        if self._waiting is None:
+            return
+        state, self._waiting = self._waiting, None
+        torch.set_rng_state(state["torch"])
+        if state["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda"])
+        name, keys, *rest = state["numpy"]
+        np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+        random.setstate(state["python"])
 
 
 def _random_state():
     name, keys, *rest = np.random.get_state()
-    version, words, gauss = random.getstate()
     cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
     return {
         "torch": torch.get_rng_state(),
         "cuda": cuda,
         "numpy": [name, keys.tolist(), *rest],
-        "python": [version, list(words), gauss],
+        "python": random.getstate(),
     }
 
 
-def _restore_random_state(state):
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
+class Interruption:
+    """Remembers a first SIGINT (Ctrl-C) or SIGTERM until the training can stop;
+    a second one does what it always did."""
 
+    signal = 0
+    _before = ()
 
-def _is_write_error(error):
-    said = ("PytorchStreamWriter", "unexpected pos", "write failed")
-    return any(words in str(error) for words in said)
+    def __enter__(self):
+        # Python delivers signals to the main thread only.
+        if threading.current_thread() is threading.main_thread():
+            self._before = [
+                (number, signal.signal(number, self._remember))
+                for number in (signal.SIGINT, signal.SIGTERM)
+            ]
+        return self
 
+    def __exit__(self, *error):
+        for number, handler in self._before:
+            signal.signal(number, handler)
+        self._before = ()
 
-def _to_disk(path):
-    with contextlib.suppress(PermissionError):  # where that can be asked
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    def _remember(self, number, frame):
+        self.signal = number
+        self.__exit__()

@@ -19,24 +19,8 @@ class SampledClassifier(Classifier):
 
     Parameters and checkpoints are those of ``Classifier``. The other classes'
     gradient is zero, but dense: an optimiser with momentum or weight decay
-    moves them too. Of several processes each draws its own others (from its
-    own random numbers, which checkpoints hold), and DDP averages the gradient
-    of all class vectors, as with ``Classifier``.
-
-    Arguments
-    ---------
-    input_size : int
-        D, the embedding's dimension.
-    out_neurons : int
-        C, the number of classes.
-    rate : float
-        The share of the classes that a step compares with, in (0, 1]. At least
-        as many as the batch has utterances.
-
-    Raises
-    ------
-    ValueError
-        A rate outside its range.
+    moves them too. Each of several processes draws its own others, and DDP
+    averages the gradient of all class vectors, as with ``Classifier``.
 
     Example
     -------
@@ -56,22 +40,9 @@ class SampledClassifier(Classifier):
         self.rate = rate
 
     def forward(self, embeddings, labels=None):
-        """The cosines.
-
-        Arguments
-        ---------
-        embeddings : torch.Tensor
-            [N, 1, D], any scale.
-        labels : torch.Tensor or None
-            Classes below C, [N] or [N, 1]. None: all classes are compared.
-
-        Returns
-        -------
-        cosines : torch.Tensor
-            [N, 1, C], or of S sampled classes [N, 1, S].
-        places : torch.Tensor
-            Where labels are given, their places among the S, as their shape.
-        """
+        """Embeddings [N, 1, D] of any scale to cosines [N, 1, C]; with labels
+        [N] or [N, 1], to those of S sampled classes [N, 1, S] and the labels'
+        places among them. S is at least the number of utterances."""
         if labels is None:
             return super().forward(embeddings)
         n_classes = len(self.weight)
@@ -100,20 +71,6 @@ class SubCentreClassifier(torch.nn.Module):
     takes the place of SpeechBrain's ``Classifier`` before its
     ``AdditiveAngularMargin``.
 
-    Arguments
-    ---------
-    input_size : int
-        D, the embedding's dimension.
-    out_neurons : int
-        C, the number of classes.
-    n_centres : int
-        K, of each class.
-
-    Raises
-    ------
-    ValueError
-        Less than one centre.
-
     Example
     -------
     >>> classifier = SubCentreClassifier(4, out_neurons=3, n_centres=2)
@@ -133,16 +90,5 @@ class SubCentreClassifier(torch.nn.Module):
         torch.nn.init.xavier_uniform_(self.weight.view(-1, input_size))
 
     def forward(self, embeddings):
-        """The cosines.
-
-        Arguments
-        ---------
-        embeddings : torch.Tensor
-            [N, D] or [N, 1, D], any scale.
-
-        Returns
-        -------
-        torch.Tensor
-            [N, 1, C].
-        """
+        """Embeddings [N, D] or [N, 1, D] to cosines [N, 1, C]."""
         return class_cosines(embeddings.flatten(1), self.weight)[:, None]

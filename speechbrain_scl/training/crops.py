@@ -45,12 +45,12 @@ def copies_at_speeds(utterances, speeds):
 
 
 def read_crop(wav, start, stop, length, draw=None, rate=None, speed=1.0):
-    """``length`` samples of one utterance, float32, and no more of the file.
+    """``length`` samples of one utterance, float32, and no more of the file;
+    one that is shorter is repeated until it fills them.
 
-    An utterance shorter than the crop is repeated until it fills it. ``draw``
-    seeds the random position: equal names give equal crops, whatever loader
-    worker reads them; None takes the middle. ``rate`` is what the file must
-    have, Hz; at a ``speed`` of more than 1 the voice is faster and higher.
+    ``draw`` seeds the random position: equal texts give equal crops, whatever
+    loader worker reads them; None takes the middle. ``rate`` is what the file
+    must have, Hz; at a ``speed`` of more than 1 the voice is faster and higher.
     """
     if speed != 1:
         more = math.ceil(length * speed) + 1

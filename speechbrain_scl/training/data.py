@@ -20,9 +20,9 @@ logger = get_logger(__name__)
 class UtteranceDataset(DynamicItemDataset):
     """Utterances, of which a batch may hold one more than once.
 
-    A speaker with few utterances has some repeated in a batch. Items that take
-    ``repetition`` (0 for the first time in a batch, then 1, ...) tell them
-    apart: the same crop twice would be a positive pair that says nothing.
+    Items that take ``repetition`` (0 for the first time in a batch, then 1,
+    ...) tell them apart: the same crop twice would be a positive pair that says
+    nothing.
     """
 
     def __getitems__(self, indices):
@@ -43,11 +43,8 @@ def dataio_prep(hparams):
     ones, the encoder of the training speakers' classes, and the speaker of each
     training utterance.
     """
-    train, valid = (
-        read_manifest(hparams[key])
-        for key in ("train_annotation", "valid_annotation")
-    )
-    train = _leave_out(train, hparams.get("without"))
+    train = _training_utterances(hparams)
+    valid = read_manifest(hparams["valid_annotation"])
     digests = {"training": digest_of(train), "validation": digest_of(valid)}
     run_on_main(keep_to, [hparams["save_folder"], "data", digests])
     train = copies_at_speeds(train, hparams["speeds"])
@@ -104,8 +101,10 @@ def dataio_prep(hparams):
     return train_data, valid_data, label_encoder, speakers
 
 
-def _leave_out(utterances, path):
-    """Those that the column utterance of a table, if any, does not name."""
+def _training_utterances(hparams):
+    """Those of the manifest that the table ``without``, if any, leaves in."""
+    utterances = read_manifest(hparams["train_annotation"])
+    path = hparams.get("without")
     if path is None:
         return utterances
     named = {name for _, (name,) in read_table(path, ["utterance"])}
@@ -116,10 +115,8 @@ def _leave_out(utterances, path):
             f"the training's; the first are {min(named)} there and "
             f"{utterances[0].ID} here"
         )
-    n_left_out = len(utterances) - len(kept)
-    logger.info(
-        "%s: %d of %d utterances left out", path, n_left_out, len(utterances)
-    )
+    n, n_left_out = len(utterances), len(utterances) - len(kept)
+    logger.info("%s: %d of %d utterances left out", path, n_left_out, n)
     return kept
 
 
@@ -143,10 +140,9 @@ def spread_values(hparams):
     column = hparams.get("spread_over")
     if column is None:
         return None
-    manifest = hparams["train_annotation"]
-    utterances = _leave_out(read_manifest(manifest), hparams.get("without"))
+    utterances = _training_utterances(hparams)
     if hparams.get("metadata") is None:
-        in_manifest = read_column(manifest, column)
+        in_manifest = read_column(hparams["train_annotation"], column)
         values = [in_manifest[u.ID] for u in utterances]
     else:
         rows = read_metadata(hparams["metadata"], [column])

@@ -11,17 +11,9 @@ logger = get_logger(__name__)
 
 
 class EpochLogger(FileTrainLogger):
-    """All figures into a file, a readable line on the console.
-
-    Arguments
-    ---------
-    save_file : str
-        Gets SpeechBrain's line of all figures for each epoch.
-    number_of_epochs : int
-        Of the whole run, for the time left.
-    others : list of speechbrain.utils.train_logger.TrainLogger
-        Get the same figures, such as SpeechBrain's ``TensorboardLogger``.
-    """
+    """All figures into a file, as SpeechBrain's logger, and to ``others``, such
+    as its ``TensorboardLogger``; a readable line on the console, with the time
+    left of ``number_of_epochs``."""
 
     def __init__(self, save_file, number_of_epochs, others=()):
         super().__init__(save_file)

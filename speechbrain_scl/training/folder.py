@@ -51,6 +51,21 @@ def run_folder(hparams, run_opts, hparams_file, overrides):
         yield
 
 
+@contextlib.contextmanager
+def _write_errors(folder):
+    try:
+        yield
+    except OSError as error:
+        inside = str(error.filename or "").startswith(folder)
+        if not inside and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{error.filename or folder}: cannot be written "
+            f"({error.strerror}): make room, allow writing, or name the folder "
+            "as it was, and start the same command again"
+        ) from error
+
+
 def keep_to(save_folder, name, found):
     """Records what a run comes about with; refuses to go on with another."""
     path = os.path.join(save_folder, _RECORD)
@@ -147,18 +162,3 @@ def digest_of(utterances):
         row = f"{u.ID}\t{u.spk_id}\t{u.start}\t{u.stop}\n"
         found = zlib.crc32(row.encode(), found)
     return f"{len(utterances)} utterances, {found:08x}"
-
-
-@contextlib.contextmanager
-def _write_errors(folder):
-    try:
-        yield
-    except OSError as error:
-        inside = str(error.filename or "").startswith(folder)
-        if not inside and error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"{error.filename or folder}: cannot be written "
-            f"({error.strerror}): make room, allow writing, or name the folder "
-            "as it was, and start the same command again"
-        ) from error

@@ -26,8 +26,7 @@ class LabelCleaner:
 
     the exponent of ``ClassAwareAttention`` before it is cut at 0. It is
     averaged over the views of each epoch, and over the epochs with weights
-    that fall by 0.9: one epoch's margin says little. Those ``until`` a label
-    is learnt by heart count.
+    that fall by 0.9: one epoch's margin says little.
 
     How low is the margin of a wrong label? Each utterance is watched in a
     second class too, r_i, drawn at random among those of other speakers. That
@@ -36,23 +35,11 @@ class LabelCleaner:
         mean m_i(y_i) < min(0, the ``quantile`` of all mean m_j(r_j)),
 
     a limit that follows the training: where labels are right, hardly any is
-    suspected once the encoder knows the speakers. ``after`` so many epochs
-    the suspected weigh nothing in any loss. They are watched on, and decided
-    anew at the end of each epoch, by all processes alike.
-
-    Arguments
-    ---------
-    after : int or None
-        Epochs before suspected utterances are left out; None leaves out none.
-    quantile : float
-        In (0, 1). A higher one suspects more, wrong and right.
-    until : int
-        Epochs to watch. In 32 the wrong labels are learnt.
-
-    Raises
-    ------
-    UserError
-        An option outside its range.
+    suspected once the encoder knows the speakers; a higher quantile suspects
+    more, wrong and right. ``after`` so many epochs (None: never) the suspected
+    weigh nothing in any loss. They are watched on ``until`` the epoch in which
+    wrong labels begin to be learnt by heart, and decided anew at the end of
+    each epoch, by all processes alike.
 
     Example
     -------
@@ -100,22 +87,9 @@ class LabelCleaner:
         self.epochs = 0
 
     def __call__(self, ids, embeddings, labels, classifier):
-        """Watches the views of a batch, and gives back those that count.
-
-        Arguments
-        ---------
-        ids : list of str
-            The batch's utterances.
-        embeddings, labels : torch.Tensor
-            Of one view of them after the other, [views * batch, ...].
-        classifier : torch.nn.Module
-            Its ``weight`` holds the class vectors.
-
-        Returns
-        -------
-        embeddings, labels : torch.Tensor
-            Without those left out; all, where that would be none.
-        """
+        """Watches the views of a batch, [views * batch, ...] one after the
+        other, by the classifier's ``weight``; gives back the embeddings and
+        labels that count: all, where that would be none."""
         places = torch.tensor([self._place[utt_id] for utt_id in ids])
         places = places.repeat(len(labels) // len(ids))
         if self.epochs < self.until:
@@ -178,17 +152,17 @@ class LabelCleaner:
 
     def suspects(self):
         """(Utterance, speaker, best other speaker, mean margin), worst first."""
-        margins = self.means[0] / self.means[2]
-        return [
+        margins = (self.means[0] / self.means[2]).tolist()
+        rows = [
             (
                 self._ids[i],
                 self._speakers[i],
                 self._name[self.best[i].item()],
-                round(margins[i].item(), 4),
+                round(margins[i], 4),
             )
-            for i in margins.argsort().tolist()
-            if self.suspected[i]
+            for i in self.suspected.nonzero().flatten().tolist()
         ]
+        return sorted(rows, key=lambda row: row[3])
 
     def write_suspects(self, path):
         """Writes them as CSV, for a look and for a second training."""
@@ -197,12 +171,10 @@ class LabelCleaner:
 
     def save(self, path):
         """Writes what was seen, of all processes; each one takes part."""
-        state = {
-            "sums": all_reduce_sum(self.sums).cpu(),
-            "best_now": all_reduce_max(self.best_now).cpu(),
-        }
-        for name in ("means", "best", "votes", "suspected", "epochs"):
-            state[name] = getattr(self, name)
+        names = "means", "best", "votes", "suspected", "epochs"
+        state = {name: getattr(self, name) for name in names}
+        state["sums"] = all_reduce_sum(self.sums).cpu()
+        state["best_now"] = all_reduce_max(self.best_now).cpu()
         if if_main_process():
             torch.save(state, path)
 

@@ -10,22 +10,10 @@ from speechbrain_scl.errors import UserError
 class NearSpeakers:
     """Lets the sampler bring near speakers together, epoch by epoch.
 
-    At the start of each epoch ``after`` so many, the sampler finds who is near
-    whom by the classifier's vectors, for all processes alike. A checkpoint
-    holds what it found, so that whoever resumes within an epoch goes on with
-    the same batches.
-
-    Arguments
-    ---------
-    share : float
-        Of a batch's speakers, in (0, 1].
-    after : int
-        Epochs with random companions.
-
-    Raises
-    ------
-    UserError
-        An option outside its range.
+    At the start of each epoch ``after`` so many with random companions, the
+    sampler finds who is near whom by the classifier's vectors, for all
+    processes alike; they make ``share`` of a batch's speakers. A checkpoint
+    holds what it found, so that an epoch that is resumed has its batches.
 
     Example
     -------

@@ -8,16 +8,10 @@ from speechbrain_scl.distributed import all_reduce_sum
 
 logger = get_logger(__name__)
 
-# An equal error rate near that of guessing, and the epoch by which it should
-# have fallen.
-CHANCE, CHANCE_AFTER = 0.45, 3
-
 
 class Progress:
-    """Means over the batches of an epoch, of all processes.
-
-    A recoverable of SpeechBrain's ``Checkpointer``, so that a run that goes on
-    within an epoch has the means of the whole epoch.
+    """Means over the batches of an epoch, of all processes; a recoverable of
+    the checkpointer, so that a run that goes on within an epoch has them whole.
     """
 
     def __init__(self):
@@ -45,7 +39,8 @@ class Progress:
         if self.first_loss is None:
             self.first_loss = loss
         symptoms = []
-        if epoch >= CHANCE_AFTER and (error_rate or 0.0) > CHANCE:
+        # Near that of guessing, long after it should have fallen
+        if epoch >= 3 and (error_rate or 0.0) > 0.45:
             symptoms.append(f"the validation EER is {100 * error_rate:.0f} %")
         if loss > self.first_loss:
             symptoms.append(

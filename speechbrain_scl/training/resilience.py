@@ -24,21 +24,15 @@ logger = get_logger(__name__)
 class ResilientBrain(sb.core.Brain):
     """SpeechBrain's Brain, with rules for what goes wrong in long runs.
 
-    Interruption: checkpoints hold the random number generators of every
-    process, the state of ``lr_annealing`` and the epoch's means, and are taken
-    between optimiser steps only, so that a run that goes on from one is the
-    run that was not interrupted. The first Ctrl-C or SIGTERM writes a
-    checkpoint and ends the program with status 130 or 143.
+    A run that goes on from a checkpoint is the run that was not interrupted,
+    and the first Ctrl-C or SIGTERM writes one and ends the program with status
+    130 or 143. A loss or a gradient that is not finite never reaches the
+    parameters or the running statistics, at any precision: its batch is named
+    and left out, on all processes alike; more than ``nonfinite_patience`` of
+    them in an epoch end the run. Each process draws random numbers of its own.
 
-    Numerics: a loss or a gradient that is not finite never reaches the
-    parameters or the running statistics, at any precision. Its batch is named
-    and left out, on all processes alike; more than ``nonfinite_patience`` such
-    batches in an epoch end the run.
-
-    Several processes: each draws random numbers of its own.
-
-    Without a ``CompleteCheckpointer``, a kill during a checkpoint leaves half
-    of one that looks whole.
+    The checkpointer is to be a ``CompleteCheckpointer``: with SpeechBrain's, a
+    kill leaves half a checkpoint that looks whole.
     """
 
     # For loaders made elsewhere schedules advance per epoch.
@@ -101,8 +95,13 @@ class ResilientBrain(sb.core.Brain):
         self.random_state.resume()
         self.epochs_done = self.epoch - 1
         self.epochs_done += (self.step - 1) / self.batches_per_epoch
-        hparams = getattr(self, "hparams", None)
-        _restart_recordings(getattr(hparams, "wav_augment", None))
+        augmenter = getattr(self.hparams, "wav_augment", None)
+        # Noises and rooms are chosen anew for each batch: where their loaders
+        # are in their shuffled lists is in no checkpoint.
+        for part in getattr(augmenter, "augmentations", {}).values():
+            for name in ("noise_data", "rir_data"):
+                if hasattr(part, name):
+                    setattr(part, name, iter(()))
         self.batch_ids = list(getattr(batch, "id", []))
         self.step_ids += self.batch_ids
         buffers = self._buffers()
@@ -110,10 +109,6 @@ class ResilientBrain(sb.core.Brain):
             self.buffers_before = [b.clone() for b in buffers]
         elif buffers:
             torch._foreach_copy_(self.buffers_before, buffers)
-
-    def _buffers(self):
-        # Some modules replace theirs instead of writing into them.
-        return [holder[name] for holder, name in self.buffer_places]
 
     def check_loss_isfinite(self, loss):
         """Asks all processes whether the loss is finite and a signal came.
@@ -140,28 +135,17 @@ class ResilientBrain(sb.core.Brain):
         for parameter in parameters:
             parameter.grad = None
         if self.step_is_finite:
-            logger.warning(
-                "The gradient is not finite, and the step is left out: %s",
-                ", ".join(map(str, self.step_ids)),
-                main_process_only=False,
-            )
-            self._count_nonfinite(self.step_ids)
+            self._leave_out("gradient is not finite", "step", self.step_ids)
 
     def _judge_loss(self, is_bad, signal):
         """Reads the answers to ``check_loss_isfinite``."""
         self.agreed_signal = int(signal)
         self.loss_is_finite = not is_bad
-        if self.loss_is_finite:
-            return
-        if not self.batch_loss.isfinite():
-            logger.warning(
-                "The loss is %s, and the batch is left out: %s",
-                self.batch_loss.item(),
-                ", ".join(map(str, self.batch_ids)),
-                main_process_only=False,
-            )
-        self.step_is_finite = False
-        self._count_nonfinite(self.batch_ids)
+        if is_bad:
+            self.step_is_finite = False
+            why = f"loss is {self.batch_loss.item()}"
+            here = not self.batch_loss.isfinite()
+            self._leave_out(why, "batch", self.batch_ids, here)
 
     def optimizers_step(self):
         """As SpeechBrain's, and starts to collect the next step."""
@@ -174,10 +158,8 @@ class ResilientBrain(sb.core.Brain):
             # No step yet, or one that the gradient scaler looks after.
             self._judge_loss(*self.asked.tolist())
         if not self.loss_is_finite:
-            for buffer, before in zip(
-                self._buffers(), self.buffers_before, strict=True
-            ):
-                buffer.copy_(before)
+            for now, before in zip(self._buffers(), self.buffers_before):
+                now.copy_(before)
 
     def on_stage_start(self, stage, epoch=None):
         """Starts the epoch's means, but within an epoch goes on with them."""
@@ -185,21 +167,27 @@ class ResilientBrain(sb.core.Brain):
             self.epoch = epoch
             # An epoch's last micro-batches may have waited for a step in vain.
             self._start_step()
-        if stage == sb.Stage.TRAIN and self.step > 0:
-            return  # within the epoch
+            if self.step > 0:
+                return  # within the epoch
+            self.progress.start_epoch()
         # An interruption after the last batch left no batch to do it.
         self.random_state.resume()
-        if stage == sb.Stage.TRAIN:
-            self.progress.start_epoch()
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Stops after the validation where a signal came during it."""
         if stage == sb.Stage.VALID:
-            signal = torch.tensor(float(self.interruption.signal))
-            signal = all_reduce_max(signal.to(self.device))
-            self.agreed_signal = int(signal)
+            signal = torch.tensor(self.interruption.signal).to(self.device)
+            self.agreed_signal = int(all_reduce_max(signal))
             if self.agreed_signal:
                 self._exit(f"epoch {epoch} is complete")
+
+    def _buffers(self):
+        # Some modules replace theirs instead of writing into them.
+        return [holder[name] for holder, name in self.buffer_places]
+
+    def _start_step(self):
+        self.step_ids = []
+        self.step_is_finite = True
 
     def _add_recoverables(self):
         recoverables = {
@@ -208,16 +196,15 @@ class ResilientBrain(sb.core.Brain):
             "label_cleaner": getattr(self.hparams, "label_cleaner", None),
             "near_speakers": getattr(self.hparams, "near_speakers", None),
         }
-        for name, recoverable in recoverables.items():
-            if recoverable is None:
-                continue
-            self.checkpointer.add_recoverable(
-                name,
-                recoverable,
-                custom_save_hook=type(recoverable).save,
-                custom_load_hook=type(recoverable).load,
-                optional_load=True,
-            )
+        for name, part in recoverables.items():
+            if part is not None:
+                self.checkpointer.add_recoverable(
+                    name,
+                    part,
+                    custom_save_hook=type(part).save,
+                    custom_load_hook=type(part).load,
+                    optional_load=True,
+                )
         annealing = getattr(self.hparams, "lr_annealing", None)
         known = self.checkpointer.recoverables.values()
         # Most schedules follow from the epoch and have nothing to save.
@@ -227,46 +214,40 @@ class ResilientBrain(sb.core.Brain):
                     "lr_annealing", annealing, optional_load=True
                 )
 
-    def _start_step(self):
-        self.step_ids = []
-        self.step_is_finite = True
-
-    def _count_nonfinite(self, utterances):
+    def _leave_out(self, why, what, utterances, here=True):
+        named = ", ".join(map(str, utterances))
+        if here:  # not another process's batch
+            text = "The %s, and the %s is left out: %s"
+            logger.warning(text, why, what, named, main_process_only=False)
         self.nonfinite_count += 1
         if self.nonfinite_count > self.nonfinite_patience:
             raise UserError(
                 f"{self.nonfinite_count} batches of this epoch had no finite "
                 f"loss or gradient, and nonfinite_patience is "
-                f"{self.nonfinite_patience}; the last one held "
-                f"{', '.join(map(str, utterances))}: look at these recordings, "
-                "lower lr, or train with --precision=fp32"
+                f"{self.nonfinite_patience}; the last one held {named}: look "
+                "at these recordings, lower lr, or train with --precision=fp32"
             )
 
     def _refuse_unsynchronised_statistics(self):
-        if self.device_type == "cpu":
-            for name, module in self.modules.named_modules():
-                if isinstance(module, _BatchNorm):
-                    raise UserError(
-                        f"modules: {name} is a batch normalisation, which "
-                        "cannot be synchronised between processes on the CPU: "
-                        "train with one process, on GPUs, or with an encoder "
-                        "without batch normalisation"
-                    )
+        for name, module in self.modules.named_modules():
+            if self.device_type == "cpu" and isinstance(module, _BatchNorm):
+                raise UserError(
+                    f"modules: {name} is a batch normalisation, which cannot "
+                    "be synchronised between processes on the CPU: train with "
+                    "one process, on GPUs, or with an encoder without batch "
+                    "normalisation"
+                )
 
-    def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
+    def _should_save_intra_epoch_ckpt(self, *since_the_last):
         if not self.distributed_launch:  # where the processes agree on one
             self.agreed_signal = self.interruption.signal
-        signal = self.agreed_signal
-        if signal and self.checkpointer is None:
+        if self.agreed_signal and self.checkpointer is None:
             self._exit("there is no checkpoint")
         # Gradients that wait for further micro-batches are in no checkpoint.
         if self.step % self.grad_accumulation_factor:
             return False
-        return signal > 0 or (
-            super()._should_save_intra_epoch_ckpt(
-                last_ckpt_time, steps_since_ckpt
-            )
-        )
+        asked = super()._should_save_intra_epoch_ckpt(*since_the_last)
+        return asked or self.agreed_signal > 0
 
     def _save_intra_epoch_ckpt(self):
         super()._save_intra_epoch_ckpt()
@@ -293,9 +274,8 @@ def _errors_of_workers():
         yield
     except UserError as error:
         # The worker's own traceback, whose last line is the message.
-        raise UserError(
-            str(error).rstrip().splitlines()[-1].split("UserError: ")[-1]
-        ) from error
+        last = str(error).rstrip().splitlines()[-1]
+        raise UserError(last.split("UserError: ")[-1]) from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -303,15 +283,3 @@ def _errors_of_workers():
             f"{first_line(error)}; where memory did not suffice, lower "
             "num_workers; the same command goes on from the last checkpoint"
         ) from error
-
-
-def _restart_recordings(augmenter):
-    """Lets the augmentations choose noises and rooms anew for each batch.
-
-    Their loaders otherwise walk through a shuffled list, and their place in
-    it is in no checkpoint.
-    """
-    for augmentation in getattr(augmenter, "augmentations", {}).values():
-        for name in ("noise_data", "rir_data"):
-            if hasattr(augmentation, name):
-                setattr(augmentation, name, iter(()))

@@ -22,16 +22,9 @@ from speechbrain_scl.training.finetuning import start_from
 def train(brain_class, hparams, run_opts, hparams_file, overrides):
     """Trains from prepared manifests and leaves the inference folder.
 
-    Arguments
-    ---------
-    brain_class : type
-        The Brain to train with, e.g. ``SupConSpeakerBrain``.
-    hparams : dict
-        The experiment, as ``hparams/ecapa_scl.yaml`` of a recipe spells it.
-    run_opts : speechbrain.utils.run_opts.RunOptions
-        The run options.
-    hparams_file, overrides : str
-        Where ``hparams`` comes from; the inference folder repeats the model.
+    ``hparams`` is the experiment as ``hparams/ecapa_scl.yaml`` of a recipe
+    spells it, ``hparams_file`` and ``overrides`` where it comes from; the
+    inference folder repeats the model.
     """
     _check_compilation(run_opts, hparams["modules"])
     torch.backends.cudnn.benchmark = True
@@ -73,17 +66,15 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
         run_opts=run_opts,
         checkpointer=checkpointer,
     )
+    workers = {"num_workers": hparams["num_workers"]}
     brain.fit(
         hparams["epoch_counter"],
         train_data,
         valid_data,
-        train_loader_kwargs={
-            "batch_sampler": sampler,
-            "num_workers": hparams["num_workers"],
-        },
+        train_loader_kwargs={"batch_sampler": sampler, **workers},
         valid_loader_kwargs={
             "batch_size": hparams["valid_batch_size"],
-            "num_workers": hparams["num_workers"],
+            **workers,
         },
     )
 
@@ -103,14 +94,14 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
             hparams["modules"][name].load_state_dict(average)
     run_on_main(
         save_inference_folder,
-        kwargs={
-            "folder": hparams["inference_folder"],
-            "hparams_file": hparams_file,
-            "overrides": overrides,
-            "modules": hparams["modules"],
-            "label_encoder": label_encoder,
-            "training": describe_training(hparams, speakers),
-        },
+        [
+            hparams["inference_folder"],
+            hparams_file,
+            overrides,
+            hparams["modules"],
+            label_encoder,
+            describe_training(hparams, speakers),
+        ],
     )
     if if_main_process():
         print(f"The trained encoder is in {hparams['inference_folder']}")
@@ -145,13 +136,9 @@ def _check_speakers(hparams, hparams_file, n_speakers, valid_data):
 def _check_compilation(run_opts, modules):
     """SpeechBrain compiles nothing of named modules alone, and says nothing."""
     keys = run_opts.compile_module_keys or []
-    if keys and not run_opts.compile:
-        raise UserError(
-            f"--compile_module_keys {' '.join(keys)}: give --compile with it"
-        )
-    for key in keys:
-        if key not in modules:
-            raise UserError(
-                f"--compile_module_keys {key}: the modules are "
-                f"{', '.join(modules)}; several are separated by spaces"
-            )
+    why = "give --compile with it"
+    if run_opts.compile:
+        keys = [key for key in keys if key not in modules]
+        why = f"the modules are {', '.join(modules)}, separated by spaces"
+    if keys:
+        raise UserError(f"--compile_module_keys {' '.join(keys)}: {why}")

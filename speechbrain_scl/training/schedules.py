@@ -15,27 +15,12 @@ from speechbrain_scl.errors import UserError
 class WarmupCosine:
     """A learning rate that rises in a line, then falls along half a cosine.
 
-    With s the share of the epochs after the warm-up that is done,
+    It rises from ``final`` to ``peak`` for ``warmup_epochs``. With s the share
+    of the epochs after them that is done,
 
         lr = final + (peak - final) (1 + cos(pi s)) / 2
 
     (Loshchilov and Hutter, "SGDR", ICLR 2017, without restarts.)
-
-    Arguments
-    ---------
-    peak : float
-        The largest rate, after the warm-up.
-    epochs : float
-        Of the run; after them the rate stays ``final``.
-    warmup_epochs : float
-        For which the rate rises from ``final``.
-    final : float
-        The smallest rate, above 0.
-
-    Raises
-    ------
-    ValueError
-        No epoch is left to fall in, or a final rate above the peak.
 
     Example
     -------
@@ -52,17 +37,14 @@ class WarmupCosine:
             )
         if not 0 < final <= peak:
             raise ValueError(f"final={final}: above 0, up to peak={peak}")
-        self.peak = peak
-        self.epochs = epochs
-        self.warmup_epochs = warmup_epochs
-        self.final = final
+        self.peak, self.final = peak, final
+        self.epochs, self.warmup_epochs = epochs, warmup_epochs
 
     def at(self, done):
         """The rate when ``done`` epochs are done, fractions included."""
         if done < self.warmup_epochs:
-            return self.final + (self.peak - self.final) * (
-                done / self.warmup_epochs
-            )
+            share = done / self.warmup_epochs
+            return self.final + (self.peak - self.final) * share
         falling = self.epochs - self.warmup_epochs
         return self._fall(min((done - self.warmup_epochs) / falling, 1.0))
 
@@ -80,11 +62,6 @@ class WarmupExponential(WarmupCosine):
 
         lr = peak (final / peak)^s
 
-    Arguments
-    ---------
-    peak, epochs, warmup_epochs, final : float
-        As there.
-
     Example
     -------
     >>> rate = WarmupExponential(peak=0.1, epochs=3, final=0.001)
@@ -97,23 +74,12 @@ class WarmupExponential(WarmupCosine):
 
 
 class MarginWarmup:
-    """Margins that grow from zero in a line.
+    """Margins that grow from zero in a line: a whole one is too much at first,
+    when classes mean nothing yet.
 
-    A full margin destabilises early training, when classes mean nothing yet.
-
-    Arguments
-    ---------
-    loss : torch.nn.Module
-        It and what it holds: the ``margin`` of each grows to what it is now,
-        such as those of ``SupConMarginLoss`` and of SpeechBrain's
-        ``AdditiveAngularMargin`` within an ``Objective``.
-    epochs : float
-        Until the margin is whole; 0 leaves the margins alone.
-
-    Raises
-    ------
-    ValueError
-        A negative time, or no margin.
+    ``loss`` is a module, such as an ``Objective``: the ``margin`` of it and of
+    what it holds grows to what it is now, until ``epochs`` are done (0 leaves
+    the margins alone).
 
     Example
     -------
