@@ -25,9 +25,9 @@ class ClassAwareAttention(torch.nn.Module):
     Over many classes a_i is near 1/C for every sample of an untrained model,
     and all pairs would fade together, so a_i is rescaled:
 
-    - ``best_class``: divided by the softmax at the best other-or-own class,
-      a_i = exp(s (f_i . c_{y_i} - max_k f_i . c_k)). It is 1 for every sample
-      that lies closest to its own class, and does not depend on the batch.
+    - ``best_class``: divided by the softmax at the best class,
+      a_i = exp(s (f_i . c_{y_i} - max_k f_i . c_k)), so 1 for every sample that
+      lies closest to its own class.
     - ``max``: divided by the largest of the batch.
     - ``mean``: divided by the mean of the batch, then cut at 1.
     - ``none``: as it is.
@@ -85,9 +85,8 @@ class ClassAwareAttention(torch.nn.Module):
             Integer classes below C, [N] or [N, 1]; they may lie on the host
             while the embeddings are on an accelerator.
         class_weights : torch.Tensor
-            The class vectors [C, D], any scale; usually the classifier's
-            own weight, so that the attention adds no parameter. Of several
-            vectors per class, [C, K, D], the nearest counts.
+            The class vectors [C, D], any scale; usually the classifier's own
+            weight. Of several per class, [C, K, D], the nearest counts.
 
         Returns
         -------
@@ -97,38 +96,24 @@ class ClassAwareAttention(torch.nn.Module):
         Raises
         ------
         ValueError
-            Labels that are no integers below C, or not N. (On a GPU, where
-            looking would be waiting, a label too large stops its program.)
-            Class vectors of another dimension.
+            Labels that are no integers below C, or not N (on a GPU, where
+            looking would be waiting, one too large stops the program), or
+            class vectors of another dimension.
         """
         embeddings = embeddings.flatten(1)
+        dtype = torch.promote_types(embeddings.dtype, torch.float32)
         if self.detach:
-            embeddings, class_weights = (
-                embeddings.detach(),
-                class_weights.detach(),
-            )
+            embeddings = embeddings.detach()
+            class_weights = class_weights.detach()
         with torch.autocast(embeddings.device.type, enabled=False):
-            if embeddings.dtype != torch.float64:
-                embeddings = embeddings.float()
             cosines = class_cosines(
-                embeddings, class_weights.to(embeddings.dtype)
+                embeddings.to(dtype), class_weights.to(dtype)
             )
         return self.of_cosines(cosines, labels)
 
     def of_cosines(self, cosines, labels):
-        """The same where a classifier has multiplied already.
-
-        Arguments
-        ---------
-        cosines : torch.Tensor
-            f_i . c_k, [N, C] or [N, 1, C].
-        labels : torch.Tensor
-            As in ``forward``.
-
-        Returns
-        -------
-        torch.Tensor
-            As ``forward``.
+        """The same from the f_i . c_k, [N, C] or [N, 1, C], where a classifier
+        has found them already.
 
         Example
         -------
@@ -136,12 +121,9 @@ class ClassAwareAttention(torch.nn.Module):
         >>> ClassAwareAttention(1.0).of_cosines(cosines, torch.tensor([0, 1]))
         tensor([1.0000, 0.3679])
         """
+        cosines = cosines.detach() if self.detach else cosines
         cosines = cosines.flatten(1)
-        labels = _checked(labels, cosines)
-        if self.detach:
-            cosines = cosines.detach()
-        if cosines.dtype != torch.float64:
-            cosines = cosines.float()
+        cosines = cosines.to(torch.promote_types(cosines.dtype, torch.float32))
         log_a = self.scale * _own_class(cosines, labels)
         if self.rescale == "best_class":
             # The softmax's denominator is in both and drops out.
@@ -166,33 +148,23 @@ class ClassAwareAttention(torch.nn.Module):
         (values,), _ = gather_rows(value[None], sizes=[1] * world_size())
         return values
 
-    def extra_repr(self):
-        """The options, as ``print(module)`` shows them."""
-        names = "scale", "rescale", "detach", "gather"
-        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
-
-def _checked(labels, cosines):
-    """Integers [N] on the device of the cosines [N, C]."""
+def _own_class(values, labels):
+    """[N, C], [N] or [N, 1] -> [N]."""
     if not isinstance(labels, torch.Tensor):
         kind = type(labels).__name__
         raise ValueError(f"labels must be a torch.Tensor, not {kind}")
     if labels.dtype == torch.bool or labels.is_floating_point():
         raise ValueError(f"labels must be integers, not {labels.dtype}")
-    n = len(cosines)
+    n, n_classes = values.shape
     if labels.numel() != n:
         raise ValueError(
             f"labels must be [{n}] or [{n}, 1], not {list(labels.shape)}"
         )
-    return labels.flatten().long().to(cosines.device, non_blocking=True)
-
-
-def _own_class(values, labels):
-    """[N, C], [N] -> [N]; looks at labels only after they were no classes."""
+    labels = labels.reshape(n, 1).long().to(values.device, non_blocking=True)
     try:
-        return values.gather(1, labels[:, None]).squeeze(1)
-    except RuntimeError as error:
-        n_classes = values.shape[1]
+        return values.gather(1, labels).squeeze(1)
+    except RuntimeError as error:  # Looked at only now: that is waiting.
         wrong = labels[(labels < 0) | (labels >= n_classes)].tolist()
         if not wrong:
             raise
@@ -203,24 +175,8 @@ def _own_class(values, labels):
 
 
 def class_cosines(embeddings, class_weights):
-    """Cosines of embeddings with classes, of several vectors the nearest.
-
-    Arguments
-    ---------
-    embeddings : torch.Tensor
-        [N, D], any scale.
-    class_weights : torch.Tensor
-        [C, D], or K vectors of each class [C, K, D]; any scale.
-
-    Returns
-    -------
-    torch.Tensor
-        [N, C].
-
-    Raises
-    ------
-    ValueError
-        Class vectors of another dimension.
+    """Cosines [N, C] of embeddings [N, D] with class vectors [C, D], any scale;
+    of several vectors per class, [C, K, D], with the nearest.
 
     Example
     -------

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.autograd.function import once_differentiable
 
 from speechbrain_scl.distributed import gather_rows, world_size
 
@@ -15,8 +14,8 @@ _CHOICES = {
     "attention_on": ("negatives", "logits"),
 }
 # Entries of a block of the similarity matrix (on a CPU they stay in the cache,
-# an accelerator they should fill), and of the differences z_p - z_i
-_BLOCK_CPU, _BLOCK_ACCELERATOR, _BLOCK_POSITIVES = 2**20, 2**26, 2**22
+# an accelerator they should fill), and of what there is of each positive
+_BLOCK_CPU, _BLOCK_ACCELERATOR, _BLOCK_POSITIVES = 2**20, 2**26, 2**21
 # A logit that no sum of exponentials notices. -inf would, where it is alone.
 _HIDDEN = -1e30
 
@@ -31,29 +30,25 @@ class SupConMarginLoss(torch.nn.Module):
         L_i = -1/|P(i)| sum_{p in P(i)} log
               exp(cos(theta_ip + m) / tau) / sum_{a in A(i)} exp(cos(theta_ia) / tau)
 
-    and the result is its mean over the anchors that have a positive. With
-    m = 0 it is L_out of Khosla et al. (NeurIPS 2020, arXiv 2004.11362, Eq. 2);
-    the margin and the attention follow Li, Mak and Meng (ICASSP 2023,
-    arXiv 2210.16622).
+    and the result is its mean over the anchors that have a positive: after Li,
+    Mak and Meng (ICASSP 2023, arXiv 2210.16622), and with m = 0 L_out of Khosla
+    et al. (NeurIPS 2020, arXiv 2004.11362, Eq. 2).
 
     Where theta + m exceeds pi, the margined cosine goes on as
-    cos(theta) + cos(m) - 1: monotone in theta and in m over the whole circle,
-    without ArcFace's jump.
+    cos(theta) + cos(m) - 1: monotone, where ArcFace's jumps.
 
     The attention a_i (``sample_weights``) weighs a pair by
-    A_ij = min(a_i, a_j): on ``negatives`` as a factor of
-    exp(cos(theta_ia) / tau) in the denominator, on ``logits`` as a factor of
-    every cosine, the positives' (after their margin) included.
+    A_ij = min(a_i, a_j): on ``negatives`` as a factor of exp(cos / tau) in the
+    denominator, on ``logits`` as a factor of every cosine after its margin.
 
-    The loss and its gradient are computed together, block of anchors by block
-    of anchors, in float32 (float64 for float64 input) whatever the autocast
-    state; so it can be differentiated once.
+    The loss and its gradient are computed together, block of anchors by block,
+    in float32 (float64 for float64 input) whatever the autocast state; so it
+    can be differentiated once.
 
     Arguments
     ---------
     margin : float
-        m, radians in [0, pi) for ``angular``, a cosine in [0, 2) for
-        ``cosine``.
+        m in [0, pi), radians, for ``angular``, in [0, 2) for ``cosine``.
     temperature : float
         tau > 0.
     margin_type : str
@@ -64,17 +59,15 @@ class SupConMarginLoss(torch.nn.Module):
     attention_on : str
         What ``sample_weights`` act on: ``negatives`` or ``logits``.
     chunk_size : int or None
-        Anchors per block; the memory is O(batch x chunk_size). None chooses
-        blocks that suit the device. It changes speed and memory only.
+        Anchors per block, for speed and memory; None suits the device.
     gather : bool
-        Pair the local anchors with the samples of all processes. Under DDP,
-        which averages gradients, N processes then give the gradient of the
-        joined batch.
+        Pair the local anchors with the samples of all processes: DDP's mean
+        of their gradients is then that of the joined batch.
 
     Raises
     ------
     ValueError
-        An option outside its range.
+        An option outside its range; when called, what does not fit.
 
     Example
     -------
@@ -83,9 +76,6 @@ class SupConMarginLoss(torch.nn.Module):
     >>> value = loss(embeddings, torch.tensor([0, 0, 1, 1]))
     >>> bool(torch.isclose(value, torch.tensor(3.0).log()))  # log(B - 1)
     True
-    >>> value.backward()
-    >>> embeddings.grad.shape
-    torch.Size([4, 4])
     """
 
     def __init__(
@@ -100,18 +90,15 @@ class SupConMarginLoss(torch.nn.Module):
     ):
         super().__init__()
         chosen = margin_type, margin_in_denominator, attention_on
-        for (name, choices), value in zip(_CHOICES.items(), chosen):
-            if value not in choices:
-                raise ValueError(
-                    f"{name}={value!r}: choose one of {list(choices)}"
-                )
-        if not (math.isfinite(temperature) and temperature > 0):
+        for (name, known), value in zip(_CHOICES.items(), chosen):
+            if value not in known:
+                raise ValueError(f"{name}={value!r}: choose one of {known}")
+        if not 0 < temperature < math.inf:
             raise ValueError(f"temperature={temperature}: it must be above 0")
-        limit = math.pi if margin_type == "angular" else 2.0
-        if not 0 <= margin < limit:
+        if not 0 <= margin < (math.pi if margin_type == "angular" else 2):
             raise ValueError(
-                f"margin={margin}: an {margin_type} margin lies in "
-                f"[0, {limit:.4g}) (radians if angular, not degrees)"
+                f"margin={margin}: an angular margin lies in [0, pi) radians, "
+                "a cosine one in [0, 2)"
             )
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"chunk_size={chunk_size}: it must be 1 or more")
@@ -132,9 +119,8 @@ class SupConMarginLoss(torch.nn.Module):
         embeddings : torch.Tensor
             [N, D] or [N, 1, D], any scale, any floating type.
         labels : torch.Tensor
-            Integer speaker labels, [N] or [N, 1]. On the host, while the
-            embeddings are on an accelerator, nothing waits for it (but for
-            other processes' labels); on the accelerator they cost one wait.
+            Integer speaker labels, [N] or [N, 1]. With the embeddings on an
+            accelerator, labels on the host save it one wait.
         sample_weights : torch.Tensor or None
             The attention a_i in (0, 1], [N]. Differentiated if it requires a
             gradient. 0 counts as the least number above it.
@@ -143,240 +129,170 @@ class SupConMarginLoss(torch.nn.Module):
         -------
         torch.Tensor
             0-dim. 0 with a gradient path where no anchor has a positive.
-
-        Raises
-        ------
-        ValueError
-            Shapes or types that do not fit.
         """
         embeddings, labels = _check(embeddings, labels, sample_weights)
-        first, n_local = 0, len(labels)
+        local = slice(0, len(labels))
         with torch.autocast(embeddings.device.type, enabled=False):
-            if embeddings.dtype != torch.float64:
-                embeddings = embeddings.float()
+            dtype = torch.promote_types(embeddings.dtype, torch.float32)
+            embeddings = embeddings.to(dtype)
             inputs = [embeddings]
             if sample_weights is not None:
-                inputs.append(sample_weights.to(embeddings.dtype))
+                tiny = torch.finfo(dtype).tiny  # 0 has no logarithm
+                inputs.append(sample_weights.to(embeddings).clamp_min(tiny))
             if self.gather and world_size() > 1:
                 labels = labels.to(embeddings.device)
                 (labels, *inputs), local = gather_rows(labels, *inputs)
-                first = local.start
-            z, *weights = inputs
-            # A weight of 0 counts as the least above it: no logarithm of zero.
-            tiny = torch.finfo(z.dtype).tiny
-            weights = [a.clamp_min(tiny) for a in weights]
+            if not torch.is_grad_enabled():
+                inputs = [x.detach() for x in inputs]
+            blocks = self._blocks(labels.cpu().numpy(), local, inputs[0])
+            return _SumOfBlocks.apply(self._loss_of_block, blocks, *inputs)
 
-            labels = labels.cpu().numpy()
-            sizes = np.unique(labels, return_counts=True)[1]
-            n_anchors = sizes[sizes > 1].sum().item()
-            # DDP divides the gradients by the number of processes.
-            scale = world_size() if self.gather else 1
-            return _SumOfBlocks.apply(
-                self._loss_of_block,
-                _blocks(labels, first, n_local, z, self.chunk_size),
-                scale / max(n_anchors, 1),
-                torch.is_grad_enabled(),
-                _unit(z),
-                *weights,
-            )
+    def _loss_of_block(self, own, share, z, a=None):
+        """sum_i sum_{p in P(i)} share_ip (log D_ip - s'_ip), of a block I.
 
-    def _loss_of_block(self, block, z, a=None):
-        """sum of L_i over a block of anchors I::
-
-            L_i = sum_{p in P(i)} (log D_ip - s'_ip) / |P(i)|
-
-        with s_ia and s'_ip the logits without and with margin, and in D_ip the
-        negatives' sum N_i and, as the options want them, the positives.
+        s_ia and s'_ip are the logits without and with margin, D_ip sums over
+        the negatives and the positives as the options want them. The columns
+        of ``own`` [I, 1 + P] are i, its positives, and i again where others
+        have more; ``share`` [I, P] is 0 there.
         """
-        # [I, 1 + P]: i, and its positives, as many as anybody has; [I, P]:
-        # which of them there are
-        own, is_pair = block
-        anchors, positives = own[:, 0], own[:, 1:].contiguous()
+        anchors, positives = own[:, 0], own[:, 1:]
         z_i = z if len(own) == len(z) else z.index_select(0, anchors)
         logits = F.linear(z_i / self.temperature, z)  # s_ia, [I, N]
         # Angles of positives from z_p - z_i, [I, P, D]: no close pair loses
         # its own in the rounding, or the TF32, of a product.
-        chord = _Chords.apply(z_i, z, positives).clamp_max(2.0)
-        cos = 1 - chord.square() / 2
-        s = cos / self.temperature
-        s_margin = self._add_margin(cos, chord) / self.temperature
+        z_p = z.index_select(0, positives.flatten()).view(*share.shape, -1)
+        half_chord = torch.linalg.vector_norm(z_p - z_i[:, None], dim=2) / 2
+        # At theta = pi the slope would be infinite.
+        theta = 2 * half_chord.clamp_max(1 - torch.finfo(z.dtype).eps).asin()
+        s = theta.cos() / self.temperature
+        s_margin = self._add_margin(theta) / self.temperature
         if a is not None and self.attention_on == "logits":
             pairs = torch.minimum(a.index_select(0, anchors)[:, None], a)
             logits = logits * pairs
             pairs = pairs.gather(1, positives)
             s, s_margin = s * pairs, s_margin * pairs
         elif a is not None:
-            log_a = a.log()
-            logits += torch.minimum(
-                log_a.index_select(0, anchors)[:, None], log_a
-            )
-        log_n = _LogSumExpWithout.apply(logits, own)
-        in_all = self.margin_in_denominator == "all_positives"
-        inside = s_margin if in_all else s
-        inside = torch.cat([inside.masked_fill(~is_pair, _HIDDEN), log_n], 1)
-        log_d = inside.logsumexp(1, keepdim=True)  # [I, 1]
-        if self.margin_in_denominator == "positive":
-            log_d = _logsumexp_of_others(inside, log_d)[:, :-1]  # [I, P]
-            log_d = log_d.logaddexp(s_margin)
-        share = is_pair / is_pair.sum(1, keepdim=True)
+            a = a.log()
+            logits += torch.minimum(a.index_select(0, anchors)[:, None], a)
+        if self.margin_in_denominator == "all_positives":
+            s = s_margin
+        s = s.masked_fill(share == 0, _HIDDEN)
+        if self.margin_in_denominator != "positive":
+            log_d = _LogSumExp.apply(logits, own, s)  # [I, 1]
+        else:
+            # Of the negatives
+            log_n = _LogSumExp.apply(logits, own, torch.full_like(s, _HIDDEN))
+            # [I, p, q], with the margin where q = p
+            itself = torch.eye(s.shape[1], dtype=torch.bool, device=s.device)
+            s = torch.where(itself, s_margin[:, None], s[:, None])
+            log_d = s.logsumexp(2).logaddexp(log_n)  # [I, P]
         return ((log_d - s_margin) * share).sum()
 
-    def _add_margin(self, cos, chord):
+    def _add_margin(self, theta):
         """cos(theta + m), monotone over the whole circle."""
         if self.margin_type == "cosine":
-            return cos - self.margin
-        cos_m, sin_m = math.cos(self.margin), math.sin(self.margin)
-        # cos(theta / 2); the root's slope is infinite at 0.
-        half = ((1 + cos) / 2).clamp_min(torch.finfo(cos.dtype).tiny).sqrt()
-        margined = cos * cos_m - chord * half * sin_m
-        return torch.where(cos < -cos_m, cos + (cos_m - 1), margined)
+            return theta.cos() - self.margin
+        margined = (theta + self.margin).cos()
+        beyond = theta.cos() + (math.cos(self.margin) - 1)
+        return torch.where(theta > math.pi - self.margin, beyond, margined)
 
-    def extra_repr(self):
-        """The options, as ``print(module)`` shows them."""
-        names = "margin", "temperature", *_CHOICES, "gather"
-        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+    def _blocks(self, labels, local, z):
+        """Block by block the local anchors: ``own`` and ``share``.
+
+        Found on the host, from where copies go for which nobody waits.
+        """
+        order = np.argsort(labels, kind="stable")
+        place, ordered = np.argsort(order), labels[order]
+        # Of each sample's speaker: its first place in the order, its samples
+        start = np.searchsorted(ordered, labels)
+        size = np.searchsorted(ordered, labels, side="right") - start
+        anchors = local.start + np.flatnonzero(size[local] > 1)
+        # Of the mean; DDP divides the gradients by the number of processes.
+        part = (world_size() if self.gather else 1) / max((size > 1).sum(), 1)
+        turn = np.arange(size.max(initial=1))
+        n_rows = self.chunk_size
+        if n_rows is None:
+            n_rows = _BLOCK_ACCELERATOR if z.is_cuda else _BLOCK_CPU
+            limit = _BLOCK_POSITIVES // max(len(turn), z.shape[1]) // len(turn)
+            n_rows = max(min(n_rows // max(len(z), 1), limit), 1)
+        for block in range(0, len(anchors), n_rows):
+            rows = anchors[block : block + n_rows, None]
+            start_i, size_i = start[rows], size[rows]
+            # Round the circle of the speaker's samples, from the anchor on
+            turned = start_i + (place[rows] - start_i + turn) % size_i
+            own = np.where(turn < size_i, order[turned], rows)
+            share = (turn < size_i)[:, 1:] * (part / (size_i - 1))
+            found = torch.from_numpy(own), torch.from_numpy(share).to(z.dtype)
+            if z.is_cuda:
+                found = [tensor.pin_memory() for tensor in found]
+            yield [tensor.to(z.device, non_blocking=True) for tensor in found]
 
 
 class _SumOfBlocks(torch.autograd.Function):
-    """sum_b f(b, *inputs), scaled, with its gradient: one block in memory."""
+    """sum_b f(*b, z, ...) of unit vectors z, one block in memory at a time."""
 
     @staticmethod
-    def forward(ctx, function, blocks, scale, differentiable, *inputs):
-        """The value; the gradients wait for ``backward``."""
-        inputs = [
-            x.detach().requires_grad_(differentiable and x.requires_grad)
-            for x in inputs
-        ]
-        for x in inputs:
-            x.grad = torch.zeros_like(x) if x.requires_grad else None
-        total = inputs[0].new_zeros(())
+    def forward(ctx, function, blocks, x, *others):
+        # A row's largest entry first: no scale overflows in the square.
+        largest = torch.linalg.vector_norm(x, math.inf, 1, keepdim=True)
+        z = x.detach() / largest.masked_fill_(largest == 0, 1.0)
+        length = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+        z /= length.clamp_min_(0.5)  # 0 stays 0
+        inputs = [z, *(y.detach() for y in others)]
+        for y, wanted in zip(inputs, ctx.needs_input_grad[2:]):
+            y.requires_grad_(wanted)
+            y.grad = torch.zeros_like(y) if wanted else None
+        total = z.new_zeros(())
         for block in blocks:
-            with torch.set_grad_enabled(differentiable):
-                value = function(block, *inputs)
+            with torch.enable_grad():
+                value = function(*block, *inputs)
             if value.requires_grad:
-                value.backward()  # adds to x.grad
+                value.backward()  # adds to y.grad
             total += value.detach()
-        ctx.save_for_backward(*(x.grad for x in inputs))
-        ctx.scale = scale
-        return total * scale
+        if z.requires_grad:  # from z on to x: no slope along it
+            z.grad -= z * (z.grad * z).sum(1, keepdim=True)
+            z.grad /= length * largest
+        ctx.save_for_backward(*(y.grad for y in inputs))
+        return total
 
     @staticmethod
     def backward(ctx, grad_output):
-        """The gradients, found already."""
-        # Refused the second time, also where nothing before it has a graph.
-        return _scaled(ctx, grad_output.detach().requires_grad_())
+        if torch.is_grad_enabled():
+            raise RuntimeError("this loss cannot be differentiated twice")
+        found = (g if g is None else g * grad_output for g in ctx.saved_tensors)
+        return (None, None, *found)
 
 
-@once_differentiable
-def _scaled(ctx, factor):
-    factor = factor * ctx.scale
-    found = [None if g is None else factor * g for g in ctx.saved_tensors]
-    return (None, None, None, None, *found)
-
-
-class _Chords(torch.autograd.Function):
-    """|z_p - z_i|, [I, P]; differences and gradient in the same memory."""
+class _LogSumExp(torch.autograd.Function):
+    """log sum_a exp(x_ia), [I, 1], in the memory of x: at the columns ``own``
+    other values instead, and the first of them left out."""
 
     @staticmethod
-    def forward(ctx, z_i, z, positives):
-        """The lengths."""
-        ctx.positives, ctx.shape = positives.flatten(), z.shape
-        apart = z.index_select(0, ctx.positives).view(*positives.shape, -1)
-        ctx.apart = apart.sub_(z_i[:, None])
-        ctx.chord = torch.linalg.vector_norm(apart, dim=2)
-        return ctx.chord.clone()
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        """Along the differences; none where two are the same."""
-        slope = grad_output / ctx.chord.masked_fill(ctx.chord == 0, 1.0)
-        apart = ctx.apart.mul_(slope[:, :, None])
-        grad_z = apart.new_zeros(ctx.shape)
-        grad_z.index_add_(0, ctx.positives, apart.flatten(0, 1))
-        return -apart.sum(1), grad_z, None
-
-
-class _LogSumExpWithout(torch.autograd.Function):
-    """log sum_a exp(x_ia) without some columns, [I, 1], in the memory of x."""
-
-    @staticmethod
-    def forward(ctx, x, columns):
-        """The sums."""
-        x = x.detach().scatter_(1, columns, _HIDDEN)
+    def forward(ctx, x, own, values):
+        x = x.detach().scatter_(1, own[:, 1:], values)
+        x.scatter_(1, own[:, :1], _HIDDEN)
         top = x.amax(1, keepdim=True)
-        ctx.exps = x.sub_(top).exp_()
+        ctx.exps, ctx.own = x.sub_(top).exp_(), own
         ctx.sums = ctx.exps.sum(1, keepdim=True)
         return ctx.sums.log().add_(top)
 
     @staticmethod
     def backward(ctx, grad_output):
-        """The shares, 0 of what is left out."""
-        return ctx.exps.mul_(grad_output / ctx.sums), None
-
-
-def _blocks(labels, first, n_local, z, n_rows):
-    """Block by block the local anchors, with whom their speakers have.
-
-    Found on the host, from where copies go for which nobody waits.
-    """
-    order = np.argsort(labels, kind="stable")
-    place, ordered = np.argsort(order), labels[order]
-    # Of each sample's speaker: its first place in the order, its samples
-    start = np.searchsorted(ordered, labels)
-    size = np.searchsorted(ordered, labels, side="right") - start
-    anchors = first + np.flatnonzero(size[first : first + n_local] > 1)
-    turn = np.arange(size.max(initial=1))
-    if n_rows is None:
-        on_cpu = z.device.type == "cpu"
-        n_rows = _BLOCK_CPU if on_cpu else _BLOCK_ACCELERATOR
-        n_rows //= max(len(z), 1)
-        n_rows = min(n_rows, _BLOCK_POSITIVES // (turn.size * z.shape[1]))
-    for rows in np.split(
-        anchors, range(n_rows or 1, len(anchors), n_rows or 1)
-    ):
-        start_i, size_i = start[rows, None], size[rows, None]
-        # Round the circle of the speaker's samples, from the anchor on
-        turned = (place[rows, None] - start_i + turn) % size_i
-        arrays = order[start_i + turned], turn[1:] < size_i
-        tensors = map(torch.from_numpy, arrays)
-        if z.device.type == "cuda":
-            tensors = (tensor.pin_memory() for tensor in tensors)
-        if len(rows):
-            yield [tensor.to(z.device, non_blocking=True) for tensor in tensors]
-
-
-def _logsumexp_of_others(x, log_sum):
-    """log sum_{q != p} exp(x_q) along dim 1, without cancellation."""
-    top = x.argmax(1, keepdim=True)
-    rest = x.scatter(1, top, _HIDDEN).logsumexp(1, keepdim=True)
-    is_top = torch.zeros_like(x, dtype=torch.bool).scatter(1, top, True)
-    share = (x - log_sum).exp().masked_fill(is_top, 0.0)  # at most a half
-    return torch.where(is_top, rest, log_sum + torch.log1p(-share))
-
-
-def _unit(x):
-    """Rows of length one (zero rows stay zero), whatever their scale."""
-    largest = x.detach().abs().amax(1, keepdim=True)
-    largest = largest.masked_fill(largest == 0, 1.0)
-    return F.normalize(x / largest, eps=0.5)
+        shares = ctx.exps.mul_(grad_output / ctx.sums)
+        of_values = shares.gather(1, ctx.own[:, 1:])
+        return shares.scatter_(1, ctx.own, 0.0), None, of_values
 
 
 def _check(embeddings, labels, weights):
     given = [embeddings, labels] + ([] if weights is None else [weights])
-    names = "embeddings", "labels", "sample_weights"
-    for name, value in zip(names, given):
+    for name, value in zip(("embeddings", "labels", "sample_weights"), given):
         if not isinstance(value, torch.Tensor):
-            raise ValueError(
-                f"{name} must be a torch.Tensor, not {type(value).__name__}"
-            )
-    if embeddings.dim() == 3 and embeddings.shape[1] == 1:
-        embeddings = embeddings.squeeze(1)
-    if labels.dim() == 2 and labels.shape[1] == 1:
-        labels = labels.squeeze(1)
-    rows = embeddings.shape[:1]
-    if embeddings.dim() != 2 or any(
-        x.shape != rows for x in (labels, *given[2:])
-    ):
+            kind = type(value).__name__
+            raise ValueError(f"{name} must be a torch.Tensor, not {kind}")
+    embeddings = embeddings.squeeze(1) if embeddings.dim() == 3 else embeddings
+    labels = labels.squeeze(1) if labels.dim() == 2 else labels
+    fits = {x.shape for x in (labels, *given[2:])} == {embeddings.shape[:1]}
+    if embeddings.dim() != 2 or not fits:
         raise ValueError(
             "embeddings must be [N, D] or [N, 1, D], labels [N] or [N, 1] and "
             f"sample_weights [N], not {[list(x.shape) for x in given]}"
