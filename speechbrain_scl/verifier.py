@@ -80,6 +80,9 @@ class SpeakerVerifier:
         self._of_model = limits_of(getattr(encoder, "training", {}))
         self._voices = {}  # replaced, never changed: others may be reading
         self._lock = threading.RLock()
+        self.decides = not (calibration is None and threshold is None)
+        # What a calibration or store of this model names it by
+        self.key = encoder.key
 
     @classmethod
     def load(
@@ -125,24 +128,10 @@ class SpeakerVerifier:
             calibration = Calibration.load(calibration, model=encoder.key)
         return cls(encoder, calibration, threshold, p_target)
 
-    @property
-    def decides(self) -> bool:
-        """Whether there is a calibration or threshold."""
-        return self._decide.decides
-
-    @property
-    def key(self) -> str:
-        """What a calibration or store of this model names it by."""
-        return self._encoder.key
-
     def listen(self, recording, needs_speech: bool = False) -> Heard:
         """Reads, judges and embeds one recording: its embedding, duration,
         speech and warnings. One that cannot be read, is silent, below 0.1 s or
-        (where that is needed) without speech is refused.
-
-        Speech is embedded without the long pauses around it; a recording in
-        which none is found is embedded whole.
-        """
+        (where that is needed) without speech is refused."""
         heard = recording
         if not isinstance(recording, Heard):
             heard = hear(self._encoder, recording, self.progress)
@@ -156,7 +145,18 @@ class SpeakerVerifier:
         """Embeddings, float32 [N, D] of unit length, of one recording or a
         list; what is doubtful is logged as a warning, and one that cannot be
         used or has no speech is refused."""
-        return np.stack([u.embedding for u in self._listen_all(recordings)])
+        if not isinstance(recordings, list):
+            recordings = [recordings]
+        if not recordings:
+            raise UserError("no recording is given")
+        vectors = []
+        for recording in recordings:
+            heard = self.listen(recording, needs_speech=True)
+            if heard is not recording:  # its listener knows
+                for warning in heard.warnings:
+                    logger.warning("%s", warning)
+            vectors.append(heard.embedding)
+        return np.stack(vectors)
 
     def verify(self, first, second) -> Verification:
         """Compares two recordings, in the forms that the class takes."""
@@ -174,7 +174,7 @@ class SpeakerVerifier:
         as ``embed`` takes them. A voice of this name may be replaced, or the
         recordings added to its; else the name is refused."""
         self.check_name(name, replace or add)
-        vectors = [u.embedding for u in self._listen_all(recordings)]
+        vectors = self.embed(recordings)
         with self._lock:
             self.check_name(name, replace or add)
             known = self._voices.get(name) if add else None
@@ -216,14 +216,7 @@ class SpeakerVerifier:
         if top < 1:
             raise UserError(f"top={top}: at least 1, please")
         heard = self.listen(recording)
-        vectors = np.stack([voice.embedding for voice in voices.values()])
-        given = len(heard.embedding)
-        if vectors.shape[1] != given:
-            raise UserError(
-                f"the voices have {vectors.shape[1]} dimensions, the "
-                f"recording's {given}"
-            )
-        cosines = dict(zip(voices, vectors @ heard.embedding))
+        cosines = {n: v.embedding @ heard.embedding for n, v in voices.items()}
         nearest = sorted(cosines, key=cosines.get, reverse=True)[:top]
         speech = heard.speech > 0
         found = {name: self._decide(cosines[name], speech) for name in nearest}
@@ -250,15 +243,7 @@ class SpeakerVerifier:
     @contextlib.contextmanager
     def editing(self, path: str | os.PathLike):
         """Loads a store, if there is one, lets the voices be changed, and saves
-        them; no other process changes it meanwhile.
-
-        Example
-        -------
-        >>> def enrol_in_store(verifier, name, recording):
-        ...     heard = verifier.listen(recording)
-        ...     with verifier.editing("voices.npz"):
-        ...         verifier.enrol(name, heard)
-        """
+        them; no other process changes it meanwhile."""
         with self._lock, enrolled.locked(path):
             self._voices = {}
             if os.path.exists(path):
@@ -279,16 +264,3 @@ class SpeakerVerifier:
         )
         own = tuple(warning for u in heard for warning in u.warnings)
         return self._of_model + own + several
-
-    def _listen_all(self, recordings):
-        if not isinstance(recordings, list):
-            recordings = [recordings]
-        if not recordings:
-            raise UserError("no recording is given")
-        heard = []
-        for recording in recordings:
-            heard.append(self.listen(recording, needs_speech=True))
-            if heard[-1] is not recording:  # its listener knows
-                for warning in heard[-1].warnings:
-                    logger.warning("%s", warning)
-        return heard

@@ -12,7 +12,6 @@ import pytest
 import soundfile
 import torch
 from commands import ROOT
-from scipy.signal import resample_poly
 
 from speechbrain.inference import SpeakerRecognition
 from speechbrain_scl.errors import UserError
@@ -42,10 +41,9 @@ def test_scores_are_speechbrains(untrained, verifier, spoken, tmp_path):
     recognition = SpeakerRecognition.from_hparams(
         untrained, savedir=str(tmp_path / "model")
     )
-    wavs = [
-        torch.from_numpy(soundfile.read(p, dtype="float32")[0])[None]
-        for p in spoken[:2]
-    ]
+    samples, rate = soundfile.read(spoken[0], dtype="float32")
+    other, _ = soundfile.read(spoken[1], dtype="float32")
+    wavs = (torch.from_numpy(x)[None] for x in (samples, other))
     wanted, _ = recognition.verify_batch(*wavs)
     found = verifier.verify(*spoken[:2])
     assert found.cosine == pytest.approx(wanted.item(), abs=1e-5)
@@ -56,27 +54,9 @@ def test_scores_are_speechbrains(untrained, verifier, spoken, tmp_path):
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
     assert vectors[0] @ vectors[1] == pytest.approx(found.cosine, abs=1e-6)
     # One recording, in each form
-    samples, rate = soundfile.read(spoken[0], dtype="float32")
     with open(spoken[0], "rb") as file:
-        forms = [
-            spoken[0],
-            file,
-            (samples, rate),
-            (torch.tensor(samples), rate),
-        ]
-        for form in forms:
+        for form in (file, (samples, rate), (torch.tensor(samples), rate)):
             np.testing.assert_array_equal(verifier.embed(form), vectors[:1])
-
-
-def test_a_threshold_decides(untrained, spoken):
-    cosine = SpeakerVerifier.load(untrained).verify(*spoken[:2]).cosine
-    step = (1 - cosine) / 2
-    for threshold in (cosine - step, cosine + step):
-        found = SpeakerVerifier.load(untrained, threshold=threshold).verify(
-            *spoken[:2]
-        )
-        assert found.same_speaker is (threshold < cosine)
-        assert found.threshold == threshold
 
 
 def test_a_calibration_decides_at_the_prior(untrained, spoken, tmp_path):
@@ -93,19 +73,24 @@ def test_a_calibration_decides_at_the_prior(untrained, spoken, tmp_path):
     assert found.threshold == pytest.approx(-0.2)
     assert found.same_speaker is (found.log_likelihood_ratio >= 0)
     assert found.warnings == ()
-    found = verify(p_target=1e-9)
-    assert not found.same_speaker
-    assert "out of reach" in found.warnings[0]
-    found = verify(threshold=0.99)
-    assert found.threshold == 0.99 and found.log_likelihood_ratio is not None
-    for p_target in (0, 1, 2, "0.5"):
-        with pytest.raises(UserError, match="between 0 and 1"):
-            verify(p_target=p_target)
-    with pytest.raises(UserError, match="no threshold"):
-        verify(p_target=0.1, threshold=0.0)
-    for threshold in (4.6, "0.5", float("nan")):
-        with pytest.raises(UserError, match="a cosine, between"):
-            verify(threshold=threshold)
+    unlikely = verify(p_target=1e-9)
+    assert not unlikely.same_speaker and "out of reach" in unlikely.warnings[0]
+    step = (1 - found.cosine) / 2
+    for threshold in (found.cosine - step, found.cosine + step):
+        by_cosine = verify(threshold=threshold)
+        assert by_cosine.same_speaker is (threshold < found.cosine)
+        assert by_cosine.threshold == threshold
+        assert by_cosine.log_likelihood_ratio == found.log_likelihood_ratio
+    for said, options in {
+        "between 0 and 1": [{"p_target": x} for x in (0, 1, 2, "0.5")],
+        "no threshold": [{"p_target": 0.1, "threshold": 0.0}],
+        "a cosine, between": [
+            {"threshold": x} for x in (4.6, "0.5", float("nan"))
+        ],
+    }.items():
+        for option in options:
+            with pytest.raises(UserError, match=said):
+                verify(**option)
     Calibration(10.0, 2.0, 0.5, 9, "another").save(path)
     with pytest.raises(UserError, match="another model's"):
         verify()
@@ -113,11 +98,16 @@ def test_a_calibration_decides_at_the_prior(untrained, spoken, tmp_path):
         SpeakerVerifier.load(untrained, p_target=0.1)
 
 
-def test_no_speech_no_decision(deciding, spoken, noise):
+def test_without_speech_nothing_is_decided(deciding, spoken, noise):
     found = deciding.verify(spoken[0], noise)
     assert found.same_speaker is None
     assert found.warnings == ("the array: no speech in its 1.0 s",)
     assert "no decision" in str(found)
+    heard = deciding.listen(noise)
+    for use in (deciding.embed, lambda sound: deciding.enrol("ann", sound)):
+        for form in (noise, heard):
+            with pytest.raises(UserError, match="no speech in its 1.0 s"):
+                use(form)
     with pytest.raises(UserError, match="it is silent"):
         deciding.listen((np.zeros(16000), 16000))
 
@@ -152,21 +142,17 @@ def test_voices(deciding, spoken, noise, tmp_path, untrained):
     found = deciding.identify(spoken[2])
     assert found.speaker == "bob" and list(found.candidates)[0] == "bob"
     assert found.candidates["bob"].cosine == pytest.approx(1)
-    assert found.candidates["model:a b"].cosine == pytest.approx(
-        mean @ vectors[2], abs=1e-6
-    )
+    cosine = found.candidates["model:a b"].cosine
+    assert cosine == pytest.approx(mean @ vectors[2], abs=1e-6)
     assert len(deciding.identify(spoken[2], top=1).candidates) == 1
     assert deciding.identify(noise).speaker is None  # no speech
 
-    with pytest.raises(UserError, match="bob: enrolled already"):
+    with pytest.raises(UserError, match=r"bob: enrolled.*add=True \(--add\)"):
         deciding.enrol("bob", spoken[0])
-    deciding.enrol("bob", spoken[0], replace=True)
-    assert deciding.identify(spoken[0]).speaker == "bob"
     path = str(tmp_path / "voices.npz")
     deciding.save_voices(path)
     other = SpeakerVerifier.load(untrained, threshold=1)
     other.load_voices(path)
-    assert other.voices() == ["model:a b", "bob"]
     assert other.identify(spoken[2]).speaker == "unknown"
     other.remove("bob")
     assert other.voices() == ["model:a b"]
@@ -174,39 +160,34 @@ def test_voices(deciding, spoken, noise, tmp_path, untrained):
         other.remove("bob")
     with pytest.raises(UserError, match="top=0"):
         other.identify(spoken[0], top=0)
+    deciding.enrol("bob", spoken[0], replace=True)
+    deciding.enrol("bob", spoken[1], add=True)  # as both at once
+    found = deciding.identify(spoken[2]).candidates
+    assert found["bob"].cosine == pytest.approx(cosine, abs=1e-6)
 
 
-def test_stores_of_others(verifier, tmp_path):
+def test_stores_and_models_that_are_none(untrained, verifier, tmp_path):
     path = tmp_path / "voices.npz"
     with pytest.raises(UserError, match="no such store"):
-        verifier.load_voices(str(path))
-    path.write_bytes(b"broken")
-    with pytest.raises(UserError, match="not a store of voices"):
-        verifier.load_voices(str(path))
-    parts = {"embeddings": np.eye(1, 12), "recordings": np.ones(1, int)}
-    parts["lengths"] = np.ones(1)
-    np.savez(path, model="another", names=np.array(["ann"]), **parts)
+        verifier.load_voices(path)
+    ones = {"recordings": np.ones(1, int), "lengths": np.ones(1)}
+    parts = {"names": np.array(["ann"]), "embeddings": np.eye(1, 12), **ones}
+    np.savez(path, model="another", **parts)
     with pytest.raises(UserError, match="with another model"):
         verifier.load_voices(str(path))
-
-
-def test_models_that_are_none(untrained, tmp_path):
     shutil.copytree(untrained, tmp_path / "inference")
-    with pytest.raises(UserError, match=f"the model is in .*{os.sep}inference"):
-        SpeakerVerifier.load(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no hyperparams.yaml"):
-        SpeakerVerifier.load(str(tmp_path / "empty"))
-    with pytest.raises(UserError, match="ecapa-voxceleb"):
-        SpeakerVerifier.load("ecapa-vox")
+    for model, said in {
+        tmp_path: f"the model is in .*{os.sep}inference",
+        str(tmp_path / "empty"): "no hyperparams.yaml",
+        "ecapa-vox": "ecapa-voxceleb",
+        # The network is not tried in tests: the hub's client refuses.
+        "ecapa-voxceleb": "^speechbrain/spkrec-ecapa-voxceleb: ",
+    }.items():
+        with pytest.raises(UserError, match=said):
+            SpeakerVerifier.load(model)
     with pytest.raises(UserError, match="device=tpu: not on this machine"):
         SpeakerVerifier.load(untrained, device="tpu")
-
-
-def test_a_short_name_is_a_repository():
-    """The network is not tried in tests: the hub's client refuses."""
-    with pytest.raises(UserError, match="^speechbrain/spkrec-ecapa-voxceleb: "):
-        SpeakerVerifier.load("ecapa-voxceleb")
 
 
 THREADS = """
@@ -236,7 +217,7 @@ def check(number):
 
 for threads in (2, 8):
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(check, range(1000 * threads, 1000 * threads + 60)))
+        list(pool.map(check, range(1000 * threads, 1000 * threads + 30)))
 print(len(verifier.voices()), "voices")
 """
 
@@ -249,102 +230,22 @@ def test_any_number_of_threads(untrained, spoken):
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    assert done.stdout == "60 voices\n", done.stderr
+    assert done.stdout == "30 voices\n", done.stderr
 
 
-def test_without_speech_nobody_is_enrolled_or_embedded(verifier, noise):
-    for use in (verifier.embed, lambda sound: verifier.enrol("ann", sound)):
-        with pytest.raises(UserError, match="no speech in its 1.0 s"):
-            use(noise)
-        with pytest.raises(UserError, match="no speech in its 1.0 s"):
-            use(verifier.listen(noise))
-    assert verifier.voices() == []
-
-
-def test_recordings_are_added_to_a_voice(untrained, spoken):
-    together, one_by_one = (SpeakerVerifier.load(untrained) for _ in "ab")
-    together.enrol("ann", spoken)
-    one_by_one.enrol("ann", spoken[0])
-    with pytest.raises(UserError, match=r"add=True \(--add\)"):
-        one_by_one.enrol("ann", spoken[1])
-    one_by_one.enrol("ann", spoken[1:], add=True)
-    a, b = (
-        v.identify(spoken[0]).candidates["ann"] for v in (together, one_by_one)
-    )
-    assert a.cosine == pytest.approx(b.cosine, abs=1e-6)
-    one_by_one.enrol("bob", spoken[2], add=True)  # nobody yet
-    assert one_by_one.identify(spoken[2]).speaker is None
-    found = one_by_one.identify(spoken[2]).candidates
-    assert found["bob"].cosine == pytest.approx(1, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    "training, said",
-    [
-        ({"speakers": 40, "synthetic": True}, "40 synthetic voices: not for"),
-        ({"speakers": 40}, "40 speakers: too few"),
-        ({"speakers": 1211}, None),
-    ],
-)
 def test_every_decision_says_what_the_model_is_not_for(
-    untrained, spoken, tmp_path, training, said
+    untrained, spoken, tmp_path
 ):
     folder = shutil.copytree(untrained, tmp_path / "model")
-    (folder / "training.json").write_text(json.dumps(training))
-    verifier = SpeakerVerifier.load(folder, threshold=0)
-    verifier.enrol("ann", spoken[0])
-    for found in (verifier.verify(*spoken[:2]), verifier.identify(spoken[0])):
-        assert [said in x for x in found.warnings] == [True] * bool(said)
-
-
-def loudness(waveforms):
-    """An encoder that knows speakers by their level."""
-    loud = waveforms.abs().amax(1) > 0.3
-    return torch.stack([loud, ~loud], 1).float()
-
-
-loudness.sample_rate, loudness.key = 16000, "toy"
-
-
-@pytest.fixture(scope="module")
-def long(corpus):
-    """Two minutes of speech."""
-    paths = sorted((corpus / "wav").rglob("*.wav"))
-    sound = np.concatenate([soundfile.read(path)[0] for path in paths])
-    return sound[: 16000 * 130]
-
-
-def test_several_speakers_in_one_recording(long, spoken):
-    one = long[: 16000 * 40]
-    two = one.copy()
-    two[len(two) // 2 :] *= 0.4
-    verifier = SpeakerVerifier(loudness, threshold=0.5)
-    for sound, several in ((one, False), (two, True)):
-        found = verifier.verify((sound, 16000), spoken[0])
-        assert any("two speakers" in x for x in found.warnings) == several
-
-
-def test_long_recordings_are_heard_in_windows(long):
-    """The embedding is the mean of theirs, by duration."""
-    lengths = []
-
-    def encoder(waveforms):
-        lengths.append(waveforms.shape[1])
-        return torch.tensor([[1.0, 0.0], [0.0, 1.0]])[len(lengths) % 2][None]
-
-    encoder.sample_rate, encoder.key = 16000, "toy"
-    heard = SpeakerVerifier(encoder).listen((long, 16000))
-    assert max(lengths) <= 60 * 16000 and lengths[2] == min(lengths[:3])
-    np.testing.assert_allclose(heard.embedding, [1, 2] / np.sqrt(5), rtol=1e-4)
-
-
-def test_a_narrow_band_is_told(verifier, spoken):
-    samples, _ = soundfile.read(spoken[0])
-    telephone = resample_poly(samples, 1, 2)
-    for sound, narrow in (
-        ((telephone, 8000), True),
-        ((resample_poly(telephone, 2, 1), 16000), True),
-        ((samples, 16000), False),
+    for training, said in (
+        ({"speakers": 1211}, ()),
+        ({"speakers": 40}, ("40 speakers: too few",)),
+        ({"speakers": 40, "synthetic": True}, ("40 synthetic voices: not",)),
     ):
-        said = verifier.listen(sound).warnings
-        assert any("nothing above 4 kHz" in x for x in said) == narrow
+        (folder / "training.json").write_text(json.dumps(training))
+        verifier = SpeakerVerifier.load(folder, threshold=0)
+        verifier.enrol("ann", verifier.listen(spoken[0]))
+        heard = verifier.listen(spoken[1])
+        for found in (verifier.verify(heard, heard), verifier.identify(heard)):
+            assert len(found.warnings) == len(said)
+            assert all(map(str.__contains__, found.warnings, said))

@@ -20,7 +20,7 @@ from speechbrain_scl.voices.speech import find_speech
 SAMPLE_RATE = 16000
 
 
-def import_recordings(args):
+def import_(args):
     """Arranges, and says what to do next; or checks alone."""
     if args.check:
         return _check(args)
@@ -43,9 +43,9 @@ def import_recordings(args):
         f"{sum(counts['left_out'].values())} left out), "
         f"{counts['trials']} trials of {counts['test_speakers']} speakers"
         + (f", {without} trials of unusable files left out" if without else "")
-        + f"\n{next_commands(counts, args.corpus)}"
     )
-    result(args, *said.split("\n"), corpus=args.corpus, **counts)
+    commands = next_commands(counts, args.corpus).split("\n")
+    result(args, said, *commands, corpus=args.corpus, **counts)
 
 
 def _check(args):
@@ -57,11 +57,11 @@ def _check(args):
     write_csv(path, ["name", "speaker", "reason", "value", "path"], rows)
     counts = Counter(row[2] for row in rows)
     reasons = "".join(f", {n} {reason}" for reason, n in counts.items())
-    command = ["speechbrain-scl", "import", args.recordings, args.corpus]
     lines = [
         f"{len(spoken)} utterances, {len({row[0] for row in rows})} of them "
         f"suspect{reasons}"
     ]
+    command = ["speechbrain-scl", "import", args.recordings, args.corpus]
     if rows:
         command += ["--without", path]
         lines.append(
@@ -110,26 +110,22 @@ def find_suspects(spoken, verifier=None):
 def _strangers(heard):
     """Those that are nearer another speaker's mean than the mean of their own
     speaker's other utterances."""
-    vectors = defaultdict(list)
+    counts = Counter(one.speaker for one in heard)
+    names = sorted(counts)
+    sums = np.stack(
+        [sum(heard[u] for u in heard if u.speaker == s) for s in names] or [[]]
+    )
     for one, vector in heard.items():
-        vectors[one.speaker].append(vector)
-    names = list(vectors)
-    sums = np.stack([np.sum(vectors[s], 0) for s in names]) if names else []
-    for one, vector in heard.items():
-        if len(vectors[one.speaker]) < 2 or len(names) < 2:
-            continue
         own = names.index(one.speaker)
-        means = sums.copy()
-        means[own] -= vector
-        cosines = means @ vector / np.linalg.norm(means, axis=1)
-        nearest = int(cosines.argmax())
-        if nearest != own:
-            yield (
-                one,
-                "another speaker",
-                f"{names[nearest]} fits better: {cosines[nearest]:.2f} against "
-                f"{cosines[own]:.2f}",
-            )
+        if counts[one.speaker] > 1:
+            means = sums.copy()
+            means[own] -= vector
+            cosines = means @ vector / np.linalg.norm(means, axis=1)
+            nearest = int(cosines.argmax())
+            if nearest != own:
+                said = f"{names[nearest]} fits better: {cosines[nearest]:.2f} "
+                said += f"against {cosines[own]:.2f}"
+                yield one, "another speaker", said
 
 
 def next_commands(counts, folder):
@@ -151,13 +147,10 @@ def next_commands(counts, folder):
             "works, not how good it is: an interval takes "
             f"{FEWEST_TEST_SPEAKERS} (--test-speakers, or more recordings)."
         )
-    place = os.path.abspath(folder)
-    own = (
-        f" \\\n    --data_folder={shlex.quote(place)} "
-        f"\\\n    --verification_file={shlex.quote(place + '/trials.txt')}"
-    )
-    said += "\n\nFrom recipes/VoxCeleb/SpeakerRec, a trained encoder:\n\n"
+    place = shlex.quote(os.path.abspath(folder))
+    own = f" --data_folder={place} --verification_file={place}/trials.txt"
     said += (
+        "\n\nFrom recipes/VoxCeleb/SpeakerRec, a trained encoder:\n\n"
         "python speaker_verification_cosine.py "
         "hparams/verification_ecapa_scl.yaml \\\n"
         f"    --pretrain_path=speechbrain/spkrec-ecapa-voxceleb{own}\n"
@@ -169,8 +162,9 @@ def next_commands(counts, folder):
     return said + (
         "\nOne of your own:\n\n"
         "python train_speaker_embeddings.py ../../../hparams/ecapa_small.yaml"
-        f"{own} \\\n    --augmentation=synthesised --out_n_neurons={n_train} "
+        f" \\\n   {own} \\\n"
+        f"    --augmentation=synthesised --out_n_neurons={n_train} "
         f"--valid_speakers={n_valid} --speakers_per_batch={min(n_train, 32)}\n"
         "python speaker_verification_cosine.py "
-        f"../../../hparams/verification_small.yaml{own}"
+        f"../../../hparams/verification_small.yaml \\\n   {own}"
     )

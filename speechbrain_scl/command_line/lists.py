@@ -8,15 +8,7 @@ from speechbrain_scl.evaluation.trials import LABELS
 def read_list(path):
     """Reads a list of recordings, id -> path: a path per line, which is its
     own id; where the file ends in ``.scp``, Kaldi's ``id path``. A path counts
-    from the current folder, else from the list's.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "wav.scp"
-    >>> _ = path.write_text("ann-1 /data/ann 1.wav\\n")
-    >>> read_list(str(path))
-    {'ann-1': '/data/ann 1.wav'}
-    """
+    from the current folder, else from the list's."""
     found = {}
     for number, line in read_lines(path):
         key, place = line, line
@@ -42,13 +34,6 @@ def read_pairs(path, recordings=None, labelled=False):
     is a table with the columns first, second and same. The names are paths, or
     ids of ``recordings``, as ``read_list`` returns them. ``labelled`` refuses a
     pair without a label.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "pairs.txt"
-    >>> _ = path.write_text("1 a.wav b.wav\\n")
-    >>> read_pairs(str(path))[0]
-    [('1', 'a.wav', 'b.wav')]
     """
     pairs, places = [], {}
     if path.endswith(".csv"):
@@ -59,29 +44,28 @@ def read_pairs(path, recordings=None, labelled=False):
             for n, line in read_lines(path)
         ]
     for number, fields in lines:
-        line, label = " ".join(fields), None
+        where, label = f"{path}, line {number}: {' '.join(fields)!r}", None
         if len(fields) == 3 and fields[0] in LABELS:
             label, *fields = fields
         elif len(fields) == 3 and fields[2] in LABELS:
             *fields, label = fields
         if len(fields) != 2:
             raise UserError(
-                f"{path}, line {number}: {line!r}: two recordings are wanted, "
-                "and at most a label (1, 0, target, nontarget); separate "
-                "paths that hold blanks by a tab"
+                f"{where}: two recordings are wanted, and at most a label (1, "
+                "0, target, nontarget); separate paths that hold blanks by a "
+                "tab"
             )
         if labelled and label is None:
             raise UserError(
-                f"{path}, line {number}: {line!r}: no label; 1 for the same "
-                "speaker or 0 for different ones is wanted in each line"
+                f"{where}: no label; 1 for the same speaker or 0 for different "
+                "ones is wanted in each line"
             )
         for name in fields:
-            if recordings is not None and name not in recordings:
-                raise UserError(
-                    f"{path}, line {number}: {name} is not in the --recordings"
-                )
-            places[name] = (
-                beside(path, name) if recordings is None else recordings[name]
-            )
+            if recordings is None:
+                places[name] = beside(path, name)
+            elif name in recordings:
+                places[name] = recordings[name]
+            else:
+                raise UserError(f"{where}: {name} is not in the --recordings")
         pairs.append((label, *fields))
     return pairs, places

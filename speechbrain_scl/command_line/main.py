@@ -20,10 +20,9 @@ MODEL is the inference folder of a training, a hub repository such as
 speechbrain/spkrec-ecapa-voxceleb, or a short name such as ecapa-voxceleb.
 Recordings have any rate, number of channels and format that soundfile or ffmpeg
 reads; - is the standard input. Without MODEL, verify takes ecapa-voxceleb and
-SpeechBrain's documented threshold. A decision of another model takes the
-calibration.json of a verification run of this model, or of calibrate with pairs
-of your own, which turns a cosine into a log-likelihood ratio; or a threshold.
-Status 2 is an error.
+SpeechBrain's documented threshold. Another model decides by a threshold, or by
+the calibration.json of a verification run of it or of calibrate. Status 2 is an
+error.
 """
 
 # What is imported here is imported for --help.
@@ -34,6 +33,8 @@ import sys
 from speechbrain_scl import __version__
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 
+_TRUST = "load a model that calls more than models do; from whom you trust"
+
 
 def main(arguments=None):
     """Runs one command. Its exit status, where there is no error: 1 for
@@ -41,11 +42,10 @@ def main(arguments=None):
     it, else 0."""
     args = _parser().parse_args(arguments)
     with user_errors_in_one_line(status=2):
-        room = importlib.import_module(
-            f"speechbrain_scl.command_line.{args.module}"
-        )
+        room = f"speechbrain_scl.command_line.{args.module}"
+        name = args.command.replace("import", "import_")
         try:
-            return getattr(room, args.function)(args) or 0
+            return getattr(importlib.import_module(room), name)(args) or 0
         except OSError as error:  # a full disk, a folder without permission
             raise UserError(str(error)) from error
 
@@ -60,9 +60,9 @@ def _parser():
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(module, name, text, function=None):
+    def command(module, name, text):
         made = commands.add_parser(name, help=text, description=text)
-        made.set_defaults(module=module, function=function or name)
+        made.set_defaults(module=module, said=set(), quiet=False)
 
         def add(*names, help, flag=False, **more):
             if flag:
@@ -97,7 +97,7 @@ def _speakers(command):
     add("--output", help="the file of scores (default: standard output)")
     _decides(add)
     text = "find the threshold on labelled pairs of your own"
-    add = _listens(command, "calibrate", text, module="calibrating")
+    add = _listens(command, "calibrate", text)
     _takes_pairs(add, "a trial list, or a table with first, second and same")
     add("--output", default="calibration.json", help="default: %(default)s")
     said = "prior of the same speaker, at equal costs (default 0.5)"
@@ -110,39 +110,29 @@ def _speakers(command):
     add("--add", help="add to a voice of this name", flag=True)
 
 
-def _listens(command, name, text, module="speakers", **model):
-    add = command(module, name, text)
+def _listens(command, name, text, **model):
+    add = command("speakers", name, text)
     said = "an inference folder, hub repository or short name"
     if model:
         said += " (default: ecapa-voxceleb at SpeechBrain's threshold of 0.25)"
     add("model", help=said, **model)
     add("--device", help="such as cpu or cuda (default: the best there is)")
     add("-q", "--quiet", help="results and errors alone", flag=True)
-    _trusts(add)
+    add("--trust", help=_TRUST, flag=True)
     return add
-
-
-def _trusts(add):
-    said = "load a model that calls more than parts of models"
-    add("--trust", help=f"{said}; only from whom you trust", flag=True)
 
 
 def _takes_recordings(add):
     add("recordings", nargs="*", help="recordings; - is standard input")
     add("--list", help="a list of them: a path per line, or wav.scp")
-    _skips(add)
+    add("--skip-bad", help="count what cannot be used, and go on", flag=True)
 
 
 def _takes_pairs(add, said):
     add("pairs", help=said)
     said = "a wav.scp, or the .npz that embed wrote, where pairs are of its ids"
     add("--recordings", help=said)
-    _skips(add)
-
-
-def _skips(add):
-    said = "count recordings that cannot be used, and go on"
-    add("--skip-bad", help=said, flag=True)
+    add("--skip-bad", help="count what cannot be used, and go on", flag=True)
 
 
 def _decides(add):
@@ -166,7 +156,7 @@ def _manage(command):
     add = command("manage", "export", "write the encoder as ONNX")
     add("model", help="an inference folder or hub repository")
     add("output", help="the file, such as model.onnx")
-    _trusts(add)
+    add("--trust", help=_TRUST, flag=True)
     add = command("manage", "card", "write the model card of a folder")
     add("model", help="an inference folder")
     add("--metrics", required=True, help="metrics.json of a verification")
@@ -183,7 +173,7 @@ def _manage(command):
 
 def _corpora(command):
     text = "arrange your recordings as a corpus to train and test on"
-    add = command("corpora", "import", text, "import_recordings")
+    add = command("corpora", "import", text)
     said = "a folder with a folder per speaker; a CSV file with the columns "
     said += "path and speaker; or a Kaldi folder (wav.scp, utt2spk, segments)"
     add("recordings", help=said)

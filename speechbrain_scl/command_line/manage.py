@@ -12,18 +12,13 @@ from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import atomic_folder
 from speechbrain_scl.voices.enrolled import load_voices, locked, save_voices
 
-EXPERIMENTS = ("recipes", "hparams")  # as setup.py puts them into a wheel
-
 
 def voices(args):
     """Lists the voices of a store."""
     for name, voice in load_voices(args.voices)[1].items():
-        result(
-            args,
-            f"{name}\t{voice.recordings} recording(s)",
-            name=name,
-            recordings=voice.recordings,
-        )
+        count = voice.recordings
+        said = f"{name}\t{count} recording(s)"
+        result(args, said, name=name, recordings=count)
 
 
 def remove(args):
@@ -64,8 +59,7 @@ def card(args):
 
     about = args.training_data, args.license, args.language, args.repo
     path = write_card(args.model, args.metrics, *about)
-    said = f"{path}: read it, and say what only you know"
-    result(args, said, card=path)
+    result(args, f"{path}: read it, and say what only you know", card=path)
 
 
 def upload(args):
@@ -87,7 +81,7 @@ def init(args):
     # In a wheel they are within the package, in a clone beside it.
     inside = package / "experiments"
     source = inside if inside.is_dir() else package.parent
-    for name in EXPERIMENTS:
+    for name in ("recipes", "hparams"):  # as setup.py puts them into a wheel
         target = os.path.join(args.folder, name)
         if os.path.lexists(target):
             raise UserError(f"{target}: is there already; name a new folder")
@@ -97,11 +91,7 @@ def init(args):
                 source / name, aside, ignore=ignored, dirs_exist_ok=True
             )
     recipe = os.path.join(args.folder, "recipes", "VoxCeleb", "SpeakerRec")
-    result(
-        args,
-        f"cd {shlex.quote(recipe)}",
-        "python train_speaker_embeddings.py hparams/ecapa_scl.yaml "
-        "--data_folder=/path/to/VoxCeleb1",
-        folder=args.folder,
-        recipe=recipe,
-    )
+    train = "python train_speaker_embeddings.py hparams/ecapa_scl.yaml"
+    lines = [f"cd {shlex.quote(recipe)}"]
+    lines.append(f"{train} --data_folder=/path/to/VoxCeleb1")
+    result(args, *lines, folder=args.folder, recipe=recipe)

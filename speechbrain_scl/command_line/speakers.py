@@ -10,11 +10,12 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from speechbrain_scl.command_line.console import Remarks, result
+from speechbrain_scl.command_line.console import result, say, warn
 from speechbrain_scl.command_line.lists import read_list, read_pairs
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.encoder import KNOWN
 from speechbrain_scl.evaluation.store import load_embeddings, save_embeddings
+from speechbrain_scl.evaluation.trials import LABELS
 from speechbrain_scl.files import atomic_write
 from speechbrain_scl.verifier import SpeakerVerifier
 from speechbrain_scl.voices.hearing import Heard
@@ -33,11 +34,12 @@ def verify(args):
         args.model = DEFAULT
         if args.threshold is None and args.calibration is None:
             args.threshold = DOCUMENTED_THRESHOLD
-    verifier, remarks = start(args)
+    verifier = _load(args)
     if args.exit_status and not verifier.decides:
         raise UserError("--exit-status needs --calibration or --threshold")
-    heard = [_hear(verifier, remarks, path) for path in args.recordings]
-    found = verifier.verify(*heard)
+    found = verifier.verify(
+        *(_hear(verifier, args, p) for p in args.recordings)
+    )
     said = str(found)
     if by_default:
         said += f" ({KNOWN[DEFAULT]}"
@@ -46,20 +48,18 @@ def verify(args):
         said += ")"
     model = KNOWN.get(args.model, args.model)
     result(args, said, model=model, **dataclasses.asdict(found))
-    remarks.warn(found.warnings)
-    if not args.exit_status:
-        return 0
-    return {True: 0, False: 1, None: 2}[found.same_speaker]
+    warn(args, found.warnings)
+    status = {True: 0, False: 1, None: 2}[found.same_speaker]
+    return status if args.exit_status else 0
 
 
 def identify(args):
     """Finds the enrolled voice of each recording."""
-    verifier, remarks = start(args)
+    verifier = _load(args)
     verifier.load_voices(args.voices)
-    places = _recordings(args)
-    for name, heard in hear_all(verifier, remarks, places, args).items():
+    for name, heard in _hear_all(verifier, args, _recordings(args)).items():
         found = verifier.identify(heard, args.top)
-        remarks.warn(found.warnings)
+        warn(args, found.warnings)
         lines = [f"{name}: {found.speaker or 'no decision'}"]
         lines += [f"  {v}: {c}" for v, c in found.candidates.items()]
         result(args, *lines, recording=name, **dataclasses.asdict(found))
@@ -67,10 +67,10 @@ def identify(args):
 
 def embed(args):
     """Writes the embeddings of recordings."""
-    check_output(args.output, (".npz", ".ark", ".scp"))
+    _check_output(args.output, (".npz", ".ark", ".scp"))
     places = _recordings(args)
-    verifier, remarks = start(args)
-    heard = hear_all(verifier, remarks, places, args, needs_speech=True)
+    verifier = _load(args)
+    heard = _hear_all(verifier, args, places, needs_speech=True)
     vectors = {name: found.embedding for name, found in heard.items()}
     save_embeddings(args.output, vectors, verifier.key)
     many = "embedding" if len(heard) == 1 else "embeddings"
@@ -81,9 +81,9 @@ def embed(args):
 def score(args):
     """Scores the pairs of a list, each recording heard once."""
     if args.output:
-        check_output(args.output)
-    verifier, remarks = start(args)
-    pairs, heard = hear_pairs(verifier, remarks, args)
+        _check_output(args.output)
+    verifier = _load(args)
+    pairs, heard = _hear_pairs(verifier, args)
     scored = [p for p in pairs if p[1] in heard and p[2] in heard]
     with contextlib.ExitStack() as stack:
         if args.output:
@@ -91,7 +91,7 @@ def score(args):
             stack.enter_context(contextlib.redirect_stdout(file))
         for label, first, second in scored:
             found = verifier.verify(heard[first], heard[second])
-            remarks.warn(found.warnings)
+            warn(args, found.warnings)
             facts = {"label": label, "first": first, "second": second}
             facts.update(dataclasses.asdict(found))
             result(args, _columns(label, first, second, found), **facts)
@@ -100,14 +100,58 @@ def score(args):
         print(said, file=sys.stderr)
 
 
+def calibrate(args):
+    """Scores labelled pairs, and writes what turns a cosine into a decision."""
+    from speechbrain_scl.evaluation import plots
+    from speechbrain_scl.evaluation.calibration import calibrate as fitted
+    from speechbrain_scl.evaluation.metrics import Counts
+
+    _check_output(args.output, (".json",))
+    verifier = _load(args)
+    pairs, heard = _hear_pairs(verifier, args, to_learn=True)
+    pairs = [p for p in pairs if p[1] in heard and p[2] in heard]
+    if not pairs:
+        raise UserError(f"{args.pairs}: no pair is left")
+    number = {name: i for i, name in enumerate(heard)}
+    sides = np.array([[number[x] for x in pair[1:]] for pair in pairs]).T
+    labels = np.array([LABELS[pair[0]] for pair in pairs], bool)
+    speakers = _speakers(args.pairs, list(heard), sides, labels)[sides]
+    vectors = np.stack([found.embedding for found in heard.values()])
+    scores = (vectors[sides[0]] * vectors[sides[1]]).sum(1)
+    calibration, found = fitted(
+        scores, labels, speakers, args.p_target, verifier.key
+    )
+    calibration.save(args.output)
+    picture = f"{os.path.splitext(args.output)[0]}.png"
+    decides = f"same speaker from {found['threshold']:.3f} on"
+    counts = Counts.of(scores, labels)
+    plots.save(plots.histogram(counts, {decides: found["threshold"]}), picture)
+    warn(args, found["remarks"])
+    rates = [
+        f"{100 * found[name]:.1f} % {name.replace('_', ' ')} (95 % interval "
+        f"over speakers: {100 * low:.1f} to {100 * high:.1f})"
+        for name in ("miss", "false_alarm")
+        for low, high in [found[f"{name}_ci"]]
+    ]
+    result(
+        args,
+        f"{args.output}: same speaker from a cosine of "
+        f"{found['threshold']:.3f} on, at p_target {args.p_target:g}",
+        f"of {len(pairs)} pairs of {found['n_speakers']} speakers, each "
+        f"decided without its own: {' and '.join(rates)}",
+        f"{picture}: the scores",
+        output=args.output,
+        **found,
+    )
+
+
 def enrol(args):
     """Adds a voice to a store, which it makes where there is none."""
-    check_output(args.voices)
-    verifier, remarks = start(args)
+    _check_output(args.voices)
+    verifier = _load(args)
     with verifier.editing(args.voices):  # before hours of listening
         verifier.check_name(args.name, args.replace or args.add)
-    places = _recordings(args)
-    heard = hear_all(verifier, remarks, places, args, needs_speech=True)
+    heard = _hear_all(verifier, args, _recordings(args), needs_speech=True)
     with verifier.editing(args.voices):
         verifier.enrol(args.name, [*heard.values()], args.replace, args.add)
     result(
@@ -120,55 +164,24 @@ def enrol(args):
     )
 
 
-def check_output(path, endings=None):
+def _load(args):
+    """The model, and the rule of those commands that decide."""
+    rule = ("calibration", "threshold", "p_target")
+    rule = {key: getattr(args, key) for key in rule if "calibration" in args}
+    load = SpeakerVerifier.load
+    verifier = load(args.model, args.device, trust=args.trust, **rule)
+    verifier.progress = not args.quiet
+    return verifier
+
+
+def _check_output(path, endings=None):
     """Refuses, before hours of work, what cannot be written."""
     if endings and not path.endswith(endings):
-        more = f"{', '.join(endings[:-1])} or {endings[-1]}"
-        raise UserError(f"{path}: end it in {more}")
+        more = ", ".join(endings[:-1]) + " or " * (len(endings) > 1)
+        raise UserError(f"{path}: end it in {more}{endings[-1]}")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise UserError(f"{path}: there is no folder {folder}")
-
-
-def hear_pairs(verifier, remarks, args, to_learn=False):
-    """The pairs of a list, as ``read_pairs`` returns them, and name -> Heard;
-    to learn from them, they need labels, and speech."""
-    known = None
-    if args.recordings and args.recordings.endswith(".npz"):
-        heard = _stored(args.recordings, verifier.key)
-        known = dict.fromkeys(heard)
-        return read_pairs(args.pairs, known, to_learn)[0], heard
-    if args.recordings:
-        known = read_list(args.recordings)
-    pairs, places = read_pairs(args.pairs, known, to_learn)
-    return pairs, hear_all(verifier, remarks, places, args, to_learn)
-
-
-def _stored(path, model):
-    """Name -> Heard of the embeddings that ``embed`` wrote."""
-    stored = load_embeddings(path, model)
-    for name, vector in stored.items():
-        if not vector.any():
-            raise UserError(f"{path}: the embedding of {name} is zero")
-    return {
-        name: Heard(name, vector / np.linalg.norm(vector), 0.0, math.inf)
-        for name, vector in stored.items()
-    }
-
-
-def start(args):
-    """The model, and what says what is worth saying."""
-    options = ("calibration", "threshold", "p_target")
-    if "calibration" not in args:
-        options = ()
-    verifier = SpeakerVerifier.load(
-        args.model,
-        args.device,
-        trust=args.trust,
-        **{option: getattr(args, option, None) for option in options},
-    )
-    verifier.progress = not args.quiet
-    return verifier, Remarks(args.quiet)
 
 
 def _recordings(args):
@@ -181,7 +194,7 @@ def _recordings(args):
     return places
 
 
-def _hear(verifier, remarks, path, needs_speech=False):
+def _hear(verifier, args, path, needs_speech=False):
     """A recording as the model hears it; ``-`` is the standard input."""
     source = path
     if path == "-":
@@ -189,12 +202,12 @@ def _hear(verifier, remarks, path, needs_speech=False):
         source.name = "standard input"
     heard = verifier.listen(source, needs_speech)
     if heard.change:
-        remarks(f"{heard.name}: converted, {heard.change}", heard.change)
-    remarks.warn(heard.warnings)
+        say(args, f"{heard.name}: converted, {heard.change}", heard.change)
+    warn(args, heard.warnings)
     return heard
 
 
-def hear_all(verifier, remarks, places, args, needs_speech=False):
+def _hear_all(verifier, args, places, needs_speech=False):
     """Name -> Heard of the recordings at some places (name -> path)."""
     hint = "; --skip-bad goes on without it" * (len(places) > 1)
     gone = [p for p in places.values() if p != "-" and not os.path.exists(p)]
@@ -203,25 +216,40 @@ def hear_all(verifier, remarks, places, args, needs_speech=False):
         raise UserError(f"{gone[0]}: there is no such recording{more}{hint}")
     heard = {}
     # tqdm shows nothing where no terminal is.
-    progress = tqdm(
-        places.items(),
-        desc="Listening",
-        unit="rec",
-        disable=remarks.quiet or None,
-        leave=False,
-    )
-    for name, path in progress:
+    how = {"unit": "rec", "disable": args.quiet or None, "leave": False}
+    for name, path in tqdm(places.items(), "Listening", **how):
         try:
-            heard[name] = _hear(verifier, remarks, path, needs_speech)
+            heard[name] = _hear(verifier, args, path, needs_speech)
         except UserError as error:
             if not args.skip_bad:
                 raise UserError(f"{error}{hint}") from error
-            remarks(f"skipped: {error}")
+            say(args, f"skipped: {error}")
     if skipped := len(places) - len(heard):
         print(f"{skipped} of {len(places)} recordings skipped", file=sys.stderr)
     if not heard:
         raise UserError("none of the recordings can be used")
     return heard
+
+
+def _hear_pairs(verifier, args, to_learn=False):
+    """The pairs of a list, as ``read_pairs`` returns them, and name -> Heard;
+    to learn from them, they need labels, and speech."""
+    known, stored = args.recordings, None
+    if known and known.endswith(".npz"):  # what `embed` wrote
+        stored = load_embeddings(known, verifier.key)
+    elif known:
+        known = read_list(known)
+    ids = known if stored is None else stored
+    pairs, places = read_pairs(args.pairs, ids, to_learn)
+    if stored is None:
+        return pairs, _hear_all(verifier, args, places, to_learn)
+    heard = {}
+    for name, vector in stored.items():
+        length = np.linalg.norm(vector)
+        if not length > 0:
+            raise UserError(f"{known}: the embedding of {name} is zero")
+        heard[name] = Heard(name, vector / length, 0.0, math.inf)
+    return pairs, heard
 
 
 def _columns(label, first, second, found):
@@ -234,3 +262,23 @@ def _columns(label, first, second, found):
         words = {True: "same", False: "different", None: "undecided"}
         columns.append(words[found.same_speaker])
     return "\t".join(columns)
+
+
+def _speakers(path, names, sides, same):
+    """A number per name: recordings that pairs of one speaker link are his."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first, second = sides
+    links = coo_array(
+        (same[same], (first[same], second[same])), shape=(len(names),) * 2
+    )
+    _, speaker = connected_components(links, directed=False)
+    wrong = np.flatnonzero((speaker[first] == speaker[second]) & ~same)
+    if len(wrong):
+        a, b = (names[side[wrong[0]]] for side in sides)
+        raise UserError(
+            f"{path}: {a} and {b} are labelled as different speakers, but other "
+            "pairs link them as one"
+        )
+    return speaker

@@ -15,20 +15,11 @@ _FEW = 500  # training speakers; CN-Celeb 1 has some 800
 class Verification:
     """What two voices have in common; ``str()`` says it in words.
 
-    Arguments
-    ---------
-    cosine : float
-        Of both embeddings.
-    log_likelihood_ratio : float or None
-        Natural logarithm; None without a calibration.
-    threshold : float or None
-        The cosine from which on the speakers are taken to be the same.
-    same_speaker : bool or None
-        None without a threshold, and where a recording has no speech.
-    miss, false_alarm : float or None
-        The error rates that the calibration's own pairs had at the threshold.
-    warnings : tuple of str
-        What makes the answer doubtful.
+    Without a calibration there is no (natural) ``log_likelihood_ratio``;
+    ``same_speaker`` is None without a threshold, a cosine, and where a recording
+    has no speech. ``miss`` and ``false_alarm`` are the error rates of the
+    calibration's own pairs at the threshold; ``warnings`` say what makes the
+    answer doubtful.
     """
 
     cosine: float
@@ -64,18 +55,9 @@ class Verification:
 
 @dataclasses.dataclass(frozen=True)
 class Identification:
-    """Which enrolled voice a recording has.
-
-    Arguments
-    ---------
-    speaker : str or None
-        The nearest voice's name, ``unknown`` where it is below the threshold,
-        None where nothing can be decided.
-    candidates : dict
-        Name -> Verification, the nearest voice first.
-    warnings : tuple of str
-        What makes the answer doubtful.
-    """
+    """Which enrolled voice a recording has: the nearest one's name, ``unknown``
+    where it is below the threshold, None where nothing can be decided.
+    ``candidates`` are name -> Verification, the nearest first."""
 
     speaker: str | None
     candidates: dict
@@ -89,8 +71,6 @@ class Decider:
 
     Example
     -------
-    >>> print(Decider(threshold=0.6)(0.5))
-    cosine 0.500 < 0.600: different speakers
     >>> print(Decider(Calibration(20.0, -8.0, 0.01, 1000))(0.7))
     cosine 0.700 >= 0.400, log-likelihood ratio 6.00: same speaker
     """
@@ -113,11 +93,6 @@ class Decider:
             raise UserError(
                 f"threshold={self.threshold}: a cosine, between -1 and 1"
             )
-
-    @property
-    def decides(self):
-        """Whether there is a calibration or threshold."""
-        return self.calibration is not None or self.threshold is not None
 
     def __call__(self, cosine, speech=True, warnings=()):
         """Judges a cosine; without speech in both recordings nothing is
@@ -145,15 +120,7 @@ class Decider:
 
 
 def limits_of(training):
-    """What a model's training says against its decisions.
-
-    Example
-    -------
-    >>> limits_of({"speakers": 40, "synthetic": True})
-    ('the model was trained on 40 synthetic voices: not for real speech',)
-    >>> limits_of({"speakers": 1211}), limits_of({})
-    ((), ())
-    """
+    """What a model's training says against its decisions."""
     speakers = training.get("speakers")
     if training.get("synthetic"):
         said = f"{speakers} synthetic voices: not for real speech"

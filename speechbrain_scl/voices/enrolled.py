@@ -10,6 +10,7 @@ from speechbrain_scl.errors import UserError, first_line
 from speechbrain_scl.files import atomic_write, read_npz
 
 UNKNOWN = "unknown"  # what a speaker is called who is not enrolled
+_PARTS = ("model", "names", "embeddings", "recordings", "lengths")
 
 
 class Enrolled(NamedTuple):
@@ -38,18 +39,13 @@ def locked(path):
 def check_name(name):
     """Refuses what no voice can be called; a name is printed, so that it has
     no control characters."""
-    if (
-        not isinstance(name, str)
-        or not name.strip()
-        or not name.isprintable()
-        or name == UNKNOWN
-    ):
+    text = isinstance(name, str) and name.strip() and name.isprintable()
+    if not text or name == UNKNOWN:
         raise UserError(f"{name!r}: not a name for a voice")
 
 
 def save_voices(path, model, voices):
-    """Writes voices as npz: ``model``, ``names``, ``embeddings``,
-    ``recordings``, ``lengths``.
+    """Writes the key of a model and its voices, name -> Enrolled, as npz.
 
     Example
     -------
@@ -58,16 +54,12 @@ def save_voices(path, model, voices):
     >>> load_voices(path)
     ('key', {'ann': Enrolled(embedding=array([1.]), recordings=2, length=1.0)})
     """
-    vectors = [voice.embedding for voice in voices.values()]
+    vectors, counts, lengths = zip(*voices.values()) if voices else ((),) * 3
+    vectors = np.stack(vectors) if voices else np.zeros((0, 0))
+    arrays = model, np.array([*voices], str), vectors
+    arrays += np.array(counts, int), np.array(lengths, float)
     with atomic_write(path, binary=True) as file:
-        np.savez(
-            file,
-            model=np.array(model),
-            names=np.array(list(voices), dtype=str),
-            embeddings=np.stack(vectors) if vectors else np.zeros((0, 0)),
-            recordings=np.array([v.recordings for v in voices.values()], int),
-            lengths=np.array([v.length for v in voices.values()], float),
-        )
+        np.savez(file, **dict(zip(_PARTS, arrays)))
 
 
 def load_voices(path):
@@ -79,9 +71,7 @@ def load_voices(path):
             "enrol` makes one"
         )
     try:
-        model, names, vectors, counts, lengths = read_npz(
-            path, "model", "names", "embeddings", "recordings", "lengths"
-        )
+        model, names, vectors, counts, lengths = read_npz(path, *_PARTS)
         _check_parts(model, names, vectors, counts, lengths)
     except Exception as error:
         # Whatever a damaged or foreign file makes NumPy and its zip reader
@@ -97,22 +87,15 @@ def _check_parts(model, names, vectors, counts, lengths):
     """Raises ValueError where a part is not as ``save_voices`` writes it."""
     if not names.shape == counts.shape == lengths.shape == vectors.shape[:1]:
         raise ValueError("its parts differ in length")
-    if names.dtype.kind != "U" or model.dtype.kind != "U" or model.shape:
-        raise ValueError("names that are no text")
+    kinds = "".join(x.dtype.kind for x in (model, names, vectors, lengths))
+    if kinds != "UUff" or counts.dtype.kind not in "iu" or vectors.ndim != 2:
+        raise ValueError("its parts have other types")
     if len(set(names.tolist())) < len(names):
         raise ValueError("a name comes twice")
     for name in names.tolist():
         check_name(name)
-    if counts.dtype.kind not in "iu" or (counts < 1).any():
-        raise ValueError("numbers of recordings that are none")
-    if (
-        lengths.dtype.kind != "f"
-        or not ((0 < lengths) & (lengths < 1.01)).all()
-    ):
-        raise ValueError("lengths of means that are none")
-    if vectors.dtype.kind != "f" or vectors.ndim != 2:
-        raise ValueError(f"embeddings {vectors.dtype} {vectors.shape}")
-    if len(vectors) and not np.allclose(
-        np.linalg.norm(vectors, axis=1), 1, atol=1e-3
-    ):
+    if (counts < 1).any() or not ((0 < lengths) & (lengths < 1.01)).all():
+        raise ValueError("numbers of recordings or lengths that are none")
+    norms = np.linalg.norm(vectors, axis=1)
+    if not np.allclose(norms, 1, atol=1e-3):
         raise ValueError("a voice's embedding has not the length 1")

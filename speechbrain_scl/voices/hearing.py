@@ -28,24 +28,10 @@ _PART, _PARTS = 5.0, 12
 
 @dataclasses.dataclass(frozen=True)
 class Heard:
-    """A recording that a model has heard.
-
-    Arguments
-    ---------
-    name : str
-        The recording's.
-    embedding : numpy.ndarray
-        float32 [D], unit length.
-    duration, speech : float
-        Seconds of sound, and of speech in it.
-    change : str
-        What was done to the recording to fit the model, or "".
-    warnings : tuple of str
-        What makes the embedding doubtful.
-    agreement : float or None
-        The cosine of the two groups into which its parts fall; low where
-        several speak. None below 20 s of speech.
-    """
+    """A recording that a model has heard: its unit embedding, float32 [D],
+    seconds of sound and of speech, what was done to fit the model, and what
+    makes the embedding doubtful. ``agreement`` is the cosine of the two groups
+    into which its parts fall, low where several speak; None below 20 s."""
 
     name: str
     embedding: np.ndarray
@@ -65,8 +51,8 @@ def hear(encoder, source, progress=False):
     the mean of those of equal windows, so that memory does not grow with them.
     """
     read = read_recording(source, encoder.sample_rate)
-    name, waveform = read.name, read.waveform
-    peak = np.abs(waveform).max()
+    name, waveform, rate = read.name, read.waveform, read.sample_rate
+    peak = _peak(waveform)
     if peak == 0:
         raise UserError(f"{name}: it is silent")
     if read.duration < _SHORTEST:
@@ -74,7 +60,7 @@ def hear(encoder, source, progress=False):
             f"{name}: {read.duration:.3f} s; no voice is known from less "
             f"than {_SHORTEST} s"
         )
-    found = find_speech(waveform, read.sample_rate)
+    found = find_speech(waveform, rate)
     speech = sum(end - start for start, end in found)
     warnings = []
     if read.missing:
@@ -89,15 +75,19 @@ def hear(encoder, source, progress=False):
             f"{_LITTLE_SPEECH:.0f} s say little"
         )
     if found:
-        waveform = without_long_pauses(waveform, read.sample_rate, found)
+        waveform = without_long_pauses(waveform, rate, found)
         if len(waveform) < len(read.waveform) / 2:
             warnings.append(
                 f"{speech:.1f} s of speech in its {read.duration:.1f} s; the "
                 "pauses are left out"
             )
-        if _is_narrow(waveform, read.sample_rate):
+        if _is_narrow(waveform, rate):
             warnings.append("nothing above 4 kHz, as by telephone")
-    waveform = at_some_level(waveform)
+    # Far below full scale an encoder's features would meet their floor. To
+    # multiply by a power of two rounds nothing.
+    _, exponent = np.frexp(_peak(waveform))
+    if not -4 < exponent <= 1:
+        np.ldexp(waveform, -exponent, out=waveform)
     return Heard(
         name,
         _embed(encoder, name, waveform, progress),
@@ -109,12 +99,19 @@ def hear(encoder, source, progress=False):
     )
 
 
+def _peak(waveform):
+    return max(waveform.max(), -waveform.min())  # without a copy
+
+
+def _windows(waveform, sample_rate):
+    seconds = len(waveform) / sample_rate
+    return np.array_split(waveform, math.ceil(seconds / _WINDOW))
+
+
 def _is_narrow(waveform, sample_rate):
     """Whether it was recorded or sent at 8 kHz, whatever its rate is now."""
-    seconds = len(waveform) / sample_rate
-    # welch takes 32 bytes a sample of what it gets at once.
-    parts = np.array_split(waveform, math.ceil(seconds / _WINDOW))
-    spectra = [welch(part, sample_rate, nperseg=512) for part in parts]
+    windows = _windows(waveform, sample_rate)
+    spectra = [welch(window, sample_rate, nperseg=512) for window in windows]
     frequencies, power = np.mean(spectra, axis=0)
     return (
         sample_rate >= 12000
@@ -125,13 +122,12 @@ def _is_narrow(waveform, sample_rate):
 def _agreement(encoder, name, waveform):
     """The cosine of the two groups of windows that differ most."""
     size = round(_PART * encoder.sample_rate)
-    windows = [
-        waveform[i : i + size] for i in range(0, len(waveform) - size, size)
-    ]
-    if len(windows) < 4:
+    starts = range(0, len(waveform) - size, size)
+    if len(starts) < 4:
         return None
-    windows = windows[:: -(-len(windows) // _PARTS)]
-    vectors = np.stack([_vector(encoder, name, w) for w in windows])
+    starts = starts[:: -(-len(starts) // _PARTS)]
+    parts = np.stack([waveform[start : start + size] for start in starts])
+    vectors = _vectors(encoder, name, parts)
     cosines = vectors @ vectors.T
     seeds = np.unravel_index(cosines.argmin(), cosines.shape)
     nearer = cosines[seeds[0]] >= cosines[seeds[1]]
@@ -144,42 +140,27 @@ def _agreement(encoder, name, waveform):
 
 def _embed(encoder, name, waveform, progress):
     """The unit embedding [D] of a waveform [time]."""
-    seconds = len(waveform) / encoder.sample_rate
-    windows = np.array_split(waveform, math.ceil(seconds / _WINDOW))
+    windows = _windows(waveform, encoder.sample_rate)
     shown = None if progress and len(windows) > 5 else True
     mean = 0
     for window in tqdm(windows, desc=name, disable=shown, leave=False):
-        mean = mean + len(window) * _vector(encoder, name, window)
+        mean = mean + len(window) * _vectors(encoder, name, window[None])[0]
     return mean / np.linalg.norm(mean)
 
 
-def _vector(encoder, name, waveform):
-    """The unit embedding [D] of a waveform that is not too long."""
+def _vectors(encoder, name, waveforms):
+    """Unit embeddings [N, D] of waveforms [N, time] that are not too long."""
     try:
         with torch.inference_mode():
-            vector = encoder(torch.from_numpy(waveform)[None])[0]
+            vectors = encoder(torch.from_numpy(waveforms))
     except RuntimeError as error:  # out of memory, most of all
-        seconds = len(waveform) / encoder.sample_rate
+        seconds = waveforms.size / encoder.sample_rate
         raise UserError(
             f"{name}: the model cannot take its {seconds:.1f} s "
             f"({first_line(error)})"
         ) from error
-    vector = vector.cpu().float().numpy()
-    length = np.linalg.norm(vector)
-    if not (np.isfinite(length) and length > 0):
+    vectors = vectors.cpu().float().numpy()
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
         raise UserError(f"{name}: its embedding is zero or not finite")
-    return vector / length
-
-
-def at_some_level(waveform):
-    """A waveform whose peak is neither far below full scale, where an
-    encoder's features would meet their floor, nor far above. To multiply by
-    a power of two rounds nothing.
-
-    Example
-    -------
-    >>> at_some_level(np.array([0.001, 0.0005])), at_some_level(np.ones(1))
-    (array([0.512, 0.256]), array([1.]))
-    """
-    _, exponent = np.frexp(np.abs(waveform).max())
-    return waveform if -4 < exponent <= 1 else np.ldexp(waveform, -exponent)
+    return vectors / lengths

@@ -22,13 +22,7 @@ _LOCK = threading.Lock()
 
 def find_speech(waveform, sample_rate):
     """Where Silero's detector finds speech, [(start, end)] in seconds, at any
-    level of the waveform [time]. Right from any thread.
-
-    Example
-    -------
-    >>> find_speech(np.zeros(16000, dtype=np.float32), 16000)
-    []
-    """
+    level of the waveform [time]. Right from any thread."""
     waveform = resample(waveform, sample_rate, _RATE)
     found, size = [], _BLOCK * _RATE
     for first in range(0, len(waveform), size):
@@ -58,32 +52,12 @@ def _detect(waveform):
         )
 
 
-def without_long_pauses(waveform, sample_rate, speech):
-    """A waveform without the stretches of above a second in which nobody
-    speaks: an encoder averages over all that it gets, silence too.
-
-    Example
-    -------
-    >>> wave = np.arange(60)  # at 10 Hz
-    >>> without_long_pauses(wave, 10, [(2.0, 2.5), (3.0, 3.5)])
-    array([20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34])
-    """
-    kept = np.ones(len(waveform), dtype=bool)
-    ends = [0, *(end for _, end in speech)]
-    starts = [*(start for start, _ in speech), len(waveform) / sample_rate]
-    for end, start in zip(ends, starts):
-        if start - end > _PAUSE:
-            kept[round(end * sample_rate) : round(start * sample_rate)] = False
-    return waveform if kept.all() else waveform[kept]
-
-
 @functools.cache
 def _detector():
     # Importing it sets PyTorch's threads to one, for everybody.
-    with _one_thread():
-        from silero_vad import get_speech_timestamps, load_silero_vad
+    from silero_vad import get_speech_timestamps, load_silero_vad
 
-        return load_silero_vad(), get_speech_timestamps
+    return load_silero_vad(), get_speech_timestamps
 
 
 @contextlib.contextmanager
@@ -94,3 +68,24 @@ def _one_thread():
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def without_long_pauses(waveform, sample_rate, speech):
+    """A waveform without the stretches of above a second in which nobody
+    speaks: an encoder averages over all that it gets, silence too. Works in
+    place, as recordings may be long.
+
+    Example
+    -------
+    >>> wave = np.arange(60)  # at 10 Hz
+    >>> without_long_pauses(wave, 10, [(2.0, 2.5), (3.0, 3.5)])
+    array([20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34])
+    """
+    length, last = 0, 0.0  # of what stays, and where it ends
+    ends = [*speech, (len(waveform) / sample_rate,) * 2]
+    for start, end in ends:
+        first = last if start - last <= _PAUSE else start
+        part = waveform[round(first * sample_rate) : round(end * sample_rate)]
+        waveform[length : length + len(part)] = part
+        length, last = length + len(part), end
+    return waveform[:length]

@@ -1,13 +1,25 @@
-"""Reading an experiment, and reading crops."""
+"""Reading an experiment: any value of any key runs, or is one clear error."""
 
-import numpy as np
+import contextlib
+import logging
+
 import pytest
-import soundfile
-import torch
+import yaml
+from commands import RECIPE, ROOT, SMALL, trial_option
+from hypothesis import (
+    HealthCheck,
+    given,
+    settings,
+    strategies as st,
+)
+from voxceleb_prepare import prepare_voxceleb
 
+import speechbrain as sb
+from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
-from speechbrain_scl.training.crops import read_crop
+from speechbrain_scl.evaluation.verification import verify
+from speechbrain_scl.training import run
 
 
 @pytest.fixture
@@ -19,16 +31,12 @@ def yaml_file(tmp_path):
 
 def test_overrides(yaml_file):
     hparams, _, file, overrides = read_experiment(
-        [yaml_file, "--source=http://a/?b=c&d=e=f", "--lr=0.2"]
+        [yaml_file, "--source=http://a/?b=c&d=e=f", "--lr=0.2", "--lr=0.3"]
     )
     assert hparams["source"] == "http://a/?b=c&d=e=f"
     assert hparams["list"] == [1, 2]
+    assert hparams["lr"] == 0.3  # the last one counts
     assert file == yaml_file and "lr" in overrides
-
-
-def test_the_last_of_equal_options_counts(yaml_file):
-    arguments = [yaml_file, "--source=x", "--lr=0.2", "--lr=0.3"]
-    assert read_experiment(arguments)[0]["lr"] == 0.3
 
 
 def test_values_may_follow_their_option(yaml_file):
@@ -71,6 +79,10 @@ def test_the_default_file(yaml_file):
             [],
             "margin=-1",
         ),
+        ("folder: b", ["--folder=/<my>"], "--folder=/<my>: .*rename"),
+        ("lr: 1", ["--lr=fast"], "exp.yaml: lr='fast': .*, above 0"),
+        ("seed: 1", ["--seed=-1"], "whole number, between 0 and 4.29"),
+        ("crops: 1", ["--crops=[0, 3.0]"], "such as .5, 3.0."),
     ],
 )
 def test_mistakes_name_the_file_and_the_value(tmp_path, text, options, message):
@@ -80,6 +92,26 @@ def test_mistakes_name_the_file_and_the_value(tmp_path, text, options, message):
         read_experiment([str(path), *options])
 
 
+def test_an_override_may_refer_to_another_key(tmp_path):
+    path = tmp_path / "exp.yaml"
+    path.write_text("folder: a\nother: !ref <folder>/b")
+    found = read_experiment([str(path), "--other=!ref <folder>/c"])[0]
+    assert found["other"] == "a/c"
+
+
+def test_known_noise_is_dropped_and_nothing_else(yaml_file, caplog):
+    for _ in range(2):
+        read_experiment([yaml_file, "--source=x"])
+    schedules = logging.getLogger("speechbrain.nnet.schedulers")
+    assert len(schedules.filters) == 1
+    with caplog.at_level(logging.INFO):
+        schedules.info("Changing lr from 0.1 to 0.09")
+        schedules.info("another message")
+        logging.getLogger("torch.utils.cpp_extension").error("CUDA_HOME: no")
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["another message", "CUDA_HOME: no"]
+
+
 def test_ctrl_c_leaves_no_traceback(capsys):
     with pytest.raises(SystemExit) as ended, user_errors_in_one_line():
         raise KeyboardInterrupt
@@ -87,53 +119,95 @@ def test_ctrl_c_leaves_no_traceback(capsys):
     assert capsys.readouterr().err == "\ninterrupted\n"
 
 
-def test_crops(tmp_path):
-    path = str(tmp_path / "a.flac")
-    soundfile.write(path, np.arange(1000) / 2000, 16000)
-    whole, _ = soundfile.read(path, dtype="float32")
-    whole = torch.from_numpy(whole)
-    assert torch.equal(read_crop(path, 0, 1000, 200), whole[400:600])
-    assert torch.equal(read_crop(path, 100, 300, 200, "x"), whole[100:300])
-    short = read_crop(path, 0, 150, 400)
-    assert torch.equal(short, whole[:150].repeat(3)[:400])
-    crops = [read_crop(path, 0, 1000, 200, f"epoch {i}") for i in range(20)]
-    again = [read_crop(path, 0, 1000, 200, f"epoch {i}") for i in range(20)]
-    assert all(torch.equal(a, b) for a, b in zip(crops, again))
-    assert len({crop[0].item() for crop in crops}) > 10
+# Where things are written is the test's own affair; the rest is fair game.
+FIXED = {"output_folder", "save_folder", "inference_folder", "data_folder"}
+VALUES = ["-1", "0", "0.5", "1", "abc", "null", "[]", "{}", ".nan", ".inf"]
+VALUES += ["-1.5", "1e9", "99999999", "True", "''", "[a, 1]", "!ref <no>", "{"]
 
 
-def test_a_file_that_breaks_during_training_is_named(tmp_path):
-    path = tmp_path / "a.wav"
-    path.write_text("not audio")
-    with pytest.raises(UserError, match="a.wav: cannot be read"):
-        read_crop(str(path), 0, 100, 50)
-    soundfile.write(path, np.full(100, np.nan), 16000, "FLOAT")
-    with pytest.raises(UserError, match="not finite"):
-        read_crop(str(path), 0, 100, 50)
+def any_value_of(name):
+    """Tries ten values of keys of a training or verification file."""
+    text = (ROOT / "hparams" / name).read_text(encoding="utf-8")
+    keys = [key.value for key, _ in yaml.compose(text).value]
+    keys = [k for k in keys if not k.startswith("__") and k not in FIXED]
+    key, value = st.sampled_from(keys), st.sampled_from(VALUES)
+    unchecked = [HealthCheck.function_scoped_fixture]
+    some = settings(max_examples=10, suppress_health_check=unchecked)
+    return lambda test: some(given(key=key, value=value)(test))
 
 
-@pytest.mark.parametrize(
-    "signal, rate, said",
-    [
-        (np.full(100, 0.1), 8000, "8000 Hz instead of 16000"),
-        (np.full(60, 0.1), 16000, "shorter"),
-        (np.zeros(100), 16000, "silent"),
-    ],
-)
-def test_a_file_that_was_replaced_is_named(tmp_path, signal, rate, said):
-    path = tmp_path / "a.wav"
-    soundfile.write(path, signal, rate)
-    with pytest.raises(UserError, match=f"a.wav: it has changed .*{said}"):
-        read_crop(str(path), 0, 100, 90, rate=16000)
-    # Silence within a recording is none of that.
-    soundfile.write(path, np.r_[np.zeros(60), np.ones(40) / 9], 16000)
-    assert not read_crop(str(path), 0, 60, 50, rate=16000).any()
+class OneStep(SupConSpeakerBrain):
+    """A first batch of training and of validation stand for all epochs."""
+
+    def fit(self, counter, train, valid, **loaders):
+        self.on_fit_start()
+        epoch = next(iter(counter))
+        loader = self.make_dataloader(
+            train, sb.Stage.TRAIN, **loaders["train_loader_kwargs"]
+        )
+        self.on_stage_start(sb.Stage.TRAIN, epoch)
+        loss = self.fit_batch(next(iter(loader)))
+        assert loss.isfinite()
+        loader = self.make_dataloader(
+            valid, sb.Stage.VALID, **loaders["valid_loader_kwargs"]
+        )
+        next(iter(loader))
 
 
-def test_a_path_that_looks_like_a_reference_is_told(tmp_path):
-    path = tmp_path / "exp.yaml"
-    path.write_text("folder: a\nother: !ref <folder>/b")
-    with pytest.raises(UserError, match="--folder=/data/<mine>: .*rename"):
-        read_experiment([str(path), "--folder=/data/<mine>"])
-    found = read_experiment([str(path), "--other=!ref <folder>/c"])[0]
-    assert found["other"] == "a/c"
+@pytest.fixture
+def quiet(monkeypatch, caplog, tmp_path):
+    """In this process, and a folder for files of any name."""
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level("CRITICAL")
+
+
+@any_value_of("ecapa_small.yaml")
+def test_a_training_runs_or_says_why_not(
+    key, value, quiet, corpus, tmp_path_factory
+):
+    output = tmp_path_factory.mktemp("out")
+    # SpeechBrain's parser of its run options ends the program by itself.
+    with contextlib.suppress(UserError, SystemExit):
+        hparams, run_opts, file, overrides = read_experiment(
+            [
+                str(RECIPE / SMALL[0]),
+                *SMALL[1:],
+                f"--data_folder={corpus}",
+                f"--output_folder={output}",
+                trial_option(corpus, "verification_file"),
+                f"--{key}={value}",
+            ]
+        )
+        options = ("valid_speakers", "min_duration", "check_audio", "seed")
+        prepare_voxceleb(
+            hparams["data_folder"],
+            hparams["save_folder"],
+            hparams["verification_file"],
+            max_excluded=hparams["max_excluded"],
+            skip_prep=hparams["skip_prep"],
+            **{option: hparams[option] for option in options},
+        )
+        run.train(OneStep, hparams, run_opts, file, overrides)
+
+
+@any_value_of("verification_small.yaml")
+def test_a_verification_measures_or_says_why_not(
+    key, value, quiet, corpus, trained, tmp_path_factory
+):
+    output = tmp_path_factory.mktemp("out")
+    with contextlib.suppress(UserError):
+        params, run_opts, *_ = read_experiment(
+            [
+                str(ROOT / "hparams" / "verification_small.yaml"),
+                f"--data_folder={corpus}",
+                f"--pretrain_path={trained / 'inference'}",
+                f"--cohort={trained / 'save' / 'train.csv'}",
+                trial_option(corpus, "verification_file"),
+                "--bootstrap=2",
+                f"--output_folder={output}",
+                f"--{key}={value}",
+            ]
+        )
+        output.mkdir(exist_ok=True)
+        for figures in verify(params, run_opts).values():
+            assert 0 <= figures["eer"] <= 1 and 0 <= figures["min_dcf"] <= 1

@@ -70,14 +70,6 @@ def test_few_bytes_do_not_fill_the_memory(tmp_path):
         load_voices(path)
 
 
-def test_voices_of_another_dimension_are_told(tmp_path):
-    np.savez(tmp_path / "voices.npz", **GOOD)
-    verifier = SpeakerVerifier(encoder)
-    verifier.load_voices(tmp_path / "voices.npz")
-    with pytest.raises(UserError, match="2 dimensions, the recording's 3"):
-        verifier.identify(Heard("a.wav", np.eye(3)[0], 2.0, 2.0))
-
-
 @pytest.mark.parametrize(
     "name",
     ["", " ", "unknown", None, "ann\0", "a\nb", "\x1b[2Jann", "a\u202eb"],
@@ -95,13 +87,13 @@ def test_many_enrol_at_once_and_none_is_lost(tmp_path):
 
     def enrol(first):
         verifier = SpeakerVerifier(encoder)
-        for number in range(first, first + 10):
+        for number in range(first, first + 5):
             with verifier.editing(path):
                 verifier.enrol(f"voice {number}", heard)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(enrol, range(0, 80, 10)))
-    assert len(load_voices(path)[1]) == 80
+        list(pool.map(enrol, range(0, 40, 5)))
+    assert len(load_voices(path)[1]) == 40
 
 
 REMOVES = """
@@ -114,15 +106,10 @@ for name in sys.argv[2:]:
 
 def test_many_remove_at_once_and_none_comes_back(tmp_path):
     path = tmp_path / "voices.npz"
-    names = [f"voice {number}" for number in range(60)]
-    np.savez(
-        path,
-        model=np.array("toy"),
-        names=np.array(names),
-        embeddings=np.ones((60, 1)),
-        recordings=np.ones(60, int),
-        lengths=np.ones(60),
-    )
+    names = [f"voice {number}" for number in range(30)]
+    ones = np.ones(30)
+    save = {"names": names, "recordings": ones.astype(int), "lengths": ones}
+    np.savez(path, model="toy", embeddings=ones[:, None], **save)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", REMOVES, path, *names[first::3]],

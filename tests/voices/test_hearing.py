@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from scipy.signal import resample_poly
 
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.verifier import SpeakerVerifier
+from speechbrain_scl.voices.speech import find_speech
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +27,9 @@ def speech(spoken):
     return soundfile.read(spoken[0], dtype="float32")
 
 
-@pytest.mark.parametrize("level", [0, 0.001])
-@pytest.mark.parametrize("before, after", [(0, 30), (20, 0), (5, 5)])
+@pytest.mark.parametrize(
+    "level, before, after", [(0, 0, 30), (0.001, 20, 0), (0.001, 5, 5)]
+)
 def test_silence_and_noise_around_speech(
     encoder, verifier, speech, level, before, after
 ):
@@ -72,3 +75,79 @@ def test_fewer_steps_than_speech_takes_are_told(verifier, speech):
     steps = np.round(samples / np.abs(samples).max() * 8).astype(np.int16)
     (said,) = verifier.listen((steps, rate)).warnings
     assert "very quiet: its peak is 2.4e-04 of full scale" in said
+
+
+def test_a_narrow_band_is_told(verifier, speech):
+    samples, _ = speech
+    telephone = resample_poly(samples, 1, 2)
+    for sound, narrow in (
+        ((telephone, 8000), True),
+        ((resample_poly(telephone, 2, 1), 16000), True),
+        ((samples, 16000), False),
+    ):
+        said = verifier.listen(sound).warnings
+        assert any("nothing above 4 kHz" in x for x in said) == narrow
+
+
+def toy(embed):
+    """An encoder that makes of each waveform what ``embed`` does."""
+
+    def encoder(waveforms):
+        return torch.stack([torch.tensor(embed(w)) for w in waveforms])
+
+    encoder.sample_rate, encoder.key = 16000, "toy"
+    return SpeakerVerifier(encoder, threshold=0.5)
+
+
+@pytest.fixture(scope="module")
+def long(corpus):
+    """Two minutes of speech."""
+    paths = sorted((corpus / "wav").rglob("*.wav"))
+    sound = np.concatenate([soundfile.read(path)[0] for path in paths])
+    return sound[: 16000 * 130]
+
+
+def test_several_speakers_in_one_recording(long, spoken):
+    by_level = toy(lambda w: [1.0, 0.0] if w.abs().max() > 0.3 else [0.0, 1.0])
+    one = long[: 16000 * 40]
+    two = one.copy()
+    two[len(two) // 2 :] *= 0.4
+    for sound, several in ((one, False), (two, True)):
+        found = by_level.verify((sound, 16000), spoken[0])
+        assert any("two speakers" in x for x in found.warnings) == several
+
+
+def test_long_recordings_are_heard_in_windows(long):
+    """The embedding is the mean of theirs, by duration."""
+    lengths = []
+
+    def embed(waveform):
+        lengths.append(len(waveform))
+        return [1.0, 0.0] if len(lengths) == 1 else [0.0, 1.0]
+
+    heard = toy(embed).listen((long, 16000))
+    assert max(lengths) <= 60 * 16000 and max(lengths) - lengths[2] <= 1
+    np.testing.assert_allclose(heard.embedding, [1, 2] / np.sqrt(5), rtol=1e-4)
+
+
+def seconds_of_speech(waveform, rate):
+    found = find_speech(waveform.astype(np.float32), rate)
+    return sum(end - start for start, end in found)
+
+
+def test_speech_is_told_from_noise_tones_and_silence(spoken):
+    before = torch.get_num_threads()
+    for path in spoken:
+        waveform, rate = soundfile.read(path)
+        for sound, rate in (
+            (waveform, 16000),
+            (0.01 * waveform, 16000),
+            (waveform[::2], 8000),
+        ):
+            part = seconds_of_speech(sound, rate) / (len(sound) / rate)
+            assert 0.5 < part <= 1
+    times = np.arange(32000) / 16000
+    noise = np.random.default_rng(0).normal(size=32000)
+    for waveform in (0 * times, noise, np.sin(2 * np.pi * 440 * times)):
+        assert seconds_of_speech(waveform, 16000) == 0
+    assert torch.get_num_threads() == before
