@@ -1,5 +1,5 @@
 """The exported pieces' own tests, here and with the oldest Python, torch and
-scipy that SpeechBrain allows; the recipes' settings.
+scipy that SpeechBrain allows.
 """
 
 import ast
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import ROOT
-from upstream_tree import CNCELEB, VOXCELEB, export, run
+from upstream_tree import export, run
 
 OLDEST = os.environ.get("OLDEST_PYTHON", ROOT / "build/oldest/bin/python")
 
@@ -21,7 +21,7 @@ def run_exported_tests(tree, python):
         tree,
         *["-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull],
         *["--rootdir", tree, "--doctest-modules", "tests/unittests"],
-        *export.PIECES.values(),
+        *export.PIECES,
         "speechbrain/dataio/sampler.py",
         python=python,
     )
@@ -68,23 +68,3 @@ def defer_annotations(path):
         after = parsed.body[0].end_lineno if ast.get_docstring(parsed) else 0
         lines.insert(after, "from __future__ import annotations\n")
         path.write_text("".join(lines))
-
-
-@pytest.mark.parametrize("recipe", [VOXCELEB, CNCELEB])
-@pytest.mark.parametrize(
-    "name",
-    [
-        *["sentence_len", "speakers_per_batch", "utterances_per_speaker"],
-        *["sample_rate", "n_mels", "embedding_model.channels"],
-        *["wav_augment.max_augmentations", "add_noise.snr_high"],
-    ],
-)
-def test_other_settings_of_the_recipe_are_the_packages(tree, recipe, name):
-    ours, theirs = (
-        export.setting(path / recipe / "hparams" / file, name)
-        for path, file in (
-            (ROOT, "ecapa_scl.yaml"),
-            (tree, "train_ecapa_tdnn_scl.yaml"),
-        )
-    )
-    assert theirs == ours

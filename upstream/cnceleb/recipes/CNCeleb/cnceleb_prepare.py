@@ -1,84 +1,78 @@
+#!/usr/bin/python3
 """
 Data preparation of CN-Celeb.
 
 Download: https://www.openslr.org/82/
 
-The layout is that of the archives cn-celeb_v2.tar.gz and cn-celeb2_v2.tar.gz,
-unpacked into one folder:
+Both archives, cn-celeb_v2.tar.gz and cn-celeb2_v2.tar.gz, are unpacked into
+one folder. It then holds, with lists that name .wav files:
 
     CN-Celeb_flac/data/<speaker>/<genre>-<session>-<utterance>.flac
     CN-Celeb_flac/dev/dev.lst                the training speakers
     CN-Celeb_flac/eval/enroll/<speaker>-enroll.flac
     CN-Celeb_flac/eval/test/<speaker>-<genre>-<session>-<utterance>.flac
     CN-Celeb_flac/eval/lists/enroll.map      model, utterances below data/
-    CN-Celeb_flac/eval/lists/enroll.lst      model, its recording in enroll/
+    CN-Celeb_flac/eval/lists/enroll.lst      model, its recording in eval/
     CN-Celeb_flac/eval/lists/trials.lst      model, test utterance, 1 or 0
     CN-Celeb2_flac/data/<speaker>/<genre>-<session>-<utterance>.flac
 
-The lists name .wav files; on disk they are .flac.
+To prepare it, run the following command:
+> python cnceleb_prepare.py /path/to/CNCeleb results/prepared
 
 Authors
  * YOUR NAME 2026
 """
 
+import argparse
 import csv
+import json
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from tqdm import tqdm
 
 from speechbrain.dataio import audio_io
 from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
 SAMPLERATE = 16000
-# How a model is enrolled: the list, and where its files lie
-ENROLMENT = {
-    "enrol_avg": ("enroll.map", "data"),
-    "enrol_concat": ("enroll.lst", "eval"),
-}
-SPLITS = ("train", "dev", *ENROLMENT, "test")
+FILES = ("train.csv", "dev.csv", "enrol_avg.csv", "enrol_concat.csv")
+FILES += ("test.csv", "trials.txt")
 
 
 def prepare_cnceleb(
     data_folder,
     save_folder,
-    splits=("train", "dev"),
     split_ratio=(90, 10),
     joined_duration=5.0,
-    min_duration=3.0,
+    min_duration=2.0,
     seed=1986,
-    skip_prep=False,
 ):
     """
-    Prepares the csv files of CN-Celeb. A csv file that is there is kept.
+    Prepares the csv files of CN-Celeb and its trials in VoxCeleb's format.
 
     The training speakers are those of dev.lst, and all of CN-Celeb2 where its
-    folder is there. Each speaker's utterances are split into train and dev.
+    folder is there. The utterances of each are split into train and dev. The
+    enrolment models have several utterances each in enrol_avg.csv, whose IDs
+    are "model/utterance", and one joined recording in enrol_concat.csv.
+    Nothing is done where the files are there from a run with the same options.
 
     Arguments
     ---------
     data_folder : str
         The folder with CN-Celeb_flac and CN-Celeb2_flac.
     save_folder : str
-        Where the csv files and the joined utterances are written.
-    splits : list
-        Of "train" and "dev" (both are written), "enrol_avg" (the utterances
-        of each model in enroll.map, whose spk_id names the model),
-        "enrol_concat" (its one recording in enroll.lst) and "test".
+        The folder for the csv files, the trials and the joined utterances.
     split_ratio : list
-        Percentages of the utterances for train and dev.
+        The percentages of train and dev.
     joined_duration : float
-        Shorter utterances of one speaker and genre are joined until they have
-        so many seconds. A joined one is written as a file.
+        The seconds that a training utterance should have. Shorter ones of one
+        speaker and genre are joined, and written as a file.
     min_duration : float
-        Seconds. What is shorter, even joined, is left out.
+        The seconds that it must have: shorter ones are left out.
     seed : int
-        Of the split.
-    skip_prep : bool
-        If True, skip preparation.
+        The seed of the split.
 
     Returns
     -------
@@ -86,53 +80,61 @@ def prepare_cnceleb(
 
     Example
     -------
-    >>> prepare_cnceleb("/path/to/CNCeleb", "results/save")  # doctest: +SKIP
+    >>> prepare_cnceleb("/path/to/CNCeleb", "prepared")  # doctest: +SKIP
     """
-    if skip_prep:
-        return
-    unknown = set(splits) - set(SPLITS)
-    if unknown:
-        raise ValueError(f"{sorted(unknown)}: the splits are {SPLITS}")
+    options = {
+        "data_folder": os.path.abspath(data_folder),
+        "split_ratio": list(split_ratio),
+        "joined_duration": joined_duration,
+        "min_duration": min_duration,
+        "seed": seed,
+    }
     os.makedirs(save_folder, exist_ok=True)
-    first = os.path.join(data_folder, "CN-Celeb_flac")
+    record = os.path.join(save_folder, "cnceleb_prepare.json")
+    there = os.listdir(save_folder)
+    if os.path.isfile(record) and all(name in there for name in FILES):
+        with open(record, encoding="utf-8") as file:
+            if json.load(file) == options:
+                logger.info("%s: prepared in an earlier run", save_folder)
+                return
+
+    first = os.path.join(options["data_folder"], "CN-Celeb_flac")
     lists = os.path.join(first, "eval", "lists")
+    trials = read_list(os.path.join(lists, "trials.lst"))
+    rows = training_rows(
+        options["data_folder"], {model.split("-")[0] for model, *_ in trials}
+    )
+    rows = join_short(
+        rows,
+        joined_duration,
+        os.path.abspath(os.path.join(save_folder, "joined")),
+    )
+    long = [row for row in rows if row["duration"] >= min_duration]
+    logger.info("%d utterances are too short", len(rows) - len(long))
+    train, dev = split_utterances(long, split_ratio, seed)
 
-    def missing(split):
-        path = os.path.join(save_folder, split + ".csv")
-        return split in splits and not os.path.isfile(path)
-
-    if missing("train") or missing("dev"):
-        rows = joined(
-            training_utterances(data_folder),
-            joined_duration,
-            min_duration,
-            os.path.join(os.path.abspath(save_folder), "joined"),
-        )
-        train, dev = split_utterances(rows, split_ratio, seed)
-        write_csv(os.path.join(save_folder, "train.csv"), train)
-        write_csv(os.path.join(save_folder, "dev.csv"), dev)
-
-    for split, (name, folder) in ENROLMENT.items():
-        if not missing(split):
-            continue
-        paths, models = [], []
-        for model, *utterances in read_list(os.path.join(lists, name)):
-            for utterance in utterances:
-                paths.append(flac(first, folder, utterance))
-                models.append(model)
-        path = os.path.join(save_folder, split + ".csv")
-        write_csv(path, utterances_of(paths, models))
-
-    if missing("test"):
-        names = {
-            line[1] for line in read_list(os.path.join(lists, "trials.lst"))
-        }
-        paths = [flac(first, "eval", name) for name in sorted(names)]
-        speakers = [os.path.basename(path).split("-")[0] for path in paths]
-        write_csv(
-            os.path.join(save_folder, "test.csv"),
-            utterances_of(paths, speakers),
-        )
+    averaged = [
+        (os.path.join(first, "data", name), model, f"{model}/{stem(name)}")
+        for model, *names in read_list(os.path.join(lists, "enroll.map"))
+        for name in names
+    ]
+    joined = [
+        (os.path.join(first, "eval", name), model, model)
+        for model, name in read_list(os.path.join(lists, "enroll.lst"))
+    ]
+    tested = [
+        (os.path.join(first, "eval", name), stem(name), stem(name))
+        for name in sorted({name for _, name, _ in trials})
+    ]
+    tables = [train, dev, *map(rows_of, (averaged, joined, tested))]
+    for name, table in zip(FILES, tables):
+        write_csv(os.path.join(save_folder, name), table)
+    path = os.path.join(save_folder, "trials.txt")
+    with open(path, "w", encoding="utf-8") as file:
+        for model, name, label in trials:
+            file.write(f"{label} {model} {stem(name)}\n")
+    with open(record, "w", encoding="utf-8") as file:
+        json.dump(options, file)
 
 
 def read_list(path):
@@ -142,7 +144,7 @@ def read_list(path):
     Arguments
     ---------
     path : str
-        The file.
+        The path of the list.
 
     Returns
     -------
@@ -153,24 +155,60 @@ def read_list(path):
         return [line.split() for line in file if line.strip()]
 
 
-def flac(*parts):
+def stem(path):
     """
-    The file of a name in the lists.
+    Cuts folder and extension off a path.
 
     Arguments
     ---------
-    *parts : str
-        Of its path; it ends in .wav.
+    path : str
+        The path of a file.
 
     Returns
     -------
-    path : str
-        Absolute; it ends in .flac.
+    name : str
+        The name of the file alone.
     """
-    return os.path.splitext(os.path.abspath(os.path.join(*parts)))[0] + ".flac"
+    return os.path.splitext(os.path.basename(path))[0]
 
 
-def training_utterances(data_folder):
+def rows_of(files):
+    """
+    Makes the rows of audio files.
+
+    Arguments
+    ---------
+    files : list of tuple
+        The path of each file (whose extension is .flac, whatever the list
+        says), its speaker or enrolment model, and the ID of its row.
+
+    Returns
+    -------
+    rows : list of dict
+        One row for each file.
+    """
+
+    def row_of(file):
+        path, speaker, name = file
+        path = os.path.splitext(path)[0] + ".flac"
+        info = audio_io.info(path)
+        if info.sample_rate != SAMPLERATE:
+            raise ValueError(f"{path}: {info.sample_rate} Hz, not {SAMPLERATE}")
+        return {
+            "ID": name,
+            "duration": info.frames / SAMPLERATE,
+            "wav": path,
+            "start": 0,
+            "stop": info.frames,
+            "spk_id": speaker,
+        }
+
+    # Threads, as reading headers is waiting for the disk
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(row_of, files))
+
+
+def training_rows(data_folder, test_speakers):
     """
     Finds the utterances of the training speakers.
 
@@ -178,11 +216,13 @@ def training_utterances(data_folder):
     ---------
     data_folder : str
         The folder with CN-Celeb_flac and CN-Celeb2_flac.
+    test_speakers : set of str
+        The speakers of the trials, who must not be trained on.
 
     Returns
     -------
     rows : list of dict
-        Sorted by path.
+        The rows, sorted by speaker and file.
     """
     first = os.path.join(data_folder, "CN-Celeb_flac")
     second = os.path.join(data_folder, "CN-Celeb2_flac", "data")
@@ -193,124 +233,69 @@ def training_utterances(data_folder):
     if os.path.isdir(second):
         for speaker in os.listdir(second):
             folders[speaker] = os.path.join(second, speaker)
-    trials = read_list(os.path.join(first, "eval", "lists", "trials.lst"))
-    tested = {model.split("-")[0] for model, _, _ in trials}
-    if tested & set(folders):
-        raise ValueError(
-            f"{data_folder}: the training speakers "
-            f"{sorted(tested & set(folders))} are in trials.lst"
-        )
-    paths, speakers = [], []
-    for speaker, folder in sorted(folders.items()):
-        for name in sorted(os.listdir(folder)):
-            if name.endswith(".flac"):
-                paths.append(os.path.join(os.path.abspath(folder), name))
-                speakers.append(speaker)
+    both = sorted(test_speakers & set(folders))
+    if both:
+        raise ValueError(f"{data_folder}: {both} are trained on and tested")
     logger.info("%d training speakers", len(folders))
-    return utterances_of(paths, speakers)
-
-
-def utterances_of(paths, speakers):
-    """
-    Makes the rows of audio files.
-
-    Arguments
-    ---------
-    paths : list of str
-        The files, all of 16 kHz.
-    speakers : list of str
-        The speaker (or enrolment model) of each.
-
-    Returns
-    -------
-    rows : list of dict
-        One for each file.
-    """
-
-    def row_of(path, speaker):
-        info = audio_io.info(path)
-        if info.sample_rate != SAMPLERATE:
-            raise ValueError(f"{path}: {info.sample_rate} Hz, not {SAMPLERATE}")
-        name = os.path.splitext(os.path.basename(path))[0]
-        return {
-            "ID": f"{speaker}--{name}",
-            "duration": info.frames / SAMPLERATE,
-            "wav": path,
-            "start": 0,
-            "stop": info.frames,
-            "spk_id": speaker,
-        }
-
-    # Threads, as reading headers is waiting for the disk
-    with ThreadPoolExecutor() as pool:
-        rows = pool.map(row_of, paths, speakers)
-        return list(tqdm(rows, total=len(paths), dynamic_ncols=True))
-
-
-def joined(rows, least, min_duration, folder):
-    """
-    Joins short utterances, and leaves out what is still short.
-
-    Arguments
-    ---------
-    rows : list of dict
-        Sorted by path.
-    least : float
-        Seconds that an utterance should have.
-    min_duration : float
-        Seconds that it must have.
-    folder : str
-        Where the joined ones are written.
-
-    Returns
-    -------
-    rows : list of dict
-        Of at least ``min_duration``.
-    """
-    kept = [row for row in rows if row["duration"] >= least]
-    short = {}  # (speaker, genre) -> groups of rows
-    for row in rows:
-        if row["duration"] < least:
-            genre = os.path.basename(row["wav"]).split("-")[0]
-            groups = short.setdefault((row["spk_id"], genre), [[]])
-            groups[-1].append(row)
-            if sum(part["duration"] for part in groups[-1]) >= least:
-                groups.append([])
-    targets, speakers, left_out = {}, [], 0
-    for (speaker, genre), groups in short.items():
-        # What is left at the end belongs to the last complete one.
-        rest = groups.pop()
-        if groups:
-            groups[-1].extend(rest)
-        elif rest:
-            groups.append(rest)
-        for i, parts in enumerate(groups):
-            seconds = sum(part["duration"] for part in parts)
-            if seconds < min_duration:
-                left_out += len(parts)
-            elif len(parts) == 1:
-                kept.extend(parts)
-            else:
-                path = os.path.join(folder, speaker, f"{genre}-joined-{i}.flac")
-                targets[path] = [part["wav"] for part in parts]
-                speakers.append(speaker)
-
-    def write(path):
-        parts = [audio_io.load(wav)[0] for wav in targets[path]]
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        audio_io.save(path, torch.cat(parts, 1), SAMPLERATE, subtype="PCM_16")
-
-    with ThreadPoolExecutor() as pool:
-        list(tqdm(pool.map(write, targets), total=len(targets)))
-    logger.info(
-        "%d utterances; %d of them joined; %d left out, as their speaker has "
-        "less than %s s of the genre",
-        len(kept) + len(targets),
-        len(targets),
-        left_out,
-        min_duration,
+    return rows_of(
+        [
+            (os.path.join(folder, name), speaker, f"{speaker}--{stem(name)}")
+            for speaker, folder in sorted(folders.items())
+            for name in sorted(os.listdir(folder))
+            if name.endswith(".flac")
+        ]
     )
-    return kept + utterances_of(list(targets), speakers)
+
+
+def join_short(rows, joined_duration, folder):
+    """
+    Joins short utterances of one speaker and genre.
+
+    Arguments
+    ---------
+    rows : list of dict
+        The rows of the corpus.
+    joined_duration : float
+        The seconds from which on an utterance stays as it is.
+    folder : str
+        The folder for the joined utterances.
+
+    Returns
+    -------
+    rows : list of dict
+        The rows of long, joined, and single short utterances.
+    """
+    kept, groups, growing, full = [], [], {}, {}
+    for row in rows:
+        if row["duration"] >= joined_duration:
+            kept.append(row)
+            continue
+        key = row["spk_id"], stem(row["wav"]).split("-")[0]
+        growing.setdefault(key, []).append(row)
+        if sum(part["duration"] for part in growing[key]) >= joined_duration:
+            full[key] = growing.pop(key)
+            groups.append(full[key])
+    for key, rest in growing.items():
+        if key in full:  # What is left goes to the last group.
+            full[key].extend(rest)
+        else:
+            groups.append(rest)
+
+    def join(group):
+        names = [stem(part["wav"]) for part in group]
+        speaker = group[0]["spk_id"]
+        path = os.path.join(folder, speaker, names[0] + "-joined.flac")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        signal = torch.cat([audio_io.load(x["wav"])[0] for x in group], 1)
+        audio_io.save(path, signal, SAMPLERATE, subtype="PCM_16")
+        return path, speaker, f"{speaker}--{names[0]}-joined"
+
+    several = [group for group in groups if len(group) > 1]
+    kept.extend(group[0] for group in groups if len(group) == 1)
+    with ThreadPoolExecutor() as pool:
+        files = list(pool.map(join, several))
+    logger.info("%d utterances are joined ones", len(files))
+    return kept + rows_of(files)
 
 
 def split_utterances(rows, split_ratio, seed):
@@ -320,16 +305,16 @@ def split_utterances(rows, split_ratio, seed):
     Arguments
     ---------
     rows : list of dict
-        All utterances.
+        The rows of all utterances.
     split_ratio : list
-        Percentages for train and dev.
+        The percentages of train and dev.
     seed : int
-        Of the draw.
+        The seed of the draw.
 
     Returns
     -------
     train, dev : list of dict
-        Every speaker is in train.
+        The rows of each part; every speaker is in train.
     """
     by_speaker = {}
     for row in rows:
@@ -352,14 +337,28 @@ def write_csv(path, rows):
     Arguments
     ---------
     path : str
-        The file.
+        The path of the file.
     rows : list of dict
-        Its rows.
+        The rows, at least one.
     """
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(
-            file, ["ID", "duration", "wav", "start", "stop", "spk_id"]
+    if not rows:
+        raise ValueError(
+            f"{path}: there is no utterance for it; see data_folder, "
+            "split_ratio and min_duration"
         )
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     logger.info("%s: %d utterances", path, len(rows))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Prepares CN-Celeb.")
+    parser.add_argument("data_folder")
+    parser.add_argument("save_folder")
+    parser.add_argument("--split_ratio", type=int, nargs=2, default=[90, 10])
+    parser.add_argument("--joined_duration", type=float, default=5.0)
+    parser.add_argument("--min_duration", type=float, default=2.0)
+    parser.add_argument("--seed", type=int, default=1986)
+    prepare_cnceleb(**vars(parser.parse_args()))

@@ -1,0 +1,144 @@
+"""The exported recipes on the mini corpora."""
+
+import re
+
+import pytest
+import soundfile
+import torch
+from upstream_tree import CNCELEB, TINY, VOXCELEB, load, run, train
+
+from speechbrain.dataio.dataio import load_data_csv
+
+
+@pytest.fixture(scope="module")
+def prepare(tree):
+    """The function that prepares CN-Celeb."""
+    return load(tree / "recipes/CNCeleb/cnceleb_prepare.py").prepare_cnceleb
+
+
+@pytest.fixture(scope="module")
+def prepared(prepare, cnceleb, tmp_path_factory):
+    """Once for training and verification."""
+    folder = tmp_path_factory.mktemp("upstream") / "prepared"
+    prepare(cnceleb, folder, split_ratio=(60, 40), min_duration=0.5)
+    return folder
+
+
+def test_nothing_of_cnceleb_is_lost(prepared, cnceleb):
+    train, dev = (
+        load_data_csv(prepared / f"{x}.csv") for x in ("train", "dev")
+    )
+    assert dev and not set(train) & set(dev)
+    first = (cnceleb / "CN-Celeb_flac/dev/dev.lst").read_text().split()
+    second = [path.name for path in (cnceleb / "CN-Celeb2_flac/data").iterdir()]
+    assert {row["spk_id"] for row in train.values()} == {*first, *second}
+    # Joined where short; the seconds are those of the files.
+    found = [*train.values(), *dev.values()]
+    assert any("joined" in row["wav"] for row in found)
+    for row in found:
+        assert row["duration"] == soundfile.info(row["wav"]).duration >= 0.5
+    seconds = sum(
+        soundfile.info(path).duration
+        for path in cnceleb.glob("*/data/*/*.flac")
+        if path.parent.name in {*first, *second}
+    )
+    assert sum(row["duration"] for row in found) == pytest.approx(seconds)
+
+
+def test_other_options_prepare_anew(prepare, cnceleb, tmp_path):
+    def files(**options):
+        prepare(cnceleb, tmp_path, **{"split_ratio": (60, 40), **options})
+        return {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
+
+    before = files(min_duration=0.5)
+    assert files(min_duration=0.5) == before
+    after = files(min_duration=4.0)
+    assert all(after[path] > before[path] for path in after if path.suffix)
+    for row in load_data_csv(tmp_path / "train.csv").values():
+        assert row["duration"] >= 4.0
+    for options, message in (
+        ({"split_ratio": (100, 0)}, "dev.csv: .*split_ratio"),
+        ({"min_duration": 1e6}, "train.csv: .*min_duration"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            files(**options)
+
+
+def test_a_tested_speaker_is_not_trained_on(prepare, cnceleb, tmp_path):
+    (tmp_path / "CN-Celeb_flac/dev").mkdir(parents=True)
+    for name in ("eval", "data"):
+        (tmp_path / "CN-Celeb_flac" / name).symlink_to(
+            cnceleb / "CN-Celeb_flac" / name
+        )
+    trials = (cnceleb / "CN-Celeb_flac/eval/lists/trials.lst").read_text()
+    tested = trials.split("-")[0]
+    (tmp_path / "CN-Celeb_flac/dev/dev.lst").write_text(tested)
+    with pytest.raises(ValueError, match=f"{tested}.* trained on and tested"):
+        prepare(tmp_path, tmp_path / "prepared")
+
+
+def test_a_models_embeddings_are_averaged_at_unit_length(tree):
+    script = load(tree / VOXCELEB / "speaker_verification_cosine.py")
+    found = script.average_enrolment(
+        {
+            "ann/1": torch.tensor([[2.0, 0.0]]),
+            "ann/2": torch.tensor([[0.0, 0.1]]),
+            "bob": torch.tensor([[0.0, 3.0]]),
+        }
+    )
+    assert found["ann"].tolist() == [[0.5, 0.5]]
+    assert found["bob"].tolist() == [[0.0, 1.0]]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tree, cnceleb, prepared):
+    """Trained through the links."""
+    return train(
+        tree / CNCELEB,
+        "train_ecapa_tdnn_supcon_margin.yaml",
+        cnceleb,
+        prepared.parent,
+        f"--prepared_folder={prepared}",
+        "--precision=bf16",
+    )
+
+
+@pytest.mark.parametrize("enrolment", ["avg", "concat"])
+def test_cnceleb_is_verified_by_both_conventions(
+    tree, checkpoint, prepared, cnceleb, tmp_path, enrolment
+):
+    said = run(
+        tree,
+        tree / CNCELEB / "speaker_verification_cosine.py",
+        tree / CNCELEB / "hparams/verification_ecapa.yaml",
+        TINY,
+        f"--data_folder={cnceleb}",
+        f"--prepared_folder={prepared}",
+        f"--output_folder={tmp_path}",
+        f"--pretrain_path={checkpoint}",
+        f"--enrolment={enrolment}",
+    )
+    assert re.search(r"EER\(%\)=[\d.]+", said) and "minDCF=" in said
+    scored = [x.split() for x in (tmp_path / "scores.txt").open()]
+    lists = cnceleb / "CN-Celeb_flac/eval/lists"
+    trials = [x.split() for x in (lists / "trials.lst").open()]
+    assert [[m, f"test/{t}.wav", y] for m, t, y, _ in scored] == trials
+    enrolled = load_data_csv(prepared / f"enrol_{enrolment}.csv")
+    models = {row["spk_id"] for row in enrolled.values()}
+    assert models == {model for model, *_ in trials}
+    assert (len(enrolled) > len(models)) == (enrolment == "avg")
+
+
+def test_voxceleb_is_prepared_and_trained_on(tree, corpus, tmp_path):
+    checkpoint = train(
+        tree / VOXCELEB,
+        "train_ecapa_tdnn_supcon_margin.yaml",
+        corpus,
+        tmp_path,
+        f"--verification_file={corpus / 'trials-same-language.txt'}",
+    )
+    assert (checkpoint / "embedding_model.ckpt").is_file()
+    log = (tmp_path / "run/train_log.txt").read_text()
+    # Both losses, weighed by a convex combination
+    (loss,) = re.findall(r"train loss: ([\d.e+]+)", log)
+    assert 0 < float(loss) < 100
