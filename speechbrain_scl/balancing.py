@@ -15,19 +15,12 @@ _NORMALIZE = ("none", "l2", "loss")
 
 
 class Balance(NamedTuple):
-    """What a balancer found.
+    """What a balancer found."""
 
-    Arguments
-    ---------
-    weights : torch.Tensor
-        [K], of the objectives, no gradient.
-    gram : torch.Tensor or None
-        [K, K] dot products of their gradients, float64, over all processes;
-        None where the weights do not depend on them.
-    """
-
-    weights: torch.Tensor
-    gram: torch.Tensor  # or None
+    weights: torch.Tensor  # [K], of the objectives, no gradient
+    # [K, K] dot products of their gradients, float64, over all processes; None
+    # where the weights do not depend on them
+    gram: torch.Tensor
 
 
 class Balancer(torch.nn.Module):
@@ -62,44 +55,27 @@ class Balancer(torch.nn.Module):
         return self.balance(losses, shared).weights
 
     def balance(self, losses, shared):
-        """The weights of losses that were computed from ``shared``.
+        """The weights of K 0-dim losses, whose graph is kept.
 
         Arguments
         ---------
         losses : list of torch.Tensor
-            K 0-dim losses with a graph. The graph is kept.
+            Computed from ``shared``, or ValueError.
         shared : torch.Tensor or list of torch.Tensor
-            What they share: the embeddings [N, D] (each process its own rows),
-            or the encoder's parameters (the same on every process).
+            The embeddings [N, D] (each process its own rows), or the encoder's
+            parameters (the same on every process).
 
         Returns
         -------
         Balance
-
-        Raises
-        ------
-        ValueError
-            ``shared`` is not what the losses come from, or a loss is no number.
         """
         gram = _shared_gram(losses, shared)
         weights = self._weigh(gram, self._values(losses))
         return Balance(weights.to(torch.get_default_dtype()), gram)
 
     def weights(self, gradients, losses=None):
-        """The weights of given gradients.
-
-        Arguments
-        ---------
-        gradients : list of torch.Tensor
-            K tensors of one shape.
-        losses : list of torch.Tensor or float
-            The losses' values; only ``normalize="loss"`` reads them.
-
-        Returns
-        -------
-        torch.Tensor
-            [K].
-        """
+        """The weights [K] of K given gradients of one shape; the losses'
+        values are read for ``normalize="loss"`` alone."""
         weights = self._weigh(_gram(gradients), losses)
         return weights.to(torch.get_default_dtype())
 
@@ -118,11 +94,6 @@ class FixedBalancer(Balancer):
     weights : list of float
         One non-negative weight per objective; they are divided by their sum.
 
-    Raises
-    ------
-    ValueError
-        A negative weight, or none above zero.
-
     Example
     -------
     >>> balancer = FixedBalancer([3.0, 1.0])
@@ -139,9 +110,7 @@ class FixedBalancer(Balancer):
                 f"weights={weights.tolist()}: they must be finite, not "
                 "negative, and at least one above 0"
             )
-        self.register_buffer(
-            "constant", weights / weights.sum(), persistent=False
-        )
+        self.constant = weights / weights.sum()
 
     def balance(self, losses, shared=None):
         """The constant weights; no gradient is found for them."""
@@ -150,8 +119,7 @@ class FixedBalancer(Balancer):
             raise ValueError(
                 f"{len(losses)} losses, but {len(self.constant)} weights"
             )
-        if self.constant.device != losses[0].device:  # once
-            self.constant = self.constant.to(losses[0].device)
+        self.constant = self.constant.to(losses[0].device)  # once
         return Balance(self.constant, None)
 
     def _weigh(self, gram, values):
@@ -173,15 +141,14 @@ class MinNormBalancer(Balancer):
 
     This holds to first order, in the space of what they share. At the
     encoder's parameters it is exact MGDA. At the embedding (their MGDA-UB) it
-    costs two short backward passes and none through the encoder, and the step
-    that the parameters then take may raise one objective.
+    costs no backward pass through the encoder, and the step that the parameters
+    then take may raise one objective.
 
     The shorter gradient gets the larger weight, so an objective with the far
     larger gradient is all but switched off. ``normalize`` finds the shortest
-    vector between g_k / n_k instead, with n_k = ``|g_k|`` (``l2``) or n_k the
-    value of the loss (``loss``, its mean over the processes), and gives the
-    weights that make the weighted sum of the *raw* gradients point along it:
-    alpha_k / n_k over their sum. So no objective rises, in the same sense.
+    vector between g_k / n_k instead, with n_k = ``|g_k|`` (``l2``) or the value
+    of the loss (``loss``, its mean over the processes), and makes the weighted
+    sum of the *raw* gradients point along it: alpha_k / n_k over their sum.
 
     Where exactly one gradient is zero (a batch without a positive pair), the
     other objective gets all the weight. Where both are zero, or something is
@@ -200,8 +167,7 @@ class MinNormBalancer(Balancer):
     Raises
     ------
     ValueError
-        An unknown ``normalize``, or not two preferences above 0; when called,
-        not two objectives.
+        An option outside its range; when called, not two objectives.
 
     Example
     -------
@@ -278,9 +244,6 @@ class MinNormBalancer(Balancer):
             values = torch.stack([loss.detach() for loss in losses])
             return all_reduce_sum(values) / world_size()
 
-    def extra_repr(self):
-        return f"normalize={self.normalize}, preference={self.preference}"
-
 
 def _check_numbers(losses):
     if any(loss.numel() != 1 for loss in losses):
@@ -296,15 +259,19 @@ def _shared_gram(losses, shared):
     if not all(x.requires_grad for x in inputs):
         raise ValueError("shared: it has no gradient, and nothing to compare")
     gradients = [_gradient(loss, inputs) for loss in losses]
-    if all(gradient is None for gradient in gradients):
+    if not any(part is not None for parts in gradients for part in parts):
         raise ValueError(
             "shared: no loss was computed from it; give the very tensor that "
             "went into the losses, not a copy or a view of it"
         )
-    length = sum(x.numel() for x in inputs)
     gradients = [
-        inputs[0].new_zeros(length) if gradient is None else gradient
-        for gradient in gradients
+        torch.cat(
+            [
+                (torch.zeros_like(x) if part is None else part).flatten()
+                for part, x in zip(parts, inputs)
+            ]
+        )
+        for parts in gradients
     ]
     if at_parameters:
         # The processes' gradients add up before they are compared.
@@ -314,23 +281,16 @@ def _shared_gram(losses, shared):
 
 
 def _gradient(loss, inputs):
-    """Flat, or None where the loss does not depend on the inputs (a constant:
-    no positive pair in the batch)."""
+    """Its parts; None of what the loss does not depend on (no positive pair in
+    the batch: of nothing)."""
     if not loss.requires_grad:
-        return None
-    parts = torch.autograd.grad(
+        return [None] * len(inputs)
+    return torch.autograd.grad(
         loss, inputs, retain_graph=True, allow_unused=True
     )
-    if all(part is None for part in parts):
-        return None
-    parts = [
-        torch.zeros_like(x) if part is None else part
-        for part, x in zip(parts, inputs)
-    ]
-    return torch.cat([part.flatten() for part in parts])
 
 
 def _gram(gradients):
     """In float64 gradients of 1e-10 to 1e10 have exact enough products."""
-    rows = torch.stack([g.detach().flatten() for g in gradients])
-    return rows.double() @ rows.double().T
+    rows = torch.stack([g.detach().flatten() for g in gradients]).double()
+    return rows @ rows.T

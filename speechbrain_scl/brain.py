@@ -31,8 +31,7 @@ class SupConSpeakerBrain(ResilientBrain):
     ``hparams``, all but the first optional:
 
     - ``objective``: e.g. ``Objective``;
-    - ``near_speakers``: e.g. ``training.near.NearSpeakers``, started;
-    - ``label_cleaner``: e.g. ``training.labels.LabelCleaner``, started;
+    - ``near_speakers``, ``label_cleaner``: those of ``training``, started;
     - ``balance_at``: embedding (default), or parameters of the encoder;
     - ``wav_augment``, ``fea_augment``: SpeechBrain's ``Augmenter``, of the
       waveforms and of the features;
@@ -43,19 +42,12 @@ class SupConSpeakerBrain(ResilientBrain):
     - ``train_logger``: as in any recipe;
     - ``average_checkpoints``: how many checkpoints to keep, 1 by default.
 
-    Arguments
-    ---------
-    modules, opt_class, hparams, run_opts, checkpointer
-        Those of ``speechbrain.core.Brain``.
-
     Example
     -------
     >>> from speechbrain.dataio.batch import PaddedBatch
     >>> from speechbrain.lobes.models.ECAPA_TDNN import Classifier
     >>> from speechbrain.nnet import losses
     >>> from speechbrain.processing.features import InputNormalization
-    >>> from speechbrain_scl.balancing import MinNormBalancer
-    >>> from speechbrain_scl.losses import SupConMarginLoss
     >>> from speechbrain_scl.objective import Objective
     >>> aam = losses.LogSoftmaxWrapper(losses.AdditiveAngularMargin(0.2, 30))
     >>> brain = SupConSpeakerBrain(
@@ -66,11 +58,7 @@ class SupConSpeakerBrain(ResilientBrain):
     ...         "classifier": Classifier(4, out_neurons=2),
     ...     },
     ...     opt_class=lambda params: torch.optim.SGD(params, lr=0.1),
-    ...     hparams={
-    ...         "objective": Objective(
-    ...             aam, SupConMarginLoss(), balancer=MinNormBalancer()
-    ...         )
-    ...     },
+    ...     hparams={"objective": Objective(aam)},
     ... )
     >>> brain.on_fit_start()
     >>> rows = [
@@ -82,7 +70,7 @@ class SupConSpeakerBrain(ResilientBrain):
     """
 
     def on_fit_start(self):
-        """As SpeechBrain's, where nothing that it needs lacks."""
+        """As SpeechBrain's, where nothing that it needs is missing."""
         if self._option("objective") is None:
             raise UserError(
                 "objective: the experiment has none; add "
@@ -123,9 +111,8 @@ class SupConSpeakerBrain(ResilientBrain):
         collected, with ``spk_id`` (names) or ``spk_id_encoded``."""
         embeddings, labels = predictions
         if stage != sb.Stage.TRAIN:
-            if hasattr(batch, "spk_id"):
-                speakers = batch.spk_id
-            else:
+            speakers = getattr(batch, "spk_id", None)
+            if speakers is None:
                 speakers = batch.spk_id_encoded.data.flatten().tolist()
             self.error_stats.append(batch.id, embeddings, speakers)
             return embeddings.new_zeros(())
@@ -133,21 +120,17 @@ class SupConSpeakerBrain(ResilientBrain):
         if self._option("balance_at") == "parameters":
             encoder = self.modules.embedding_model
             parameters = [p for p in encoder.parameters() if p.requires_grad]
+        classifier = self.modules.classifier
         cleaner = self._option("label_cleaner")
         if cleaner is not None:
             embeddings, labels = cleaner(
-                batch.id, embeddings, labels, self.modules.classifier
+                batch.id, embeddings, labels, classifier
             )
         return self.hparams.objective(
-            embeddings,
-            labels,
-            self.modules.classifier,
-            parameters,
-            self.scaler,
+            embeddings, labels, classifier, parameters, self.scaler
         )
 
     def on_fit_batch_start(self, batch, should_step):
-        """Sets what changes within an epoch."""
         super().on_fit_batch_start(batch, should_step)
         if self._option("margin_warmup") is not None:
             self.hparams.margin_warmup.update(self.epochs_done)
@@ -160,13 +143,11 @@ class SupConSpeakerBrain(ResilientBrain):
             )
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Adds what the log shows of a batch that counts."""
         super().on_fit_batch_end(batch, outputs, loss, should_step)
         if self.loss_is_finite:
             self.progress.add(self.hparams.objective.log)
 
     def on_stage_start(self, stage, epoch=None):
-        """Starts the epoch's collections."""
         super().on_stage_start(stage, epoch)
         if stage == sb.Stage.TRAIN:
             near = self._option("near_speakers")

@@ -22,9 +22,7 @@ class Objective(torch.nn.Module):
     the loss is that of ``classification``, to the bit. All is computed in
     float32: half precision costs a classifier of many classes up to some per
     cent of its gradient. Under DDP it is the mean over all processes'
-    utterances. To leave utterances out, such as those with suspected wrong
-    labels, hand over the rest: ``objective(embeddings[kept], labels[kept],
-    classifier)``.
+    utterances; to leave some out, hand over the rest.
 
     Arguments
     ---------
@@ -41,30 +39,21 @@ class Objective(torch.nn.Module):
     balancer : speechbrain_scl.balancing.Balancer or None
         Required with ``contrastive``.
 
-    Raises
-    ------
-    UserError
-        A part is missing.
-
     Example
     -------
     >>> from speechbrain.lobes.models.ECAPA_TDNN import Classifier
     >>> from speechbrain.nnet import losses
-    >>> from speechbrain_scl.attention import ClassAwareAttention
     >>> from speechbrain_scl.balancing import MinNormBalancer
     >>> from speechbrain_scl.losses import SupConMarginLoss
-    >>> objective = Objective(
-    ...     losses.LogSoftmaxWrapper(losses.AdditiveAngularMargin(0.2, 30)),
-    ...     SupConMarginLoss(margin=0.2, temperature=0.07),
-    ...     ClassAwareAttention(scale=10.0),
-    ...     MinNormBalancer("l2", preference=[5, 1]),
-    ... )
+    >>> aam = losses.LogSoftmaxWrapper(losses.AdditiveAngularMargin(0.2, 30))
+    >>> balancer = MinNormBalancer("l2", preference=[5, 1])
+    >>> objective = Objective(aam, SupConMarginLoss(), balancer=balancer)
     >>> encoder, classifier = torch.nn.Linear(6, 4), Classifier(4)
     >>> labels = torch.tensor([0, 0, 1, 1])
     >>> loss = objective(encoder(torch.randn(4, 6)), labels, classifier)
     >>> loss.backward()
-    >>> sorted(objective.log)[:3]
-    ['attention', 'classification', 'contrastive']
+    >>> sorted(objective.log)[:2]
+    ['classification', 'contrastive']
     """
 
     def __init__(
@@ -87,30 +76,21 @@ class Objective(torch.nn.Module):
     def forward(
         self, embeddings, labels, classifier, parameters=None, scaler=None
     ):
-        """The loss to go backward from; ``log`` then holds what it is made of.
+        """The 0-dim loss to go backward from; ``log`` holds what it is made of.
 
         Arguments
         ---------
         embeddings : torch.Tensor
             [N, D] or [N, 1, D], any floating type.
         labels : torch.Tensor
-            Integer classes, [N] or [N, 1]. With the embeddings on an
-            accelerator, labels on the host save it from waiting.
+            Integer classes, [N] or [N, 1]; on the host, nothing waits.
         classifier : torch.nn.Module
-            Embeddings -> outputs of ``classification``, perhaps within DDP or
-            torch.compile; ``weight`` holds the class vectors for
-            ``attention``. A ``SampledClassifier`` gets the labels too.
+            Embeddings -> outputs of ``classification``; ``weight`` holds the
+            class vectors for ``attention``.
         parameters : list of torch.nn.Parameter or None
-            The encoder's, to balance there (exact MGDA, a backward pass of
-            the encoder more for each loss) instead of at the embedding.
+            The encoder's, to balance there (exact MGDA), not at the embedding.
         scaler : torch.amp.GradScaler or None
-            That of the backward pass, where ``parameters`` are balanced at:
-            half precision would lose small gradients.
-
-        Returns
-        -------
-        torch.Tensor
-            0-dim.
+            That of the backward pass; half precision loses small gradients.
         """
         self.log = {}
         with torch.autocast(embeddings.device.type, enabled=False):

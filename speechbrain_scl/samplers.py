@@ -144,13 +144,7 @@ class SpeakerBatchSampler(Sampler):
             self._n_batches = shares * processes
 
     def set_epoch(self, epoch):
-        """Chooses the order of the next pass; SpeechBrain calls it.
-
-        Arguments
-        ---------
-        epoch : int
-            The number of the epoch.
-        """
+        """Chooses the order of the next pass; SpeechBrain calls it."""
         self.epoch = epoch
 
     def __len__(self):

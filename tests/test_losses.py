@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import (
@@ -15,18 +14,16 @@ from hypothesis import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.losses import SupConMarginLoss
 
 TYPES = ("angular", "cosine")
 DENOMINATORS = ("none", "positive", "all_positives")
 MODES = ("negatives", "logits")
 OPTIONS = list(itertools.product(TYPES, DENOMINATORS, MODES))
+each_option = pytest.mark.parametrize("options", OPTIONS, ids="-".join)
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 3, 4, 4])
 
-few = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
-margins = st.floats(0.0, 3.14)
 
 
 def double_loop(
@@ -41,8 +38,7 @@ def double_loop(
 ):
     """The equations as they stand, one pair at a time."""
     z = embeddings / embeddings.norm(dim=1, keepdim=True)
-    if weights is None:
-        weights = torch.ones(len(z), dtype=z.dtype)
+    weights = z.new_ones(len(z)) if weights is None else weights
 
     def similarity(i, j, with_margin):
         cos = (z[i] @ z[j]).clamp(-1, 1)
@@ -68,16 +64,18 @@ def double_loop(
         for p in positives:
             denominator = 0.0
             for a in others:
-                with_margin = a in positives and (
-                    margin_in_denominator == "all_positives"
-                    or (margin_in_denominator == "positive" and a == p)
+                with_margin = (
+                    a
+                    in {
+                        "none": [],
+                        "positive": [p],
+                        "all_positives": positives,
+                    }[margin_in_denominator]
                 )
-                factor = 1.0
+                term = torch.exp(similarity(i, a, with_margin))
                 if attention_on == "negatives" and a not in positives:
-                    factor = torch.minimum(weights[i], weights[a])
-                denominator = denominator + factor * torch.exp(
-                    similarity(i, a, with_margin)
-                )
+                    term = torch.minimum(weights[i], weights[a]) * term
+                denominator = denominator + term
             log_share = similarity(i, p, True) - torch.log(denominator)
             total = total - log_share / len(positives)
     return total / n_anchors
@@ -97,13 +95,9 @@ def at_angle(theta, dtype=torch.float64):
     return torch.tensor(z, dtype=torch.float64).to(dtype).requires_grad_()
 
 
-# ---- the double loop -------------------------------------------------------
-
-
 @pytest.mark.parametrize("attention", ["no attention", "constant", "learnt"])
-@pytest.mark.parametrize("options", OPTIONS, ids="-".join)
+@each_option
 def test_value_and_gradient_equal_the_double_loop(options, attention):
-    margin_type, denominator, mode = options
     torch.manual_seed(1)
     for margin, chunk_size in [(0.0, None), (0.2, 2), (1.5, 1), (1.9, None)]:
         z = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
@@ -112,219 +106,145 @@ def test_value_and_gradient_equal_the_double_loop(options, attention):
         weights.requires_grad_(attention == "learnt")
         if attention == "no attention":
             weights = None
-        arguments = margin, 0.3, margin_type, denominator, mode
-        loss = SupConMarginLoss(*arguments, chunk_size)
-        value = loss(z, LABELS, weights)
+        arguments = margin, 0.3, *options
+        value = SupConMarginLoss(*arguments, chunk_size)(z, LABELS, weights)
         expected = double_loop(z, LABELS, weights, *arguments)
         torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-10)
 
         wanted = [z, weights] if attention == "learnt" else [z]
-        gradients = torch.autograd.grad(value, wanted)
-        expected = torch.autograd.grad(expected, wanted)
-        for ours, theirs in zip(gradients, expected, strict=False):
-            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+        gradients = torch.autograd.grad(3 * value, wanted)
+        expected = torch.autograd.grad(3 * expected, wanted)
+        torch.testing.assert_close(gradients, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids="-".join)
-def test_gradcheck(options):
-    margin_type, denominator, mode = options
-    loss = SupConMarginLoss(0.2, 0.3, margin_type, denominator, mode)
-    torch.manual_seed(2)
-    z = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
-    weights = torch.rand(6, dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([0, 1, 0, 2, 1, 0])
-    assert torch.autograd.gradcheck(
-        lambda z, weights: loss(z, labels, weights), (z, weights)
-    )
-
-
-# ---- other people's and closed forms ---------------------------------------
-
-
-@pytest.mark.parametrize("n_speakers", [2, 8, 40])
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
-def test_without_a_margin_it_is_supcon(n_speakers, temperature):
+def test_without_a_margin_it_is_supcon(temperature):
     pml = pytest.importorskip("pytorch_metric_learning.losses")
-    z, labels = random_batch(0, n_speakers, 64, 16)
-    z.requires_grad_()
-    ours = SupConMarginLoss(0.0, temperature)(z, labels)
-    theirs = pml.SupConLoss(temperature=temperature)(z, labels)
-    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
-    ours = torch.autograd.grad(ours, z)[0]
-    theirs = torch.autograd.grad(theirs, z)[0]
-    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    for n_speakers in (2, 8, 40):
+        z, labels = random_batch(0, n_speakers, 64, 16)
+        z.requires_grad_()
+        found = []
+        for loss in (
+            SupConMarginLoss(0.0, temperature),
+            pml.SupConLoss(temperature=temperature),
+        ):
+            value = loss(z, labels)
+            found.append((value, *torch.autograd.grad(value, z)))
+        torch.testing.assert_close(*found, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("n", [2, 6, 16])
-@pytest.mark.parametrize("which", ["identical", "orthogonal"])
-def test_closed_form_where_all_pairs_are_alike(n, which):
-    z = torch.ones(n, 8) if which == "identical" else torch.eye(n)
+@pytest.mark.parametrize("margin", [0.0, 0.2])
+def test_closed_form_where_all_pairs_are_alike(n, margin):
     labels = torch.arange(n) // 2
-    value = SupConMarginLoss(0.0)(z, labels).item()
-    assert value == pytest.approx(math.log(n - 1), abs=1e-5)
-
-
-def test_the_margin_of_orthogonal_pairs_in_closed_form():
-    value = SupConMarginLoss(0.2, 0.1)(torch.eye(6), torch.arange(6) // 2)
-    assert value.item() == pytest.approx(
-        math.log(5) + math.sin(0.2) / 0.1, rel=1e-5
-    )
+    found = SupConMarginLoss(margin, 0.1)(torch.eye(n), labels)
+    wanted = math.log(n - 1) + math.sin(margin) / 0.1
+    assert found.item() == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+    found = SupConMarginLoss(margin, 0.1)(torch.ones(n, 8), labels)
+    wanted = math.log(n - 1) + (1 - math.cos(margin)) / 0.1
+    assert found.item() == pytest.approx(wanted, abs=1e-5)
 
 
 # ---- invariances and monotony ----------------------------------------------
 
 
 @given(seeds, st.sampled_from(OPTIONS))
-@few
-def test_invariant_to_order_rotation_and_scale(seed, options):
-    margin_type, denominator, mode = options
-    loss = SupConMarginLoss(0.3, 0.2, margin_type, denominator, mode)
+@settings(max_examples=15)
+def test_invariant_to_order_rotation_and_names(seed, options):
+    loss = SupConMarginLoss(0.3, 0.2, *options)
     z, labels = random_batch(seed)
     generator = torch.Generator().manual_seed(seed)
     weights = torch.rand(len(z), dtype=z.dtype, generator=generator)
     expected = loss(z, labels, weights)
-
     order = torch.randperm(len(z), generator=generator)
     shuffled = loss(z[order], labels[order], weights[order])
     torch.testing.assert_close(shuffled, expected)
-
-    rotation = torch.linalg.qr(
-        torch.randn(5, 5, dtype=z.dtype, generator=generator)
-    )[0]
-    torch.testing.assert_close(loss(z @ rotation, labels, weights), expected)
-
-    renamed = 1000 - 7 * labels
-    torch.testing.assert_close(loss(z, renamed, weights), expected)
+    axes = torch.randn(5, 5, dtype=z.dtype, generator=generator)
+    rotated = loss(z @ torch.linalg.qr(axes)[0], 1000 - 7 * labels, weights)
+    torch.testing.assert_close(rotated, expected)
 
 
 @given(seeds, st.floats(-20, 20))
-@few
+@settings(max_examples=15)
 def test_invariant_to_the_scale_of_each_embedding(seed, exponent):
     z, labels = random_batch(seed)
-    z = z.float()
+    z = z.float().requires_grad_()
     loss = SupConMarginLoss(0.2)
     scale = torch.full((len(z), 1), 10.0**exponent)
     scale[0] = 1.0
-    scaled = (z * scale).requires_grad_()
-    value = loss(scaled, labels)
-    torch.testing.assert_close(value, loss(z, labels), rtol=1e-4, atol=1e-5)
-    value.backward()
-    z.requires_grad_()
-    loss(z, labels).backward()
+    scaled = (z * scale).detach().requires_grad_()
+    value, wanted = loss(scaled, labels), loss(z, labels)
+    torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5)
+    (value + wanted).backward()
     # The longer the vector, the smaller its gradient.
-    torch.testing.assert_close(
-        scaled.grad * scale, z.grad, rtol=1e-3, atol=1e-4
-    )
+    found = scaled.grad * scale
+    torch.testing.assert_close(found, z.grad, rtol=1e-3, atol=1e-4)
 
 
-@given(
-    st.floats(0.0, math.pi),
-    margins,
-    margins,
-    st.sampled_from(DENOMINATORS),
-)
-@settings(max_examples=80, deadline=None)
-def test_a_larger_margin_never_lowers_the_loss(theta, m1, m2, denominator):
-    """On the whole circle, so where theta + m exceeds pi too."""
-    z = torch.cat([at_angle(theta), torch.tensor([[0.0, 0, 1]]).double()])
-    labels = torch.tensor([0, 0, 1])
-    small, large = (
-        SupConMarginLoss(m, 0.2, margin_in_denominator=denominator)(z, labels)
-        for m in sorted([m1, m2])
-    )
-    assert small <= large + 1e-12
+angles = st.lists(st.floats(0.0, math.pi), min_size=2, max_size=2).map(sorted)
 
 
-@given(
-    st.floats(0.0, math.pi),
-    st.floats(0.0, math.pi),
-    margins,
-    st.sampled_from(["positive", "all_positives"]),
-)
-@settings(max_examples=80, deadline=None)
-def test_a_wider_pair_never_lowers_the_loss(t1, t2, margin, denominator):
-    negative = torch.tensor([[0.0, 0, 1]], dtype=torch.float64)
-    labels = torch.tensor([0, 0, 1])
-    loss = SupConMarginLoss(margin, 0.2, margin_in_denominator=denominator)
-    near, wide = (
-        loss(torch.cat([at_angle(theta), negative]), labels)
-        for theta in sorted([t1, t2])
-    )
-    assert near <= wide + 1e-12
+@given(angles, angles, st.sampled_from(DENOMINATORS))
+@settings(max_examples=80)
+def test_monotone_in_margin_and_angle_on_the_whole_circle(m, t, denominator):
+    """So where theta + m exceeds pi too, and without a jump there."""
 
+    def loss(margin, theta):
+        z = torch.cat([at_angle(theta), torch.tensor([[0.0, 0, 1]]).double()])
+        margin = min(margin, 3.14)
+        made = SupConMarginLoss(margin, 0.2, "angular", denominator)
+        return made(z, torch.tensor([0, 0, 1])).item()
 
-@given(margins)
-@few
-def test_the_margined_cosine_has_no_jump_where_theta_and_m_pass_pi(margin):
-    labels = torch.tensor([0, 0])
-    loss = SupConMarginLoss(margin, 1.0)
-    before, after = (
-        loss(at_angle(min(math.pi - margin + step, math.pi)), labels)
-        for step in (-1e-7, 1e-7)
-    )
-    assert before.item() == pytest.approx(after.item(), abs=1e-6)
+    assert loss(m[0], t[0]) <= loss(m[1], t[0]) + 1e-12
+    if denominator != "none":
+        assert loss(m[0], t[0]) <= loss(m[0], t[1]) + 1e-12
+    edge = math.pi - m[0]
+    before, after = max(edge - 1e-7, 0), min(edge + 1e-7, math.pi)
+    assert loss(m[0], before) == pytest.approx(loss(m[0], after), abs=1e-5)
 
 
 # ---- the ends of the cosine ------------------------------------------------
 
 
-@pytest.mark.parametrize("theta", [1e-6, 1e-4, 1e-2, 1.0, 2.0, 2.9])
-def test_gradient_of_a_close_pair_float64(theta):
-    """|dL/dz| = |sin(theta + m) - sin(theta)| / tau, in closed form."""
-    z = at_angle(theta)
-    SupConMarginLoss(0.2, 0.5)(z, torch.tensor([0, 0])).backward()
-    expected = abs(math.sin(theta + 0.2) - math.sin(theta)) / 0.5
-    torch.testing.assert_close(
-        z.grad.norm(dim=1),
-        torch.full((2,), expected, dtype=z.dtype),
-        rtol=2e-3,
-        atol=1e-7,
-    )
-
-
 @pytest.mark.parametrize(
-    "theta, tolerance",
-    [(1e-5, 1e-2), (1e-3, 1e-3), (1e-2, 1e-4), (0.1, 1e-4), (3.0, 1e-4)],
+    "dtype, theta, tolerance",
+    [(torch.float64, t, 2e-3) for t in (1e-6, 1e-4, 1e-2, 1.0, 2.0, 2.9)]
+    + [(torch.float32, t, 1e-2) for t in (1e-7, 1e-5, 1e-3)]
+    + [(torch.float32, t, 1e-4) for t in (1e-2, 0.1, 3.0)],
 )
-def test_gradient_of_a_close_pair_float32(theta, tolerance):
-    z = at_angle(theta, torch.float32)
+def test_gradient_of_a_close_pair(dtype, theta, tolerance):
+    """|dL/dz| = |sin(theta + m) - sin(theta)| / tau, in closed form."""
+    z = at_angle(theta, dtype)
     SupConMarginLoss(0.1, 0.5)(z, torch.tensor([0, 0])).backward()
     expected = abs(math.sin(theta + 0.1) - math.sin(theta)) / 0.5
+    found = z.grad.norm(dim=1)
     torch.testing.assert_close(
-        z.grad.norm(dim=1), torch.full((2,), expected), rtol=tolerance, atol=0
+        found, torch.full_like(found, expected), rtol=tolerance, atol=1e-7
     )
 
 
-@pytest.mark.parametrize("theta", [1e-7, 1e-6, 1e-5, 1e-4, 5e-4])
-def test_gradient_below_the_rounding_of_float32_lives_and_is_bounded(theta):
-    z = at_angle(theta, torch.float32)
-    SupConMarginLoss(0.2, 0.5)(z, torch.tensor([0, 0])).backward()
-    length = z.grad.norm(dim=1)
-    assert (length > 0).all()
-    assert (length < 1.1 * math.sin(0.2) / 0.5).all()
-
-
-@pytest.mark.parametrize("temperature", [0.01, 100.0])
 @pytest.mark.parametrize(
     "case",
     ["random", "identical", "opposite", "zeros", "one speaker", "huge", "tiny"],
 )
-def test_finite_at_every_limit(case, temperature):
+def test_finite_at_every_limit(case):
     torch.manual_seed(4)
-    z, labels = torch.randn(12, 8), torch.arange(12) // 3
+    z, labels = torch.randn(8, 6), torch.arange(8) // 3
     if case == "identical":
-        z = torch.ones(12, 8)
+        z = torch.ones(8, 6)
     elif case == "opposite":
-        z = torch.ones(12, 8) * (-1.0) ** torch.arange(12)[:, None]
+        z = torch.ones(8, 6) * (-1.0) ** torch.arange(8)[:, None]
     elif case == "zeros":
         z[::2] = 0.0
     elif case == "one speaker":
-        labels = torch.zeros(12, dtype=torch.long)
+        labels = torch.zeros(8, dtype=torch.long)
         z[0] = -z[1]
     elif case in ("huge", "tiny"):
         z = z * {"huge": 1e30, "tiny": 1e-30}[case]
-    weights = torch.logspace(-30, 0, 12).requires_grad_()
-    for options, a in itertools.product(OPTIONS, (None, weights)):
+    weights = torch.logspace(-30, 0, 8).requires_grad_()
+    for temperature, options, a in itertools.product(
+        (0.01, 100.0), OPTIONS, (None, weights)
+    ):
         leaf = z.clone().requires_grad_()
         value = SupConMarginLoss(0.2, temperature, *options)(leaf, labels, a)
         value.backward()
@@ -340,19 +260,8 @@ def test_no_positive_at_all_is_zero_with_a_gradient_path(weights):
     assert value.shape == () and value.item() == 0.0
     value.backward()
     assert torch.equal(z.grad, torch.zeros_like(z))
-
-
-def test_anchors_without_a_positive_are_left_out_of_the_mean():
-    """They are still negatives of the others."""
-    z, labels = torch.eye(5), torch.tensor([0, 0, 1, 2, 3])
-    value = SupConMarginLoss(0.0)(z, labels)
-    assert value.item() == pytest.approx(math.log(4), rel=1e-5)
-
-
-def test_nan_in_the_embeddings_is_nan_in_the_loss():
-    z = torch.randn(6, 4)
-    z[2, 1] = math.nan
-    assert SupConMarginLoss()(z, torch.arange(6) // 2).isnan()
+    z.data[2, 1] = math.nan  # NaN stays NaN, where there is one
+    assert SupConMarginLoss()(z, torch.arange(5) // 2, weights).isnan()
 
 
 class TF32(TorchDispatchMode):
@@ -425,39 +334,6 @@ def test_a_second_derivative_is_refused():
         torch.autograd.grad(value, z, create_graph=True)
 
 
-class Waits(TorchDispatchMode):
-    """The operations at which a host waits for an accelerator."""
-
-    NAMES = frozenset(
-        "_local_scalar_dense nonzero _unique2 unique_consecutive "
-        "masked_select is_nonzero equal".split()
-    )
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if (name := function.overloadpacket.__name__) in self.NAMES:
-            self.found.append(name)
-        return function(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("rescale", ["best_class", "max", "mean", "none"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_no_host_waits_in_loss_and_attention(dtype, rescale):
-    """Where the labels lie on the host."""
-    labels = torch.arange(8) % 3
-    z = torch.randn(8, 4, dtype=dtype, requires_grad=True)
-    vectors = torch.randn(3, 4, requires_grad=True)
-    with Waits() as counter:
-        weights = ClassAwareAttention(rescale=rescale)(z, labels, vectors)
-        SupConMarginLoss()(z, labels, weights).backward()
-        assert counter.found == []
-        (torch.arange(8) % 3).nonzero()
-    assert counter.found == ["nonzero"]
-
-
 def test_a_compiler_gives_the_same():
     loss = SupConMarginLoss()
     compiled = torch.compile(SupConMarginLoss(), backend="aot_eager")
@@ -468,9 +344,6 @@ def test_a_compiler_gives_the_same():
             value = function(z, labels, weights)
             results.append((value, torch.autograd.grad(value, z)[0]))
         torch.testing.assert_close(*results)
-
-
-# ---- types and shapes ------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.half])
@@ -485,64 +358,15 @@ def test_low_precision_and_autocast(dtype, autocast):
     value.backward()
     assert value.dtype == torch.float32
     assert low.grad.dtype == dtype and low.grad.isfinite().all()
-    # Computed in float32 whatever the autocast state.
-    torch.testing.assert_close(
-        value.double(), loss(exact, labels), rtol=1e-4, atol=1e-4
-    )
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids="-".join)
-def test_the_chunk_size_changes_nothing(options):
-    margin_type, denominator, mode = options
-    z, labels = random_batch(6, 8, 40, 12)
-    z = z.float()
-    results = []
-    for chunk_size in (None, 1, 7, 40):
-        leaf = z.clone().requires_grad_()
-        weights = torch.linspace(0.1, 1.0, 40, requires_grad=True)
-        loss = SupConMarginLoss(
-            0.2, 0.1, margin_type, denominator, mode, chunk_size
-        )
-        value = loss(leaf, labels, weights)
-        value.backward()
-        results.append((value.detach(), leaf.grad, weights.grad))
-    for result in results[1:]:
-        for chunked, whole in zip(result, results[0], strict=False):
-            torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=1e-5)
-
-
-def test_speechbrain_shapes():
-    z, labels = random_batch(7)
-    loss = SupConMarginLoss()
-    expected = loss(z, labels)
-    assert torch.equal(loss(z[:, None], labels[:, None]), expected)
-    assert torch.equal(loss(z, labels[:, None]), expected)
-
-
-def test_the_gradient_scales_with_what_follows_the_loss():
-    z, labels = random_batch(8)
-    z.requires_grad_()
-    loss = SupConMarginLoss()
-    once = torch.autograd.grad(loss(z, labels), z)[0]
-    thrice = torch.autograd.grad(3 * loss(z, labels), z)[0]
-    torch.testing.assert_close(thrice, 3 * once)
-
-
-def test_a_constant_attention_gets_no_gradient():
-    z, labels = random_batch(9)
-    weights = torch.rand(len(z))
-    SupConMarginLoss()(z.requires_grad_(), labels, weights).backward()
-    assert weights.grad is None and z.grad.abs().sum() > 0
-
-
-# ---- refusals --------------------------------------------------------------
+    # Computed in float32 whatever the autocast state; SpeechBrain's shapes too
+    wanted = loss(exact[:, None], labels[:, None]).float()
+    torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
         ({"temperature": 0.0}, "temperature=0.0"),
-        ({"temperature": -1.0}, "temperature=-1.0"),
         ({"temperature": math.inf}, "temperature=inf"),
         ({"temperature": math.nan}, "temperature=nan"),
         ({"margin": -0.1}, "margin=-0.1"),
@@ -560,26 +384,22 @@ def test_options_outside_their_range_are_refused(options, message):
         SupConMarginLoss(**options)
 
 
+Z, SAME = torch.zeros(4, 3), torch.zeros(4).long()
+
+
 @pytest.mark.parametrize(
     "embeddings, labels, weights, message",
     [
-        (torch.zeros(4), torch.zeros(4).long(), None, "embeddings must be"),
-        (torch.zeros(4, 2, 3), torch.zeros(4).long(), None, r"\[4, 2, 3\]"),
-        (torch.zeros(4, 3), torch.zeros(5).long(), None, r"\[5\]"),
-        (torch.zeros(4, 3), torch.zeros(4), None, "integers"),
-        (torch.zeros(4, 3), torch.zeros(4).long(), torch.ones(3), r"\[3\]"),
-        (torch.zeros(4, 3), torch.zeros(4).long(), torch.ones(4, 1), "4, 1"),
-        (torch.zeros(4, 3), torch.zeros(4).bool(), None, "integers"),
-        (torch.zeros(4, 3), [0, 0, 1, 1], None, "labels must be .* not list"),
-        (torch.zeros(4, 3), np.zeros(4), None, "labels must be .* ndarray"),
-        (torch.zeros(4, 3), ["a"] * 4, None, "labels must be .* not list"),
-        (np.zeros((4, 3)), torch.zeros(4).long(), None, "embeddings must be"),
-        (
-            torch.zeros(4, 3),
-            torch.zeros(4).long(),
-            tuple(torch.zeros(3, 2)),
-            "sample_weights must be .* not tuple",
-        ),
+        (torch.zeros(4), SAME, None, "embeddings must be"),
+        (torch.zeros(4, 2, 3), SAME, None, r"\[4, 2, 3\]"),
+        (Z, torch.zeros(5).long(), None, r"\[5\]"),
+        (Z, SAME.float(), None, "integers"),
+        (Z, SAME.bool(), None, "integers"),
+        (Z, SAME, torch.ones(3), r"\[3\]"),
+        (Z, SAME, torch.ones(4, 1), "4, 1"),
+        (Z, [0, 0, 1, 1], None, "labels must be .* not list"),
+        (Z.numpy(), SAME, None, "embeddings must be .* not ndarray"),
+        (Z, SAME, (1, 1, 1, 1), "sample_weights must be .* not tuple"),
     ],
 )
 def test_batches_that_do_not_fit_are_refused(
