@@ -39,6 +39,9 @@ settings.load_profile("project")
 
 sys.path.insert(0, str(ROOT / "recipes" / "VoxCeleb"))
 
+# The order of sums, and so the last bits, depend on the threads.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
@@ -75,7 +78,7 @@ def run_script():
         return subprocess.run(
             [sys.executable, script, *map(str, arguments)],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=ENVIRONMENT,
             capture_output=True,
             text=True,
             timeout=300,
@@ -90,7 +93,7 @@ def run_warm(tmp_path_factory):
     said = tmp_path_factory.mktemp("said")
     with subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("warm_start.py"))],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -112,10 +115,10 @@ def run_warm(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def trained(corpus, run_script, tmp_path_factory):
+def trained(corpus, run_warm, tmp_path_factory):
     """The output folder of a short training."""
     output = tmp_path_factory.mktemp("results") / "train"
-    done = run_script(
+    done = run_warm(
         "train_speaker_embeddings.py",
         *SMALL,
         f"--data_folder={corpus}",

@@ -1,17 +1,14 @@
 """Two gloo processes against the single process with the joined batch.
 
 The processes hold different numbers of utterances, and positives that only
-the other one has. Each test compares what two ranks computed together (one
-spawn for the whole file) with the ordinary computation in this process.
+the other one has.
 """
 
 import itertools
-import os
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from two_processes import results_of
 
 import speechbrain as sb
 from speechbrain.dataio.batch import PaddedBatch
@@ -24,9 +21,9 @@ from speechbrain_scl.errors import UserError
 from speechbrain_scl.losses import SupConMarginLoss
 from speechbrain_scl.objective import Objective
 
-N_LOCAL = (5, 8)  # utterances of each rank
+ROWS = slice(0, 5), slice(5, 13)  # utterances of each rank
+WHOLE = slice(0, 13)
 NORMALIZE = ("none", "l2", "loss")
-RESCALES = ("best_class", "max", "mean", "none")
 LOSSES = [
     *itertools.product(
         ("angular", "cosine"),
@@ -34,18 +31,21 @@ LOSSES = [
         ("negatives", "logits"),
     )
 ]
-ATTENTIONS = [None, *itertools.product(RESCALES, (True, False))]
+ATTENTIONS = [
+    None,
+    *itertools.product(("best_class", "max", "mean", "none"), (True, False)),
+]
 
 
-def joined_batch():
+def batch(rows):
     generator = torch.Generator().manual_seed(0)
-    n = sum(N_LOCAL)
+    n = WHOLE.stop
     x = torch.randn(n, 6, dtype=torch.float64, generator=generator)
     labels = torch.randint(4, (n,), generator=generator)
     labels[0], labels[-1] = 9, 9  # a pair across the ranks
     generator.manual_seed(1)
     target = torch.randn(n, 4, dtype=torch.float64, generator=generator)
-    return x, labels, target
+    return x[rows], labels[rows], target[rows]
 
 
 def encoder():
@@ -65,7 +65,7 @@ def contrast(loss_options, attention_options, rows, gather, alone=False):
         chunk_size=3 if denominator == "none" else None,
         gather=gather,
     )
-    x, labels, _ = (part[rows] for part in joined_batch())
+    x, labels, _ = batch(rows)
     if alone:
         labels = torch.arange(rows.start, rows.stop)
     model, weights = encoder(), None
@@ -87,13 +87,24 @@ def contrast(loss_options, attention_options, rows, gather, alone=False):
     return torch.cat([value.detach()[None], *(g.flatten() for g in found)])
 
 
-def gradient_of(model):
-    return torch.cat([p.grad.flatten() for p in model.parameters()])
-
-
-def local_rows(rank):
-    first = sum(N_LOCAL[:rank])
-    return slice(first, first + N_LOCAL[rank])
+def balances(rows):
+    """The weights at the embedding and at the parameters."""
+    x, labels, target = batch(rows)
+    model = encoder()
+    z = model(x)
+    # DDP averages means of equal batches: unequal ones count by their sizes.
+    share = len(x) * world_size() / WHOLE.stop
+    losses = [
+        (z - target).square().mean() * share,
+        SupConMarginLoss(0.2, 0.3, gather=world_size() > 1)(z, labels),
+    ]
+    return torch.stack(
+        [
+            MinNormBalancer(normalize)(losses, shared)
+            for normalize in NORMALIZE
+            for shared in (z, list(model.parameters()))
+        ]
+    )
 
 
 class Encoder(torch.nn.Linear):
@@ -147,48 +158,33 @@ def whole_brain(normalize):
 
 
 def brains_batch(rows, broken=False):
-    x, labels, _ = joined_batch()
-    x = x.float()
+    x, labels, _ = batch(rows)
     if broken:
-        x[rows.start] = float("nan")
+        x[0] = float("nan")
+    rows = zip(x.float(), labels[:, None], strict=True)
     return PaddedBatch(
         [
-            {
-                "id": f"utt{i}",
-                "sig": x[i],
-                "spk_id_encoded": labels[i : i + 1],
-            }
-            for i in range(rows.start, rows.stop)
+            {"id": f"utt{i}", "sig": sig, "spk_id_encoded": label}
+            for i, (sig, label) in enumerate(rows)
         ]
     )
 
 
-def brains_step(normalize, batch):
-    """The gradients of one step, its weights, and the epoch's means."""
-    brain = whole_brain(normalize)
-    gradients = []
-    step = brain.optimizers_step
-    brain.optimizers_step = lambda: (
-        gradients.append(gradient_of(brain.modules)),
-        step(),
-    )
-    brain.fit_batch(batch)
-    return gradients[0], brain.progress.means()
-
-
-def brains_parameters(brain):
+def parameters_of(brain):
     return torch.cat([p.detach().flatten() for p in brain.modules.parameters()])
 
 
-def on_a_rank(rank, store, results):
+def brains_step(normalize, rows):
+    """What a step changes, and the epoch's means."""
+    brain = whole_brain(normalize)
+    before = parameters_of(brain)
+    brain.fit_batch(brains_batch(rows))
+    return parameters_of(brain) - before, brain.progress.means()
+
+
+def together(rank, folder):
     """Everything two processes compute together."""
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-    dist.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=2
-    )
-    rows = local_rows(rank)
-    x, labels, target = (part[rows] for part in joined_batch())
+    rows = ROWS[rank]
     found = {
         case: contrast(*case, rows, gather=True)
         for case in itertools.product(LOSSES, ATTENTIONS)
@@ -197,62 +193,34 @@ def on_a_rank(rank, store, results):
     # DDP averages over the processes.
     joined = all_reduce_sum(torch.stack(list(found.values()))) / world_size()
     found = dict(zip(found, joined))
-    found["world size"] = world_size()
-
+    found["balances"] = balances(rows)
     for normalize in NORMALIZE:
-        model = encoder()
-        z = model(x)
-        # A mean over the joined batch: DDP averages means of equal batches,
-        # so unequal ones are weighed by their sizes.
-        share = N_LOCAL[rank] * world_size() / sum(N_LOCAL)
-        losses = [
-            (z - target).square().mean() * share,
-            SupConMarginLoss(0.2, 0.3, gather=True)(z, labels),
-        ]
-        balancer = MinNormBalancer(normalize)
-        for level, shared in levels(z, model):
-            found[normalize, level] = balancer(losses, shared)
+        found["brain", normalize] = brains_step(normalize, rows)
 
-    for normalize in NORMALIZE:
-        found["brain", normalize] = brains_step(normalize, brains_batch(rows))
     brain = whole_brain("none")
     brain.nonfinite_patience = 1
-    before = brains_parameters(brain)
+    before = parameters_of(brain)
     broken = brains_batch(rows, broken=rank == 1)
     brain.fit_batch(broken)
-    after = brains_parameters(brain)
-    found["left out"] = torch.equal(before, after), brain.nonfinite_count
-    try:
+    same = torch.equal(before, parameters_of(brain))
+    found["left out"] = same, brain.nonfinite_count
+    with pytest.raises(UserError, match="nonfinite_patience is 1"):
         brain.fit_batch(broken)
-    except UserError:
-        found["stopped"] = True
 
     local = torch.arange(3 * rank, 3 * rank + 2 + rank)[:, None]
-    (joined,), where = gather_rows(local)
-    found["gathered"], found["where"] = joined, where
-    found["reduced"] = all_reduce_sum(torch.tensor([1.0 + rank]))
-    torch.save(found, f"{results}/{rank}.pt")
-    dist.barrier()
-    # The threads of gloo may abort a process that ends as usual.
-    os._exit(0)
-
-
-def levels(z, model):
-    return [("embedding", z), ("parameters", list(model.parameters()))]
+    found["gathered"] = gather_rows(local)
+    return found
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(on_a_rank, (str(folder / "store"), str(folder)), nprocs=2)
-    return [torch.load(folder / f"{r}.pt", weights_only=False) for r in (0, 1)]
+    return results_of(together, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS, ids=str)
 def test_every_option_gives_the_joined_batch(ranks, attention):
-    whole = slice(0, sum(N_LOCAL))
     for loss in LOSSES:
-        expected = contrast(loss, attention, whole, gather=False)
+        expected = contrast(loss, attention, WHOLE, gather=False)
         for found in ranks:
             torch.testing.assert_close(
                 found[loss, attention],
@@ -268,54 +236,35 @@ def test_no_positive_anywhere_is_zero_on_every_rank(ranks):
         assert torch.equal(found["alone"], torch.zeros_like(found["alone"]))
 
 
-@pytest.mark.parametrize("normalize", NORMALIZE)
-@pytest.mark.parametrize("level", ["embedding", "parameters"])
-def test_every_rank_finds_the_weights_of_the_joined_batch(
-    ranks, normalize, level
-):
-    x, labels, target = joined_batch()
-    model = encoder()
-    z = model(x)
-    losses = [
-        (z - target).square().mean(),
-        SupConMarginLoss(0.2, 0.3)(z, labels),
-    ]
-    shared = dict(levels(z, model))[level]
-    expected = MinNormBalancer(normalize)(losses, shared)
-    assert 0.01 < expected[0] < 0.99  # not an end, where many agree
-    assert torch.equal(ranks[0][normalize, level], ranks[1][normalize, level])
-    torch.testing.assert_close(ranks[0][normalize, level], expected)
+def test_every_rank_finds_the_weights_of_the_joined_batch(ranks):
+    expected = balances(WHOLE)
+    # Not an end, where many agree
+    assert ((expected > 0.01) & (expected < 0.99)).all()
+    assert torch.equal(ranks[0]["balances"], ranks[1]["balances"])
+    torch.testing.assert_close(ranks[0]["balances"], expected)
 
 
 @pytest.mark.parametrize("normalize", NORMALIZE)
 def test_the_brains_step_is_that_of_the_joined_batch(ranks, normalize):
     """Classification, attention, contrast and balancing through DDP."""
-    wanted, means = brains_step(normalize, brains_batch(slice(0, sum(N_LOCAL))))
+    wanted, means = brains_step(normalize, WHOLE)
     assert 0.01 < means["weight_contrastive"] < 0.99
     for found in ranks:
-        gradient, rank_means = found["brain", normalize]
-        torch.testing.assert_close(gradient, wanted, rtol=1e-6, atol=1e-6)
+        step, rank_means = found["brain", normalize]
+        torch.testing.assert_close(step, wanted, rtol=1e-5, atol=1e-6)
         for name in ("classification", "contrastive", "weight_contrastive"):
             assert rank_means[name] == pytest.approx(means[name], rel=1e-5)
     assert torch.equal(*(r["brain", normalize][0] for r in ranks))
 
 
 def test_all_processes_leave_out_a_batch_that_one_cannot_use(ranks):
-    for found in ranks:
-        assert found["left out"] == (True, 1)
-        assert found["stopped"]
+    assert [found["left out"] for found in ranks] == [(True, 1)] * 2
 
 
 def test_unequal_rows_are_joined_in_the_order_of_the_ranks(ranks):
-    for found in ranks:
-        assert found["gathered"].flatten().tolist() == [0, 1, 3, 4, 5]
-    assert [found["where"] for found in ranks] == [slice(0, 2), slice(2, 5)]
-
-
-def test_all_reduce_sum_and_world_size(ranks):
-    for found in ranks:
-        assert found["reduced"].tolist() == [3.0]
-        assert found["world size"] == 2
+    for found, place in zip(ranks, (slice(0, 2), slice(2, 5)), strict=True):
+        (rows,), where = found["gathered"]
+        assert rows.flatten().tolist() == [0, 1, 3, 4, 5] and where == place
 
 
 def test_one_process_needs_no_group():

@@ -88,25 +88,6 @@ def test_an_error_leaves_the_old_folder(tmp_path, monkeypatch, can_exchange):
     assert os.listdir(tmp_path) == ["model"]
 
 
-def test_an_interruption_between_two_names_is_undone(tmp_path, monkeypatch):
-    path = tmp_path / "model"
-    put(path, "old")
-    monkeypatch.setattr(files, "_exchange", lambda *names: False)
-    replace, calls = os.replace, []
-
-    def interrupted(source, target):
-        calls.append(target)
-        if len(calls) == 2:  # the new one, after the old one went aside
-            raise KeyboardInterrupt
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        put(path, "new")
-    assert content(path) == {"a": "old"}
-    assert os.listdir(tmp_path) == ["model"]
-
-
 def test_a_kill_loses_nothing(tmp_path):
     """Neither the folder (here behind a link) nor what was finished, whenever
     it comes."""
@@ -122,34 +103,37 @@ def test_a_kill_loses_nothing(tmp_path):
     assert path.is_symlink()
 
 
+def start(code, *arguments):
+    """A process that has said that it is there."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "there\n"
+    return process
+
+
 WRITES = """
-import os, sys, time
+import os, sys
 from speechbrain_scl.files import *
+os.chdir(sys.argv[1])
 with (atomic_write("file") as file, atomic_folder("folder") as folder,
       open(os.path.join(folder, "a"), "w") as a):
     file.write("x"); file.flush()
     a.write("x"); a.flush()
-    print("both", flush=True)
+    print("there", flush=True)
     sys.stdin.read()
 """
 
 
 def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path):
-    """And what a living one is about to finish stays."""
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITES],
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in "ab"
-    ]
-    for writer in writers:
-        assert writer.stdout.readline() == "both\n"
-    killed, living = writers
-    assert len(os.listdir(tmp_path)) == 4
+    """And what a living one is about to finish stays; a named pipe of such a
+    name does not hang it."""
+    killed, living = start(WRITES, tmp_path), start(WRITES, tmp_path)
+    os.mkfifo(tmp_path / f"{files._PREFIX}x")
+    assert len(os.listdir(tmp_path)) == 5
     killed.kill()
     killed.communicate()
     files.write_json(tmp_path / "other.json", {})
@@ -161,35 +145,29 @@ def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path):
     assert content(tmp_path / "folder") == {"a": "x"}
 
 
+RUNS = """
+import sys
+from speechbrain_scl.files import only_run_in
+with only_run_in(sys.argv[1]):
+    print("there", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_run_is_refused_and_a_killed_one_does_not_block(tmp_path):
+    first = start(RUNS, tmp_path)
+    with pytest.raises(UserError, match=f"process {first.pid} on .*wait for"):
+        with files.only_run_in(tmp_path):
+            pass
+    first.kill()
+    first.communicate()
+    with files.only_run_in(tmp_path):
+        pass
+
+
 def test_permissions_are_those_of_other_files(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_UMASK", 0o027)  # read once, at the start
     put(tmp_path / "d", "x")
     files.write_json(tmp_path / "f", {})
     for name, wanted in (("f", 0o640), ("d", 0o750)):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == wanted
-
-
-def test_a_second_run_is_refused_and_a_killed_one_does_not_block(tmp_path):
-    code = (
-        "import sys, time; from speechbrain_scl.files import only_run_in\n"
-        "with only_run_in(sys.argv[1]): print('in', flush=True); time.sleep(60)"
-    )
-    first = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE
-    )
-    assert first.stdout.readline() == b"in\n"
-    with pytest.raises(UserError, match=f"process {first.pid} on .*wait for"):
-        with files.only_run_in(tmp_path):
-            pass
-    first.kill()
-    first.wait()
-    first.stdout.close()
-    with files.only_run_in(tmp_path):
-        pass
-
-
-def test_a_named_pipe_of_that_name_does_not_hang(tmp_path):
-    pipe = tmp_path / f"{files._PREFIX}x"
-    os.mkfifo(pipe)
-    files.write_json(tmp_path / "a.json", {})
-    assert (tmp_path / "a.json").exists()

@@ -5,8 +5,10 @@ import errno
 import json
 import os
 import zlib
+from pathlib import Path
 
-import yaml
+import ruamel.yaml
+from hyperpyyaml.core import recursive_update
 
 from speechbrain.utils.checkpoints import CKPT_PREFIX
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
@@ -116,43 +118,30 @@ def options_of(hparams_file, overrides):
     Dotted name -> text, with overrides merged as HyperPyYAML merges them and
     references as they are, so that one changed key is one difference.
     """
-    with open(hparams_file, encoding="utf-8") as file:
-        options = _flat("", yaml.compose(file))
-    for key, value in getattr(yaml.compose(overrides), "value", ()):
-        _override(options, key.value, value)
+    reader = ruamel.yaml.YAML()
+    tree = reader.load(Path(hparams_file))
+    recursive_update(tree, reader.load(overrides) or {})
     return {
         key: text
-        for key, text in options.items()
+        for key, text in _flat("", tree)
         if key.split(".")[0] not in _FREE and not key.startswith("__")
     }
 
 
-def _override(options, path, node):
-    inside = [key for key in options if key.startswith(f"{path}.")]
-    if inside and isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            _override(options, f"{path}.{key.value}", value)
-        return
-    for key in (path, *inside):
-        options.pop(key, None)
-    options.update(_flat(path, node))
-
-
 def _flat(path, node):
-    """Dotted name -> text of a YAML node; tags stay, numbers read alike."""
-    tag = node.tag if node.tag.startswith("!") else ""
-    if isinstance(node, yaml.ScalarNode):
-        text = node.value
-        with contextlib.suppress(ValueError):
-            text = repr(float(text))
-        return {path: f"{tag} {text}".strip()}
-    found = {path: tag} if tag else {}
-    for i, part in enumerate(node.value):
-        key, value = (
-            (part[0].value, part[1]) if isinstance(part, tuple) else (i, part)
-        )
-        found.update(_flat(f"{path}.{key}" if path else str(key), value))
-    return found
+    """Dotted names and texts; tags stay, numbers read alike."""
+    tag = getattr(getattr(node, "tag", None), "value", None) or ""
+    if isinstance(node, dict | list):
+        if tag:
+            yield path, tag
+        inside = node if isinstance(node, dict) else dict(enumerate(node))
+        for key, value in inside.items():
+            yield from _flat(f"{path}.{key}".lstrip("."), value)
+        return
+    text = str(node)
+    with contextlib.suppress(ValueError):
+        text = repr(float(text))
+    yield path, f"{tag} {text}".strip()
 
 
 def digest_of(utterances):

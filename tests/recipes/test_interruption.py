@@ -1,97 +1,80 @@
 """A training that was interrupted ends where an uninterrupted one does."""
 
-import os
 import signal
-import subprocess
-import sys
-import time
 
-import pytest
 import torch
-from commands import RECIPE, ROOT, SMALL, trial_option
+from commands import RECIPE, SMALL, trial_option
 
 from speechbrain.utils.checkpoints import Checkpointer
 
+# The recipe's own script, which a signal meets within and after an epoch.
+SCRIPT = f"""
+import os
+import sys
 
-@pytest.fixture(scope="module")
-def start(corpus):
-    """Starts a short training into a folder, a checkpoint after each batch."""
+sys.path[:0] = [{str(RECIPE)!r}]
+import train_speaker_embeddings
+from speechbrain_scl import brain
 
-    def start(output):
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "train_speaker_embeddings.py",
-                *SMALL,
-                f"--data_folder={corpus}",
-                f"--output_folder={output}",
-                trial_option(corpus, "verification_file"),
-                "--utterances_per_speaker=1",
-                "--ckpt_interval_minutes=0",
-                "--ckpt_interval_steps=1",
-            ],
-            cwd=RECIPE,
-            # The order of sums, and so the last bits, depend on the threads.
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+number = int(sys.argv.pop())
+
+
+class Stopped(brain.SupConSpeakerBrain):
+    def on_fit_batch_end(self, *args):
+        super().on_fit_batch_end(*args)
+        if (self.epoch, self.step) == (1, 2):
+            os.kill(os.getpid(), number)
+
+    def on_stage_start(self, stage, epoch=None):
+        super().on_stage_start(stage, epoch)
+        if stage.name == "VALID":
+            os.kill(os.getpid(), number)
+
+
+train_speaker_embeddings.SupConSpeakerBrain = Stopped
+train_speaker_embeddings.main(sys.argv[1:])
+"""
+
+
+def test_the_same_run_to_the_last_bit(trained, corpus, run_warm, tmp_path):
+    """Killed and interrupted within an epoch, and interrupted at its end."""
+    output = tmp_path / "out"
+    (tmp_path / "script.py").write_text(SCRIPT)
+
+    def run(script, *arguments):
+        return run_warm(
+            script,
+            *SMALL,
+            f"--data_folder={corpus}",
+            f"--output_folder={output}",
+            trial_option(corpus, "verification_file"),
+            "--ckpt_interval_minutes=0",
+            "--ckpt_interval_steps=1",
+            *arguments,
         )
 
-    return start
-
-
-def finish(process, status=0):
-    """The output of a process that ends as it should."""
-    text, _ = process.communicate(timeout=240)
-    assert process.returncode == status, text[-3000:]
-    assert "Traceback" not in text
-    return text
-
-
-def wait_for_checkpoint(process, output, end_of_epoch):
-    """Until there is a new one of that kind."""
-    wanted = f"end-of-epoch: {str(end_of_epoch).lower()}"
-    known = set(output.glob("save/CKPT+*"))
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and process.poll() is None:
-        for meta in output.glob("save/CKPT+*/CKPT.yaml"):
-            try:
-                if meta.parent not in known and wanted in meta.read_text():
-                    return
-            except FileNotFoundError:
-                pass  # It was just replaced by a newer one.
-        time.sleep(0.005)
-    raise AssertionError(process.communicate()[0][-3000:])
-
-
-def test_the_same_run_to_the_last_bit(start, tmp_path):
-    """Killed within an epoch, and Ctrl-C at its end."""
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    uninterrupted = start(whole)
-    for number, end_of_epoch in (
-        (signal.SIGKILL, False),
-        (signal.SIGINT, True),
+    for number, status, said in (
+        (signal.SIGKILL, -9, ""),
+        (
+            signal.SIGINT,
+            130,
+            "interrupted: saved after batch 2 of the epoch in",
+        ),
+        (signal.SIGTERM, 143, "interrupted: epoch 1 is complete in"),
     ):
-        process = start(parts)
-        wait_for_checkpoint(process, parts, end_of_epoch)
-        process.send_signal(number)
-        if number == signal.SIGKILL:
-            process.communicate(timeout=60)
-            assert process.returncode == -number
-        else:
-            text = finish(process, 128 + number)
-            assert "interrupted: " in text
-            assert f"in {parts}/save; the same command goes on" in text
-    finish(start(parts))
-    finish(uninterrupted)
+        done = run(tmp_path / "script.py", int(number))
+        assert done.returncode == status, done.stderr[-3000:]
+        assert said in done.stderr and "Traceback" not in done.stderr
+    done = run("train_speaker_embeddings.py")
+    assert done.returncode == 0, done.stderr[-3000:]
 
     # All that a run leaves: parameters, running statistics, and the log.
-    model = "inference/embedding_model.ckpt"
-    wanted = torch.load(whole / model, weights_only=True)
-    found = torch.load(parts / model, weights_only=True)
+    wanted, found = (
+        torch.load(folder / "inference/embedding_model.ckpt", weights_only=True)
+        for folder in (trained, output)
+    )
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)
-    logs = [(folder / "train_log.txt").read_text() for folder in (whole, parts)]
+    logs = [(f / "train_log.txt").read_text() for f in (trained, output)]
     assert logs[0] == logs[1]
 
 

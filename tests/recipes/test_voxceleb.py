@@ -3,8 +3,8 @@
 import csv
 import json
 import re
+import shutil
 
-import numpy as np
 import pytest
 import soundfile
 import torch
@@ -33,10 +33,10 @@ def test_training_leaves_what_it_promises(trained, corpus):
     assert not speakers & held_out and not (speakers | held_out) & test
 
 
-def test_verification_and_speechbrain_agree(
-    trained, corpus, run_script, tmp_path
+def test_verification_leaves_what_it_promises(
+    trained, corpus, run_warm, tmp_path
 ):
-    done = run_script(
+    done = run_warm(
         "speaker_verification_cosine.py",
         "../../../hparams/verification_small.yaml",
         f"--data_folder={corpus}",
@@ -95,29 +95,32 @@ def test_scores_are_those_of_speechbrain(trained, corpus, run_warm, tmp_path):
         assert float(score) == pytest.approx(wanted.item(), abs=1e-5)
 
 
-def test_a_finished_run_goes_on_with_its_own_options(trained, corpus, run_warm):
+def test_a_finished_run_goes_on_with_its_own_options(
+    trained, corpus, run_warm, tmp_path
+):
     """More epochs start at the third; another margin is refused."""
+    output = shutil.copytree(trained, tmp_path / "run")
 
     def again(*options):
         return run_warm(
             "train_speaker_embeddings.py",
             *SMALL,
             f"--data_folder={corpus}",
-            f"--output_folder={trained}",
+            f"--output_folder={output}",
             trial_option(corpus, "verification_file"),
             *options,
         )
 
-    before = (trained / "inference" / "training.json").read_text()
+    before = (output / "inference" / "training.json").read_text()
     done = again("--aam_margin=0.5", "--objective={contrastive: null}")
     assert done.returncode == 1
     said = done.stderr.splitlines()[-1]
     assert "aam_margin: 0.2 -> 0.5" in said
     assert "objective.contrastive.temperature: 0.07 -> none" in said
-    assert (trained / "inference" / "training.json").read_text() == before
+    assert (output / "inference" / "training.json").read_text() == before
     done = again("--number_of_epochs=3")
     assert done.returncode == 0, done.stderr[-3000:]
-    log = (trained / "train_log.txt").read_text()
+    log = (output / "train_log.txt").read_text()
     assert re.findall(r"epoch: (\d+)", log) == ["1", "2", "3"]
 
 
@@ -125,7 +128,6 @@ def test_a_finished_run_goes_on_with_its_own_options(trained, corpus, run_warm):
     "arguments, message",
     [
         (["hparams/absent.yaml"], "hparams/absent.yaml: there is no such file"),
-        (["--data_folder=/absent"], "/absent: there is no such folder"),
         (["hparams/ecapa_scl.yaml"], "data/VoxCeleb1: there is no such folder"),
         ([*SMALL, "--temperatur=0.1"], "--temperatur: neither a key"),
         (
@@ -141,15 +143,14 @@ def test_a_finished_run_goes_on_with_its_own_options(trained, corpus, run_warm):
     ],
 )
 def test_a_mistake_is_one_line(arguments, message, corpus, run_warm, tmp_path):
-    options = [f"--output_folder={tmp_path}"]
-    if arguments and arguments[0] == SMALL[0]:
-        options += [
-            f"--data_folder={corpus}",
-            trial_option(corpus, "verification_file"),
-        ]
-    else:
-        options.append(f"--verification_file={corpus / LISTS[0]}.txt")
-    done = run_warm("train_speaker_embeddings.py", *arguments, *options)
+    if arguments[0] == SMALL[0]:
+        arguments = [*arguments, f"--data_folder={corpus}"]
+    done = run_warm(
+        "train_speaker_embeddings.py",
+        *arguments,
+        f"--output_folder={tmp_path}",
+        trial_option(corpus, "verification_file"),
+    )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert message in done.stderr.splitlines()[-1]
@@ -159,24 +160,3 @@ def test_verification_alone_uses_its_default_yaml(run_warm):
     done = run_warm("speaker_verification_cosine.py")
     assert done.returncode == 1
     assert "data/VoxCeleb1: there is no such folder" in done.stderr
-
-
-def test_a_silent_test_file_is_named(corpus, trained, run_warm, tmp_path):
-    folder = tmp_path / "wav" / "a" / "s"
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name in "xyz":
-        signal = 0.1 * rng.normal(size=16000) * (name != "y")
-        soundfile.write(folder / f"{name}.wav", signal, 16000)
-    trials = tmp_path / "trials.txt"
-    trials.write_text("1 a/s/x.wav a/s/y.wav\n0 a/s/x.wav a/s/z.wav\n")
-    done = run_warm(
-        "speaker_verification_cosine.py",
-        "../../../hparams/verification_small.yaml",
-        f"--data_folder={tmp_path}",
-        f"--pretrain_path={trained / 'inference'}",
-        f"--output_folder={tmp_path / 'out'}",
-        f"--verification_file={trials}",
-    )
-    assert done.returncode == 1
-    assert "y.wav: silent" in done.stderr.splitlines()[-1]

@@ -1,7 +1,6 @@
 """Several centres per speaker, against the double loop and the single one;
 a sample of the classes, against all and against the sampled ones by hand."""
 
-import pytest
 import torch
 
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
@@ -102,7 +101,7 @@ def test_loss_and_gradient_are_those_of_the_sampled_classes():
 def test_each_other_class_is_as_likely():
     classifier, embeddings, labels = case(rate=0.3)
     drawn = torch.zeros(40)
-    n = 600
+    n = 300
     for _ in range(n):
         weight = classifier.weight
         cosines, _ = classifier(embeddings, labels)
@@ -114,19 +113,3 @@ def test_each_other_class_is_as_likely():
     others = torch.ones(40, dtype=torch.bool).index_fill(0, own, False)
     share, p = drawn[others] / n, 8 / 36
     assert (share - p).abs().max() < 5 * (p * (1 - p) / n) ** 0.5
-
-
-def test_a_batch_of_many_speakers_has_room():
-    classifier, embeddings, labels = case(rate=0.01)
-    cosines, places = classifier(embeddings, labels)
-    assert cosines.shape == (6, 1, 6)
-    full = classifier(embeddings)
-    torch.testing.assert_close(
-        cosines[:, 0].gather(1, places), full[:, 0].gather(1, labels)
-    )
-
-
-@pytest.mark.parametrize("rate", [0, -0.1, 1.1, float("nan")])
-def test_a_rate_outside_its_range_is_refused(rate):
-    with pytest.raises(ValueError, match=f"rate={rate}"):
-        SampledClassifier(4, 10, rate)

@@ -109,10 +109,3 @@ def test_languages_of_a_metadata_file(hparams, tmp_path, text, found):
     path.write_text(text[: text.index("cleo")])
     with pytest.raises(UserError, match="neither the utterance cleo/day2/2"):
         spread_values(asked)
-
-
-def test_an_empty_session_is_told_with_its_line(hparams, tmp_path):
-    text = (tmp_path / "t.csv").read_text()
-    (tmp_path / "t.csv").write_text(text.replace(",day1\n", ",\n"))
-    with pytest.raises(UserError, match="line 3: session is empty"):
-        spread_values({**hparams, "spread_over": "session"})

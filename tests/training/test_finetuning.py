@@ -57,14 +57,11 @@ def test_an_encoder_without_classes_is_enough(hub, tmp_path):
     )
 
 
-def test_another_architecture_is_refused(hub, tmp_path):
-    source, _ = hub
-    with pytest.raises(UserError, match="same settings"):
-        start_from(source, modules(4, dim=2), labels_of("a"), str(tmp_path))
-
-
-def test_what_cannot_be_reached_is_told(tmp_path):
-    """The tests are off line."""
-    source = "speechbrain/no-such-repository"
-    with pytest.raises(UserError, match=f"pretrained={source}"):
-        start_from(source, modules(4), labels_of("a"), str(tmp_path))
+def test_what_does_not_fit_or_cannot_be_reached_is_told(hub, tmp_path):
+    absent = "speechbrain/no-such-repository"  # and the tests are off line
+    fetched = str(tmp_path / "fetched")
+    for source, dim in ((hub[0], 2), (absent, 3)):
+        with pytest.raises(
+            UserError, match=f"pretrained={source}.*same settings"
+        ):
+            start_from(source, modules(4, dim), labels_of("a"), fetched)

@@ -1,6 +1,5 @@
 """A run's folder: one run at a time, and always with the same options."""
 
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -25,21 +24,23 @@ objective: !new:builtins.dict
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a run with options; returns its save folder."""
+    """Starts a run with options, in which ``inside`` is done."""
     file = tmp_path / "train.yaml"
-    output = tmp_path / "out"
 
-    def start(overrides="", text=TRAINING, train=True, accumulation=1):
+    def start(
+        overrides="", text=TRAINING, inside=None, accumulation=1, output="out"
+    ):
+        output = tmp_path / output
+        save = output / "save"
         file.write_text(text.format(folder=output))
-        hparams = {
-            "output_folder": str(output),
-            "save_folder": f"{output}/save",
-        }
+        hparams = {"output_folder": str(output), "save_folder": str(save)}
         run_opts = RunOptions(grad_accumulation_factor=accumulation)
         with run_folder(hparams, run_opts, str(file), overrides):
-            if train:
-                (output / "save" / "CKPT+1").mkdir(exist_ok=True)
-        return output / "save"
+            if inside is None:
+                (save / "CKPT+1").mkdir(exist_ok=True)
+            else:
+                inside()
+        return save
 
     return start
 
@@ -56,7 +57,7 @@ def start(tmp_path):
     ],
 )
 def test_other_options_are_refused_with_what_differs(start, overrides, said):
-    start(overrides, train=False)  # nothing has been trained yet
+    start(overrides, inside=lambda: None)  # nothing has been trained yet
     start()
     with pytest.raises(UserError, match=said) as refused:
         start(overrides)
@@ -99,52 +100,31 @@ def test_other_data_are_refused(start):
         keep_to(str(save), "data", {"training": digest_of(rows)})
 
 
-def test_two_runs_at_once(start, tmp_path):
-    hparams = {
-        "output_folder": str(tmp_path / "out"),
-        "save_folder": str(tmp_path / "out" / "save"),
-    }
+def test_two_runs_at_once(start):
     start()
-    with run_folder(hparams, RunOptions(), str(tmp_path / "train.yaml"), ""):
-        with pytest.raises(UserError, match="is running in this folder"):
-            start()
+    with pytest.raises(UserError, match="is running in this folder"):
+        start(inside=start)
 
 
 def test_a_folder_that_cannot_be_written_or_has_gone_is_told(start, tmp_path):
-    (tmp_path / "out").write_text("a file")
+    output = tmp_path / "out"
+    output.write_text("a file")
     with pytest.raises(UserError, match="out.*cannot be written"):
         start()
-    (tmp_path / "out").unlink()
-    start()
-    hparams = {
-        "output_folder": str(tmp_path / "out"),
-        "save_folder": str(tmp_path / "out" / "save"),
-    }
+    output.unlink()
+
+    def renamed():
+        output.rename(tmp_path / "renamed")
+        open(output / "log.txt", "a")
+
     with pytest.raises(UserError, match="log.txt: cannot be written"):
-        with run_folder(
-            hparams, RunOptions(), str(tmp_path / "train.yaml"), ""
-        ):
-            os.rename(tmp_path / "out", tmp_path / "renamed")
-            open(tmp_path / "out" / "log.txt", "a")
+        start(inside=renamed)
     with pytest.raises(FileNotFoundError):  # not of the folder
-        with run_folder(
-            hparams, RunOptions(), str(tmp_path / "train.yaml"), ""
-        ):
-            open(tmp_path / "other" / "log.txt", "a")
+        start(inside=lambda: open(tmp_path / "other" / "log.txt", "a"))
 
 
-def test_a_node_that_does_not_share_the_folder_is_told(
-    start, monkeypatch, tmp_path
-):
-    start()
+def test_a_node_that_does_not_share_the_folder_is_told(start, monkeypatch):
     module = "speechbrain_scl.training.folder"
     monkeypatch.setattr(f"{module}.if_main_process", lambda: False)
-    hparams = {
-        "output_folder": str(tmp_path / "local"),
-        "save_folder": str(tmp_path / "local" / "save"),
-    }
     with pytest.raises(UserError, match="nodes need one output_folder"):
-        with run_folder(
-            hparams, RunOptions(), str(tmp_path / "train.yaml"), ""
-        ):
-            pass
+        start(output="local")

@@ -1,18 +1,15 @@
 """Wrong labels: margins by brute force, who is suspected, and who is left out."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from two_processes import results_of
 
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
-from speechbrain_scl.errors import UserError
+from speechbrain_scl.distributed import world_size
 from speechbrain_scl.losses import SupConMarginLoss
 from speechbrain_scl.objective import Objective
 from speechbrain_scl.training.labels import LabelCleaner
@@ -110,15 +107,6 @@ def test_wrong_labels_are_found_and_right_ones_left_alone(share):
     assert not right or np.mean(right) > 0.9
 
 
-def full_objective():
-    return Objective(
-        LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30)),
-        SupConMarginLoss(),
-        ClassAwareAttention(scale=10.0),
-        MinNormBalancer("l2", preference=[5, 1]),
-    )
-
-
 def test_the_suspected_weigh_nothing_but_are_watched():
     classifier, embeddings, given, _ = corpus(0.3)
     cleaner = started(given, after=2, until=22)
@@ -131,7 +119,12 @@ def test_the_suspected_weigh_nothing_but_are_watched():
     )
     assert 0 < out.sum() < N
     z = embeddings.clone().requires_grad_()
-    objective = full_objective()
+    objective = Objective(
+        LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30)),
+        SupConMarginLoss(),
+        ClassAwareAttention(scale=10.0),
+        MinNormBalancer("l2", preference=[5, 1]),
+    )
     classifier.float()
     loss = objective(*cleaner(IDS, z, given, classifier), classifier)
     loss.backward()
@@ -189,48 +182,28 @@ def test_a_run_goes_on_within_an_epoch_to_the_bit(tmp_path):
     assert torch.equal(kept[1], kept_too[1]) and len(kept[1]) < N // 2
 
 
-@pytest.mark.parametrize(
-    "options", [{"after": 0}, {"quantile": 0.0}, {"quantile": 1.0}], ids=str
-)
-def test_an_option_outside_its_range_is_refused(options):
-    with pytest.raises(UserError, match=next(iter(options))):
-        LabelCleaner(**options)
-
-
-def halves(rank, n_ranks, folder):
+def halves(rank, folder):
     """A rank's share of two epochs, with a state in the middle of the second."""
     classifier, embeddings, given, _ = corpus(0.3)
     cleaner = started(given, after=1)
-    rows = torch.arange(N)[rank::n_ranks]
+    rows = torch.arange(N)[rank :: world_size()]
     for i in range(2):
         for part in rows.split(len(rows) // 2):
             names = [IDS[j] for j in part]
             z, _ = cleaner(names, embeddings[part], given[part], classifier)
             if i == 1:
                 cleaner.save(f"{folder}/state")
-                if n_ranks > 1:
-                    dist.barrier()  # the checkpointer's
+                if world_size() > 1:
+                    torch.distributed.barrier()  # the checkpointer's
                 cleaner.load(f"{folder}/state", end_of_epoch=False)
         cleaner.end_epoch()
-    return cleaner.suspects(), cleaner.means, len(z)
-
-
-def on_a_rank(rank, folder):
-    torch.set_num_threads(1)
-    os.environ["RANK"] = str(rank)  # as torchrun does
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
-    )
-    torch.save(halves(rank, 2, folder), f"{folder}/{rank}.pt")
-    dist.barrier()
-    os._exit(0)  # the threads of gloo may abort one that ends as usual
+    return cleaner.suspects(), cleaner.means
 
 
 def test_two_processes_suspect_whom_one_does(tmp_path):
-    mp.spawn(on_a_rank, (str(tmp_path),), nprocs=2)
-    suspects, means, _ = halves(0, 1, tmp_path)
+    ranks = results_of(halves, tmp_path)
+    suspects, means = halves(0, tmp_path)
     assert suspects
-    for rank in (0, 1):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+    for found in ranks:
         assert found[0] == suspects
         torch.testing.assert_close(found[1], means, rtol=1e-12, atol=1e-12)

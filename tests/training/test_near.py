@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from speechbrain_scl.errors import UserError
 from speechbrain_scl.samplers import SpeakerBatchSampler
 from speechbrain_scl.training.near import NearSpeakers
 
@@ -38,9 +37,3 @@ def test_a_resumed_epoch_has_the_same_batches(tmp_path, shape):
     assert list(again) == batches
     resumed.start_epoch(3, classifier)
     assert again.near_order.tolist() != sampler.near_order.tolist()
-
-
-@pytest.mark.parametrize("options", [{"share": 0.0}, {"after": -1}])
-def test_options_outside_their_range_are_refused(options):
-    with pytest.raises(UserError, match="near_speakers"):
-        NearSpeakers(**options)

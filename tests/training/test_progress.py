@@ -5,32 +5,22 @@ import re
 
 import pytest
 import torch
-from hypothesis import (
-    given,
-    strategies as st,
-)
 
 from speechbrain_scl.training.progress import Progress
 
 
-@given(
-    values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20),
-    data=st.data(),
-)
-def test_the_means_are_those_of_all_batches(tmp_path_factory, values, data):
+@pytest.mark.parametrize("interrupted", range(4))
+def test_the_means_are_those_of_all_batches(tmp_path, interrupted):
     """With an interruption anywhere."""
-    interrupted = data.draw(st.integers(0, len(values)))
-    path = tmp_path_factory.mktemp("progress") / "progress.ckpt"
     progress = Progress()
-    for i, value in enumerate(values):
+    for i, value in enumerate([1e6, -3.0, 0.5]):
         if i == interrupted:
-            progress.save(path)
+            progress.save(tmp_path / "progress.ckpt")
             progress = Progress()
-            progress.load(path, end_of_epoch=False)
+            progress.load(tmp_path / "progress.ckpt", end_of_epoch=False)
         progress.add({"a": torch.tensor(value, dtype=torch.float64), "b": 1})
-    wanted = sum(values) / len(values)
-    assert progress.means()["a"] == pytest.approx(wanted, abs=1e-6)
-    assert progress.means()["b"] == 1
+    wanted = {"a": pytest.approx((1e6 - 2.5) / 3), "b": 1}
+    assert progress.means() == wanted
     progress.start_epoch()
     assert progress.means() == {}
 

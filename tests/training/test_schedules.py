@@ -1,18 +1,18 @@
 """Schedules: closed forms, and no dependence on the batches."""
 
-import math
-
 import pytest
 import torch
-from hypothesis import (
-    given,
-    strategies as st,
-)
 
 from speechbrain.nnet import schedulers
 from speechbrain.nnet.losses import AdditiveAngularMargin, AngularMargin
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.losses import SupConMarginLoss
+from speechbrain_scl.training.classifiers import (
+    SampledClassifier,
+    SubCentreClassifier,
+)
+from speechbrain_scl.training.labels import LabelCleaner
+from speechbrain_scl.training.near import NearSpeakers
 from speechbrain_scl.training.schedules import (
     MarginWarmup,
     WarmupCosine,
@@ -21,36 +21,36 @@ from speechbrain_scl.training.schedules import (
     anneal_step,
 )
 
-epochs = st.floats(1.5, 200)
 
-
-@given(epochs, st.floats(0, 1), st.floats(0, 300))
-def test_rates_are_those_of_torch_and_of_the_formula(total, warmup, done):
-    peak, final = 0.1, 0.001
-    cosine = WarmupCosine(peak, total, warmup, final).at(done)
-    decay = WarmupExponential(peak, total, warmup, final).at(done)
-    assert final * (1 - 1e-9) <= min(cosine, decay)
-    assert max(cosine, decay) <= peak * (1 + 1e-9)
-    if done < warmup:
-        rising = final + (peak - final) * done / warmup
-        assert cosine == decay == pytest.approx(rising)
-    share = min((done - warmup) / (total - warmup), 1)
-    if share >= 0:
-        parameter = torch.nn.Parameter(torch.zeros(1))
-        steps = 1000
-        reference = torch.optim.lr_scheduler.CosineAnnealingLR(
-            torch.optim.SGD([parameter], lr=peak), steps, eta_min=final
+@pytest.mark.parametrize("total, warmup", [(1.5, 0), (20, 1), (200, 0.5)])
+def test_rates_are_those_of_torch_and_of_the_formula(total, warmup):
+    peak, final, steps = 0.1, 0.001, 1000
+    cosine = WarmupCosine(peak, total, warmup, final)
+    decay = WarmupExponential(peak, total, warmup, final)
+    if warmup:
+        half = (peak + final) / 2
+        assert (
+            cosine.at(warmup / 2) == decay.at(warmup / 2) == pytest.approx(half)
         )
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(
+        torch.optim.SGD([torch.zeros(1)], lr=peak), steps, eta_min=final
+    )
+    for share in (0, 0.001, 0.3, 0.5, 0.999, 1):
+        done = warmup + share * (total - warmup)
         # Its closed form takes any step
         reference.last_epoch = share * steps
         (wanted,) = reference._get_closed_form_lr()
-        assert cosine == pytest.approx(wanted)
-        assert math.log(decay) == pytest.approx(
-            (1 - share) * math.log(peak) + share * math.log(final)
+        assert cosine.at(done) == pytest.approx(wanted)
+        assert decay.at(done) == pytest.approx(
+            peak ** (1 - share) * final**share
         )
+    assert cosine.at(total + 5) == decay.at(total + 5) == pytest.approx(final)
 
 
-@given(st.floats(0.01, 1.5), st.floats(0.5, 20), st.floats(0, 30))
+@pytest.mark.parametrize(
+    "margin, length, done",
+    [(0.2, 4, 0), (0.2, 0.5, 0.1), (1.5, 20, 7), (0.3, 2, 9)],
+)
 def test_a_grown_margin_is_a_margin_from_the_start(margin, length, done):
     """The loss after an update, and one made with that margin, agree."""
     cosines = torch.linspace(-1, 1, 21).view(7, 3)
@@ -87,9 +87,15 @@ def test_no_warmup_leaves_the_margin_alone():
         lambda: WarmupCosine(0.1, epochs=2, final=0.2),
         lambda: MarginWarmup(torch.nn.Linear(1, 1), 1),
         lambda: MarginWarmup(SupConMarginLoss(), -1),
+        lambda: LabelCleaner(after=0),
+        lambda: LabelCleaner(quantile=1.0),
+        lambda: NearSpeakers(share=0.0),
+        lambda: NearSpeakers(after=-1),
+        lambda: SampledClassifier(4, 10, rate=float("nan")),
+        lambda: SubCentreClassifier(4, 10, n_centres=0),
     ],
 )
-def test_mistakes(make):
+def test_an_option_outside_its_range_is_refused(make):
     with pytest.raises(ValueError):
         make()
 
