@@ -16,21 +16,17 @@ the CPU (which bears other work on the machine), and how far each embedding is
 from that of the utterance alone.
 """
 
-import argparse
 import sys
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
+import measure
 import numpy as np
 import soundfile
 import torch
 import torch.nn.functional as F
 import yaml
 from hyperpyyaml import load_hyperpyyaml
-from preparation import load
 
 from speechbrain.augment.preparation import prepare_csv
 from speechbrain.utils.metric_stats import EER, minDCF
@@ -44,10 +40,8 @@ from speechbrain_scl.evaluation.embeddings import extract_embeddings
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.metrics import eer, min_dcf
 from speechbrain_scl.evaluation.trials import read_trials, write_scores
-from speechbrain_scl.files import atomic_write
 from speechbrain_scl.training.run import train
 
-ROOT = Path(__file__).resolve().parent.parent
 RECIPE = Path("recipes") / "VoxCeleb" / "SpeakerRec"
 STAGES = {
     "preparation": "manifests of training, noise, reverberation and test",
@@ -63,33 +57,27 @@ ENCODERS = {"small": (64, 64, 20), "full": (1024, 128, 10)}
 
 
 class Clock:
-    """Seconds by stage: (on the clock, of the CPU)."""
+    """(Seconds on the clock, of the CPU) by stage."""
 
     def __init__(self):
-        self.stages = {}
+        self.stages = dict.fromkeys(STAGES, np.zeros(2))
 
     def __call__(self, stage, function, *args, **kwargs):
         """Runs the function as a part of the stage."""
-        before = time.perf_counter(), time.process_time()
-        result = function(*args, **kwargs)
-        after = time.perf_counter(), time.process_time()
-        spent = self.stages.get(stage, (0.0, 0.0))
-        self.stages[stage] = tuple(
-            s + b - a for s, a, b in zip(spent, before, after)
-        )
-        return result
+        kept = []
+        took = measure.spent(lambda: kept.append(function(*args, **kwargs)))
+        self.stages[stage] = self.stages[stage] + took
+        return kept[0]
 
 
 def main():
-    """Runs both and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Runs both and leaves the table."""
+    parser = measure.parser(__doc__)
     add = parser.add_argument
-    add("output", type=Path, help="folder for endtoend.md")
     add("--corpus", type=Path, required=True, help="the mini corpus")
-    add("--speechbrain", type=Path, help="checkout; without it ours alone")
+    add("--speechbrain", type=Path, required=True, help="checkout")
     add("--list", default="trials-same-language.txt", help="of the corpus")
     add("--encoders", nargs="+", default=["small"], choices=ENCODERS)
-    add("--threads", nargs="+", type=int, default=[1])
     add("--speakers", type=int, default=24, help="per batch")
     add("--valid-speakers", type=int, default=8)
     add("--crop", type=float, default=1.0, help="s; stock needs longer files")
@@ -98,45 +86,22 @@ def main():
     for path in args.corpus.rglob("*.wav"):  # into the page cache
         path.read_bytes()
     texts = []
-    for name in args.encoders:
-        for threads in args.threads:
-            text = f"{name} encoder, {threads} thread(s)\n\n"
-            text += compared(name, threads, args)
-            print(text, flush=True)
-            texts.append(text)
-            with atomic_write(str(args.output / "endtoend.md")) as file:
-                file.write("\n".join(texts))
+    for encoder in args.encoders:
+        sides, words = [stock_end_to_end, ours_end_to_end], {}
+        found = {side: [] for side in sides}
+        for i in range(args.repeats):
+            for side in sides[:: (-1) ** i]:
+                run = measure.alone(one_run, side, encoder, args)
+                stages, words[side] = run
+                found[side].append([*stages.values(), sum(stages.values())])
+        stock, ours = (np.median(found[side], axis=0) for side in sides)
+        texts.append(f"{encoder} encoder\n\n{table(stock, ours)}")
+        texts[-1] += "\n" + "\n".join(words.values()) + "\n"
+        measure.leave(args.output / "endtoend.md", "\n".join(texts))
 
 
-def compared(encoder, threads, args):
-    """The table of one encoder, and the figures in words."""
-    sides = [ours_end_to_end]
-    if args.speechbrain:
-        sides.append(stock_end_to_end)
-    found = {side: [] for side in sides}
-    words = {}
-    for i in range(args.repeats):
-        for side in sides[:: (-1) ** i]:
-            with ProcessPoolExecutor(1, get_context("spawn")) as one:
-                run = one.submit(one_run, side, encoder, threads, args)
-                stages, words[side] = run.result()
-            print(side.__name__, stages, flush=True)
-            found[side].append(stages)
-    ours, stock = (
-        {
-            stage: np.median([run[stage] for run in found[side]], axis=0)
-            for stage in STAGES
-        }
-        if side in found
-        else {}
-        for side in (ours_end_to_end, stock_end_to_end)
-    )
-    return "\n".join([table(stock, ours), "", *words.values(), ""])
-
-
-def one_run(side, encoder, threads, args):
+def one_run(side, encoder, args):
     """Of either recipe, in a process that has computed nothing."""
-    torch.set_num_threads(threads)
     # Two seconds of imports that PyTorch leaves to the first optimiser
     torch.optim.Adam([torch.zeros(1)])
     corpus = args.corpus.resolve()
@@ -154,55 +119,29 @@ def one_run(side, encoder, threads, args):
 
 
 def table(stock, ours):
-    """Seconds by stage, and their ratios."""
-    lines = [
-        "| stage | stock, s | ours, s | stock / ours | stock, CPU s | "
-        "ours, CPU s | stock / ours, CPU |",
-        "|:--|--:|--:|--:|--:|--:|--:|",
-    ]
-    rows = {f"{name}: {what}": name for name, what in STAGES.items()}
-    sums = [
-        np.sum(list(side.values()), axis=0) if side else None
-        for side in (stock, ours)
-    ]
-    for label, name in (*rows.items(), ("together", None)):
-        theirs, mine = (
-            total if name is None else side.get(name)
-            for side, total in zip((stock, ours), sums)
-        )
-        cells = []
-        for i in range(2):
-            if theirs is None:
-                cells += ["-", f"{mine[i]:.3g}", "-"]
-            else:
-                ratio = f"{theirs[i] / mine[i]:.2f}"
-                cells += [f"{theirs[i]:.3g}", f"{mine[i]:.3g}", ratio]
-        lines.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    """[stages and their sum, clock and CPU] of both, and their ratios."""
+    head = ["stage"]
+    for kind in ("s", "CPU s"):
+        head += [f"stock, {kind}", f"ours, {kind}", f"stock / ours, {kind}"]
+    labels = [f"{name}: {what}" for name, what in STAGES.items()]
+    rows = []
+    for label, *both in zip([*labels, "together"], stock, ours):
+        rows.append([label])
+        for theirs, mine in zip(*both):
+            rows[-1] += [f"{theirs:.3g}", f"{mine:.3g}", f"{theirs / mine:.2f}"]
+    return measure.table(head, rows)
 
 
 def from_alone(files, vectors, alone):
     """How far embeddings are from those of the utterances alone, in words.
 
-    Arguments
-    ---------
-    files : dict
-        Name -> file; as many of them as ``ALONE`` are looked at.
-    vectors : dict
-        Name -> embedding.
-    alone : function
-        A waveform [1, time] to its embedding.
+    ``files`` and ``vectors`` have a file and an embedding for each name;
+    ``alone`` makes one of a waveform [1, time].
     """
     names = list(files)[:: -(-len(files) // ALONE)]
     with torch.inference_mode():
-        wanted = [
-            alone(
-                torch.from_numpy(soundfile.read(files[n], dtype="float32")[0])[
-                    None
-                ]
-            )
-            for n in names
-        ]
+        wavs = (soundfile.read(files[n], dtype="float32")[0] for n in names)
+        wanted = [alone(torch.from_numpy(wav)[None]) for wav in wavs]
     found = [torch.as_tensor(vectors[name]) for name in names]
     found, wanted = (
         F.normalize(torch.stack([v.flatten().double() for v in side]))
@@ -223,7 +162,7 @@ def ours_end_to_end(corpus, trials, folder, encoder, args):
     output = folder / "ours"
     hparams, run_opts, file, overrides = read_experiment(
         [
-            str(ROOT / "hparams" / "ecapa_small.yaml"),
+            str(measure.ROOT / "hparams" / "ecapa_small.yaml"),
             f"--data_folder={corpus}",
             f"--output_folder={output}",
             f"--verification_file={trials}",
@@ -237,11 +176,11 @@ def ours_end_to_end(corpus, trials, folder, encoder, args):
         ]
     )
     output.mkdir(exist_ok=True)
-    prepare = load(ROOT / RECIPE.parent / "voxceleb_prepare.py", "ours")
+    script = measure.ROOT / RECIPE.parent / "voxceleb_prepare.py"
     names = ("valid_speakers", "min_duration", "check_audio", "max_excluded")
     clock(
         "preparation",
-        prepare.prepare_voxceleb,
+        measure.module(script, "ours").prepare_voxceleb,
         str(corpus),
         hparams["save_folder"],
         verification_files=str(trials),
@@ -260,28 +199,21 @@ def ours_end_to_end(corpus, trials, folder, encoder, args):
     listed = clock("scoring", read_trials, str(trials))
     names = dict.fromkeys([*listed.enrol_ids, *listed.test_ids])
     found = locate(names, [str(corpus)], str(trials))
-    cohort = read_manifest(hparams["train_annotation"])
-    paths = found | {u.ID: u.wav for u in cohort}
+    cohort = {u.ID: u.wav for u in read_manifest(hparams["train_annotation"])}
     vectors = clock(
-        "extraction", extract_embeddings, model.embed, paths, model.key
+        "extraction", extract_embeddings, model.embed, found | cohort, model.key
     )
 
     def score():
         enrol, test, others = (
             np.stack([vectors[name] for name in names])
-            for names in (
-                listed.enrol_ids,
-                listed.test_ids,
-                [u.ID for u in cohort],
-            )
+            for names in (listed.enrol_ids, listed.test_ids, cohort)
         )
-        top = min(TOP_N, len(others))
         index = listed.enrol_index, listed.test_index
-        scored = listed.with_scores(
-            scoring.normalized_scores(
-                others, "as-norm", top, enrol, test, *index
-            )
+        scores = scoring.normalized_scores(
+            others, "as-norm", min(TOP_N, len(others)), enrol, test, *index
         )
+        scored = listed.with_scores(scores)
         write_scores(str(output / "scores.txt"), scored)
         return scored.scores, scored.labels
 
@@ -297,7 +229,7 @@ def ours_end_to_end(corpus, trials, folder, encoder, args):
 
 
 def stock_end_to_end(corpus, trials, folder, encoder, args):
-    """Seconds by stage of the functions of SpeechBrain's recipe."""
+    """The same of the functions of SpeechBrain's recipe."""
     clock = Clock()
     recipe = args.speechbrain.resolve() / RECIPE
     output = folder / "stock"
@@ -305,10 +237,10 @@ def stock_end_to_end(corpus, trials, folder, encoder, args):
     shared = f"data_folder: {corpus}\noutput_folder: {output}\n"
     shared += yaml.safe_dump(encoder)
     # Its training and its verification prepare alike; here they do it once.
-    prepare = load(recipe.parent / "voxceleb_prepare.py", "stock")
+    script = recipe.parent / "voxceleb_prepare.py"
     clock(
         "preparation",
-        prepare.prepare_voxceleb,
+        measure.module(script, "stock").prepare_voxceleb,
         data_folder=str(corpus),
         save_folder=str(output / "save"),
         verification_pairs_file=str(trials),
@@ -330,13 +262,10 @@ def stock_end_to_end(corpus, trials, folder, encoder, args):
             + "[!ref <add_noise>, !ref <add_reverb>, !ref <drop_chunk>]}\n",
         )
     for kind in ("noise", "rir"):  # as what it calls has downloaded them
-        clock(
-            "preparation",
-            prepare_csv,
-            sorted(map(str, (corpus / kind).rglob("*.wav"))),
-            hparams[f"{kind}_annotation"],
-        )
-    training = load(recipe / "train_speaker_embeddings.py", "stock")
+        files = sorted(map(str, (corpus / kind).rglob("*.wav")))
+        annotation = hparams[f"{kind}_annotation"]
+        clock("preparation", prepare_csv, files, annotation)
+    training = measure.module(recipe / "train_speaker_embeddings.py", "stock")
     train_data, valid_data, _ = training.dataio_prep(hparams)
     brain = training.SpeakerBrain(
         modules=hparams["modules"],
@@ -355,7 +284,7 @@ def stock_end_to_end(corpus, trials, folder, encoder, args):
         valid_loader_kwargs=hparams["dataloader_options"],
     )
 
-    script = load(recipe / "speaker_verification_cosine.py", "stock")
+    script = measure.module(recipe / "speaker_verification_cosine.py", "stock")
     with open(recipe / "hparams" / "verification_ecapa.yaml") as file:
         script.params = load_hyperpyyaml(
             file, shared + f"cohort_size: {TOP_N}\n"
@@ -369,18 +298,18 @@ def stock_end_to_end(corpus, trials, folder, encoder, args):
         for loader in loaders
     )
     lines = trials.read_text().splitlines()
-    positive, negative = clock("scoring", script.get_verification_scores, lines)
-    positive, negative = torch.tensor(positive), torch.tensor(negative)
-    clock("metrics", EER, positive, negative)
-    clock("metrics", minDCF, positive, negative)
+    scores = clock("scoring", script.get_verification_scores, lines)
+    scores = list(map(torch.tensor, scores))
+    clock("metrics", EER, *scores)
+    clock("metrics", minDCF, *scores)
     files = {
         name: str(corpus / "wav" / f"{name}.wav") for name in script.test_dict
     }
-
-    def alone(wav):
-        return script.compute_embedding(wav, torch.ones(1))
-
-    words = from_alone(files, script.test_dict, alone)
+    words = from_alone(
+        files,
+        script.test_dict,
+        lambda wav: script.compute_embedding(wav, torch.ones(1)),
+    )
     return clock.stages, f"Stock, padded batches: {words}"
 
 

@@ -12,45 +12,32 @@ TARGETS_PER_SPEAKER = 20
 IMPOSTORS_PER_TARGET = 20
 
 
-def write_folds(
-    data_folder, output, n_folds, kept_out=(), metadata=None, within=()
-):
-    """Writes trial lists of disjoint speakers, all speakers once.
+def write_folds(folder, output, n_folds, kept_out=(), metadata=None, within=()):
+    """Writes trial lists of disjoint speakers, but those kept out, to
+    output/fold1/<list>.txt and so on: fold -> its lists.
 
-    Arguments
-    ---------
-    data_folder : pathlib.Path
-        Holds wav/<speaker>/<session>/<utterance>.
-    output : pathlib.Path
-        Gets fold1/<list>.txt, fold2/<list>.txt, ...
-    n_folds : int
-        How many.
-    kept_out : set of str
-        Speakers of no fold.
-    metadata : pathlib.Path or None
-        A CSV file with a row per speaker or utterance: the columns speaker and
-        those of ``within``.
-    within : list of str
-        Columns that are equal on both sides of every trial, so that neither
-        channel nor gender gives an impostor away; the first one also names
-        the lists.
-
-    Returns
-    -------
-    dict
-        Fold -> its lists.
+    ``folder`` holds wav/<speaker>/<session>/<utterance>, ``metadata`` is a CSV
+    file with a row per speaker or utterance: the columns speaker and those of
+    ``within``. These are equal on both sides of every trial, so that neither
+    channel nor gender gives an impostor away, and the first one names the lists.
     """
-    kinds = _read_kinds(metadata, within)
+    kinds = {}
+    if within:
+        with open(metadata, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                kinds[row["speaker"]] = tuple(row[name] for name in within)
     by_speaker = {}
-    for path in find_audio(str(data_folder / "wav")):
+    for path in find_audio(str(folder / "wav")):
         speaker, session, name = path.split("/")[-3:]
         if speaker not in kept_out:
             utterance = f"{speaker}/{session}/{name}"
             by_speaker.setdefault(speaker, []).append(utterance)
     strata = {}
     for speaker, utterances in sorted(by_speaker.items()):
+        if within and speaker not in kinds and len(utterances) > 1:
+            sys.exit(f"error: {metadata} has no row of speaker {speaker}")
         if len(utterances) > 1:
-            strata.setdefault(kinds(speaker), []).append(speaker)
+            strata.setdefault(kinds.get(speaker, ()), []).append(speaker)
 
     rng = random.Random(0)
     lines = {}
@@ -69,24 +56,6 @@ def write_folds(
         path.write_text("".join(found), encoding="utf-8")
         lists.setdefault(fold, []).append(path)
     return lists
-
-
-def _read_kinds(metadata, within):
-    """A function: speaker -> its values in the columns."""
-    if not within:
-        return lambda speaker: ()
-    with open(metadata, encoding="utf-8", newline="") as file:
-        kinds = {
-            row["speaker"]: tuple(row[column] for column in within)
-            for row in csv.DictReader(file)
-        }
-
-    def kind(speaker):
-        if speaker not in kinds:
-            sys.exit(f"error: {metadata} has no row of speaker {speaker}")
-        return kinds[speaker]
-
-    return kind
 
 
 def _trials(speakers, by_speaker, rng):

@@ -33,12 +33,12 @@ from pathlib import Path
 import yaml
 from folds import write_folds
 from ladder_report import Ladder, report
+from measure import ROOT
 from mislabel import mislabelled_training
 
 from speechbrain_scl.evaluation.trials import read_trials
 from speechbrain_scl.files import write_json
 
-ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "SpeakerRec"
 STARTED, STOPPED = set(), threading.Event()  # the recipe's scripts
 
@@ -62,10 +62,8 @@ def main():
         )
     if not args.train_only:
         tested = dict.fromkeys(parts, args.trials) if args.test_folds else parts
-        ladder = Ladder(
-            args.output, list(variants), args.seeds, tested, args.verification
-        )
-        report(ladder, not args.validation_only)
+        names = list(variants)
+        report(Ladder(args.output, names, args.seeds, tested, args.tests))
 
 
 def run_all(jobs, function, runs):
@@ -97,7 +95,6 @@ def parse_arguments():
     hparams = ROOT / "hparams"
     add("--data-folder", type=Path, required=True, help="it holds wav/")
     add("--trials", type=Path, nargs="+", default=[], help="test lists")
-    add("--test-folder", type=Path, help="of the trials, if another")
     add("--folds", type=int, help="cross-validation; no list is tested")
     add("--only-folds", nargs="+", help="such as fold1, to screen variants")
     add("--test-folds", action="store_true", help="test them on --trials")
@@ -110,21 +107,19 @@ def parse_arguments():
     add("--train", type=Path, default=hparams / "ecapa_small.yaml")
     add("--verify", type=Path, default=hparams / "verification_small.yaml")
     add("--mislabelled", type=float, default=0.0, help="share of utterances")
-    add("--validation-only", action="store_true", help="test nothing")
-    add("--train-only", action="store_true", help="report nothing either")
+    add("--train-only", action="store_true", help="test and report nothing")
     add("--jobs", type=int, default=1, help="runs at a time, a core each")
     add("overrides", nargs="*", help="of the training, after --")
     args = parser.parse_args()
     if not args.trials and (args.test_folds or not args.folds):
         parser.error("--trials is needed")
-    args.verification = "test" if args.test_folds else "verification"
     if not 0 <= args.mislabelled < 1:
         parser.error(f"--mislabelled {args.mislabelled}: from 0 to below 1")
     if bool(args.metadata) != bool(args.within):
         parser.error("--metadata and --within belong together")
+    args.tests = "test" if args.test_folds else "verification"
     args.output = args.output.resolve()
     args.data_folder = args.data_folder.resolve()
-    args.test_folder = (args.test_folder or args.data_folder).resolve()
     args.trials = [path.resolve() for path in args.trials]
     return args
 
@@ -140,13 +135,15 @@ def read_variants(path, only):
         ]
         for name, overrides in yaml.compose(text).value
     }
-    unknown = [name for name in only or [] if name not in variants]
-    if unknown:
-        sys.exit(
-            f"error: {path} has no variant {', '.join(unknown)}; it has "
-            f"{', '.join(variants)}"
-        )
-    return {name: variants[name] for name in only or variants}
+    return chosen(variants, only, f"{path}: variants")
+
+
+def chosen(known, only, what):
+    """Those that the command line names, in its order, or all."""
+    if unknown := [name for name in only or [] if name not in known]:
+        names = f"{', '.join(unknown)}; there are {', '.join(known)}"
+        sys.exit(f"error: {what}: no {names}")
+    return {name: known[name] for name in only or known}
 
 
 def read_parts(args):
@@ -161,10 +158,7 @@ def read_parts(args):
         args.metadata,
         args.within,
     )
-    unknown = set(args.only_folds or []) - set(folds)
-    if unknown:
-        sys.exit(f"error: --only-folds {sorted(unknown)}: {list(folds)}")
-    return {name: folds[name] for name in args.only_folds or folds}
+    return chosen(folds, args.only_folds, "--only-folds")
 
 
 def speakers_of(lists):
@@ -172,8 +166,8 @@ def speakers_of(lists):
     found = set()
     for path in lists:
         trials = read_trials(str(path))
-        for name in [*trials.enrol_ids, *trials.test_ids]:
-            found.add(name.split("/")[0])
+        names = [*trials.enrol_ids, *trials.test_ids]
+        found.update(name.split("/")[0] for name in names)
     return found
 
 
@@ -181,18 +175,21 @@ def run_one(args, variants, parts, name, seed, part):
     """Trains and tests one variant with one seed, unless that is done."""
     folder = args.output / name / str(seed) / part
     lists = args.trials if args.test_folds else parts[part]
-    tested = "[" + ", ".join(map(str, lists)) + "]"
     # Of a fold, the test lists' speakers stay out of the training as well.
     listed = dict.fromkeys([*parts[part], *args.trials])
+    yaml_file = str(args.train.resolve())
     overrides = [
         f"--seed={seed}",
         f"--data_folder={args.data_folder}",
         *args.overrides,
         *variants[name],
     ]
-    asked = [str(args.train.resolve()), *overrides]
-    asked.append(f"--mislabelled={args.mislabelled}")
-    asked.append(f"without speakers {digest(sorted(speakers_of(listed)))}")
+    asked = [
+        yaml_file,
+        *overrides,
+        f"--mislabelled={args.mislabelled}",
+        f"without speakers {digest(sorted(speakers_of(listed)))}",
+    ]
     refuse_other_options(folder, asked)
     if not (folder / "inference").is_dir():
         if source := cleaned(variants[name]):
@@ -200,33 +197,36 @@ def run_one(args, variants, parts, name, seed, part):
             overrides.remove(f"--without={source}")
             overrides.append(f"--without={suspects}")
         overrides.append(f"--output_folder={folder}")
-        overrides.append(f"--verification_file=[{', '.join(map(str, listed))}]")
+        overrides.append(option("verification_file", listed))
         if args.mislabelled:
             overrides += mislabelled_training(
-                [str(args.train.resolve()), *overrides], args.mislabelled, seed
+                [yaml_file, *overrides], args.mislabelled, seed
             )
         script(
             args, folder, "train_speaker_embeddings.py", args.train, *overrides
         )
-    metrics = folder / args.verification / "metrics.json"
-    asked = [str(args.verify.resolve()), str(args.test_folder)]
-    asked += [
-        f"{x.name} {digest(x.read_text(encoding='utf-8'))}" for x in lists
-    ]
-    if args.validation_only:
+    if args.train_only:
         return
-    if not is_tested(metrics.parent, asked):
+    tests = folder / args.tests
+    asked = [str(args.verify.resolve()), str(args.data_folder)]
+    asked += [f"{x.name} {digest(x.read_text('utf-8'))}" for x in lists]
+    if not is_tested(tests, asked):
         script(
             args,
             folder,
             "speaker_verification_cosine.py",
             args.verify,
-            f"--output_folder={metrics.parent}",
-            f"--data_folder={args.test_folder}",
+            f"--output_folder={tests}",
+            f"--data_folder={args.data_folder}",
             f"--pretrain_path={folder / 'inference'}",
-            f"--verification_file={tested}",
+            option("verification_file", lists),
         )
-        differs(metrics.with_name("ladder.json"), asked)
+        differs(tests / "ladder.json", asked)
+
+
+def option(name, paths):
+    """As the recipes take lists."""
+    return f"--{name}=[{', '.join(map(str, paths))}]"
 
 
 def is_tested(folder, asked):
@@ -270,25 +270,19 @@ def differs(path, asked):
 
 def script(args, folder, name, hparams, *overrides, recipe=None, processes=1):
     """Runs one of the recipe's scripts; several at a time write to files."""
-    run = folder.relative_to(args.output)
-    print(f"{run}: {name}", flush=True)
-    command = [name, str(hparams.resolve()), *overrides]
+    print(f"{folder.relative_to(args.output)}: {name}", flush=True)
+    command = [sys.executable, name, str(hparams.resolve()), *overrides]
     if processes > 1:
         workers = ["--standalone", f"--nproc_per_node={processes}"]
-        command = ["-m", "torch.distributed.run", *workers, *command]
-    command.insert(0, sys.executable)
-    environment = dict(os.environ)
-    output = None
+        command[1:1] = ["-m", "torch.distributed.run", *workers]
+    environment, output = dict(os.environ), None
     if args.jobs > 1:
         environment["OMP_NUM_THREADS"] = "1"
         folder.mkdir(parents=True, exist_ok=True)
         output = open(folder / f"{Path(name).stem}.out", "a")
+    said = {"stdout": output, "stderr": output and subprocess.STDOUT}
     with subprocess.Popen(
-        command,
-        cwd=recipe or RECIPE,
-        env=environment,
-        stdout=output,
-        stderr=subprocess.STDOUT if output else None,
+        command, cwd=recipe or RECIPE, env=environment, **said
     ) as process:
         STARTED.add(process)
         if STOPPED.is_set():  # meanwhile

@@ -4,88 +4,57 @@ import os
 import statistics
 from pathlib import Path
 
-import numpy as np
-
 from speechbrain_scl.evaluation import plots, report
-from speechbrain_scl.evaluation.provenance import (
-    describe_call,
-    read_training_log,
-)
+from speechbrain_scl.evaluation.provenance import describe_call
 
-OVERALL = "overall"
 TEMPLATE = Path(__file__).with_name("comparison.html")
 
 
-def write_page(ladder, figures, differences, ratios, tested):
+def write_page(ladder, figures, differences, ratios):
     """Writes comparison.html; what it takes is that of ``ladder_report``."""
+
+    def of_each(find):
+        return {
+            name: {seed: find(ladder, name, seed) for seed in ladder.seeds}
+            for name in ladder.variants
+        }
+
     write_comparison(
-        str(ladder.results / "comparison.html"),
-        {
-            name: dict(zip(ladder.seeds, found))
-            for name, found in figures.items()
-        },
-        {
-            name: {c: cell for c, cell in cells.items() if c != OVERALL}
-            for name, cells in differences.items()
-        },
-        {name: cells[OVERALL] for name, cells in differences.items()},
+        ladder.results / "comparison.html",
+        figures,
+        differences,
         ratios,
-        _of_each(ladder, _curve),
-        _of_each(ladder, _reports),
-        _of_each(ladder, _sources),
-        _facts(ladder, tested),
+        of_each(_curve),
+        of_each(_files),
+        _facts(ladder),
     )
 
 
-def _facts(ladder, tested):
+def _curve(ladder, variant, seed):
+    """Validation EER of each epoch, the mean over the parts."""
+    return list(map(statistics.mean, zip(*ladder.curves(variant, seed))))
+
+
+def _facts(ladder):
     """What to know about all runs."""
     call = describe_call()
     facts = {"date": call["date"], "command": call["command"]}
-    if tested:
-        metrics = ladder.metrics(ladder.variants[0], ladder.seeds[0])
-        for column, places in ladder.columns().items():
-            n_trials, n_speakers = (
-                sum(metrics[part][column][key] for part, _ in places)
-                for key in ("n_trials", "n_speakers")
-            )
-            facts[column] = f"{n_trials:,} trials of {n_speakers:,} speakers"
+    metrics = ladder.metrics(ladder.variants[0], ladder.seeds[0])
+    for column, places in ladder.columns().items():
+        n_trials, n_speakers = (
+            sum(metrics[part][column][key] for part, _ in places)
+            for key in ("n_trials", "n_speakers")
+        )
+        facts[column] = f"{n_trials:,} trials of {n_speakers:,} speakers"
     if len(ladder.parts) > 1:
         facts["figures"] = "means over " + ", ".join(ladder.parts)
     versions = call["versions"].items()
     return {**facts, "versions": ", ".join(map(" ".join, versions))}
 
 
-def _of_each(ladder, find):
-    """Variant -> seed -> what is found of the run."""
-    return {
-        name: {seed: find(ladder, name, seed) for seed in ladder.seeds}
-        for name in ladder.variants
-    }
-
-
-def _curve(ladder, variant, seed):
-    """Validation EER of each epoch, the mean over the parts."""
-    logs = [
-        read_training_log(ladder.folder(variant, seed, part) / "train_log.txt")
-        for part in ladder.parts
-    ]
-    rates = [[epoch["EER"] for epoch in log.values()] for log in logs]
-    return [statistics.mean(epoch) for epoch in zip(*rates)]
-
-
-def _reports(ladder, variant, seed):
-    """The reports of the parts."""
-    found = {
-        part or "report": ladder.folder(variant, seed, part)
-        / ladder.verification
-        / "report.html"
-        for part in ladder.parts
-    }
-    return _linked(ladder, found)
-
-
-def _sources(ladder, variant, seed):
-    """The scores of each list, and the logs behind the validation."""
+def _files(ladder, variant, seed):
+    """Column -> part -> the file behind a figure, relative to the page; under
+    the empty name the reports. Only those that are there."""
     found = {
         column: {
             part or "scores": ladder.score_file(variant, seed, part, path)
@@ -93,38 +62,40 @@ def _sources(ladder, variant, seed):
         }
         for column, places in ladder.columns().items()
     }
+    folders = {p: ladder.folder(variant, seed, p) for p in ladder.parts}
     found["validation"] = {
-        part or "log": ladder.folder(variant, seed, part) / "train_log.txt"
-        for part in ladder.parts
+        part or "log": f / "train_log.txt" for part, f in folders.items()
     }
-    return {column: _linked(ladder, files) for column, files in found.items()}
-
-
-def _linked(ladder, files):
-    """The files that are there, relative to the page."""
+    found[""] = {
+        part or "report": f / ladder.tests / "report.html"
+        for part, f in folders.items()
+    }
     return {
-        name: os.path.relpath(path, ladder.results)
-        for name, path in files.items()
-        if path.is_file()
+        column: {
+            name: os.path.relpath(path, ladder.results)
+            for name, path in files.items()
+            if path.is_file()
+        }
+        for column, files in found.items()
     }
 
 
 def write_comparison(
     path,
     figures,  # variant -> seed -> list -> (EER in [0, 1], minDCF or None)
-    differences,  # variant -> list -> points of EER to the first, and its ends
-    overall,  # variant -> EER ratio to the first over all lists, and its ends
+    differences,  # variant -> list -> (points of EER to the first, ends), and
+    # under "overall" the ratio over all lists, and its ends
     ratios,  # variant -> seed -> that ratio of one seed alone
     curves,  # variant -> seed -> validation EER of each epoch
-    reports,  # variant -> seed -> name -> the run's report
-    sources,  # variant -> seed -> list -> name -> the file of the figure
+    files,  # variant -> seed -> list ("": the reports) -> name -> path
     facts,  # name -> text
 ):
     """Writes what objectives and seeds come to; needs no network. Variants are
     compared with the first one; paths are relative to the page's."""
     reference = next(iter(figures))
-    lists = list(next(iter(figures[reference].values())))
     seeds = list(figures[reference])
+    lists = list(figures[reference][seeds[0]])
+    overall = {name: cells["overall"] for name, cells in differences.items()}
     pictures = {}
     if overall:
         pictures[f"EER as a ratio to {reference}, 95 % intervals"] = plots.svg(
@@ -133,10 +104,6 @@ def write_comparison(
     pictures["Validation EER in %, a line per seed"] = plots.svg(
         _curves(curves), "Validation error over the epochs"
     )
-    if len(seeds) > 1:
-        pictures["EER in %: a dot per seed, a bar at their mean"] = plots.svg(
-            _seeds(figures, lists), "Error rates of all seeds"
-        )
     report.write_page(
         path,
         str(TEMPLATE),
@@ -156,19 +123,16 @@ def write_comparison(
         overall=overall,
         ratios=ratios,
         pictures=pictures,
-        reports=reports,
-        sources=sources,
+        files=files,
         facts=facts,
     )
 
 
 def _sentences(reference, overall):
-    """What differs overall, first in short where there are several."""
-    said, fewer, more = [], [], []
+    """What differs overall."""
+    said = []
     for name, (ratio, low, high) in overall.items():
         differs = not low <= 1 <= high
-        if differs:
-            (fewer if ratio < 1 else more).append(name)
         said.append(
             f"{name} has {100 * abs(1 - ratio):.1f} % "
             f"{'less' if ratio < 1 else 'more'} EER than {reference} (ratio "
@@ -177,17 +141,6 @@ def _sentences(reference, overall):
             + " the choice of test speakers "
             + ("explains." if differs else "could explain.")
         )
-    if len(said) > 1:
-        short = [
-            f"{amount} errors than {reference} by more than the choice of "
-            f"test speakers explains: {', '.join(names)}."
-            for amount, names in (("Fewer", fewer), ("More", more))
-            if names
-        ] or [
-            f"None differs from {reference} by more than the choice of test "
-            "speakers explains."
-        ]
-        said.insert(0, " ".join(short))
     return said
 
 
@@ -215,33 +168,15 @@ def _ratios(overall):
     return axis.figure
 
 
-def _seeds(figures, lists):
-    """A panel per list, one below the other: names stay readable."""
-    height = 0.8 + len(lists) * (0.45 + 0.25 * len(figures))
-    axes = plots.axes(5.5, height, len(lists))
-    for axis, column in zip(axes, lists):
-        for i, seeds in enumerate(figures.values()):
-            rates = [100 * found[column][0] for found in seeds.values()]
-            axis.plot(rates, [i] * len(rates), "o", alpha=0.6, color=f"C{i}")
-            axis.plot(np.mean(rates), i, "|", ms=16, color=f"C{i}")
-        axis.set_yticks(range(len(figures)), map(plots.plain, figures))
-        axis.set_ylim(len(figures) - 0.5, -0.5)
-        axis.set_title(plots.plain(column), fontsize=9, loc="left")
-        axis.grid(alpha=0.3, axis="x")
-    return axis.figure
-
-
 def _curves(curves):
     (axis,) = plots.axes(5.5, 3.6)
     for i, (name, seeds) in enumerate(curves.items()):
-        for j, rates in enumerate(seeds.values()):
-            axis.plot(
-                range(1, len(rates) + 1),
-                [100 * rate for rate in rates],
-                color=f"C{i}",
-                lw=1.2,
-                label=plots.plain(name) if j == 0 else None,
-            )
+        label = plots.plain(name)
+        for rates in seeds.values():
+            epochs = range(1, len(rates) + 1)
+            percent = [100 * rate for rate in rates]
+            axis.plot(epochs, percent, color=f"C{i}", lw=1.2, label=label)
+            label = None
     axis.set_xlabel("epoch")
     axis.locator_params(axis="x", integer=True)
     axis.grid(alpha=0.3)

@@ -16,16 +16,14 @@ import json
 import re
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
+from speechbrain_scl.evaluation import plots
 from speechbrain_scl.evaluation.metrics import Counts
-from speechbrain_scl.evaluation.plots import histogram, thresholds
+from speechbrain_scl.evaluation.provenance import read_training_log
 from speechbrain_scl.evaluation.results import rates
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
 
 
 def main():
@@ -34,35 +32,34 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
-    for draw, arguments in PICTURES.items():
-        kind = kinds.add_parser(draw.__name__, help=draw.__doc__)
+    for name in ("scores", "budget"):
+        kind = kinds.add_parser(name)
         kind.add_argument("output", type=Path)
-        for name, options in arguments.items():
-            kind.add_argument(name, **options)
-        kind.set_defaults(draw=draw)
-    args = vars(parser.parse_args())
-    draw, output = args.pop("draw"), args.pop("output")
-    del args["kind"]
-    figure = draw(**args)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, dpi=150)
-    print(output)
+        if name == "scores":
+            kind.add_argument("list")
+        kind.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    args = parser.parse_args()
+    if args.kind == "scores":
+        figure = scores(args.list, args.runs)
+    else:
+        figure = budget(args.runs)
+    plots.save(figure, args.output)
+    print(args.output)
+
+
+def panels(n, width):
+    """A figure of n panels in a row, and these."""
+    figure = Figure(figsize=(1 + width * n, 3.5), layout="constrained")
+    return figure, figure.subplots(1, n, sharey=width == 4, squeeze=False)[0]
 
 
 def scores(list, runs):
     """Target and impostor scores of one trial list, a panel per run."""
-    figure, axes = plt.subplots(
-        1,
-        len(runs),
-        figsize=(1 + 4 * len(runs), 3.5),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis, run in zip(axes[0], runs):
+    figure, axes = panels(len(runs), 4)
+    for axis, run in zip(axes, runs):
         counts = Counts.of(*read_scores(run, list))
-        histogram(counts, thresholds(rates(counts)), axis)
-        axis.set_title(title(run), fontsize=10)
+        plots.histogram(counts, plots.thresholds(rates(counts)), axis)
+        axis.set_title(f"{run.parent.name}, seed {run.name}", fontsize=10)
     figure.suptitle(list, fontsize=10)
     return figure
 
@@ -71,80 +68,50 @@ def budget(runs):
     """EER against the epochs of trainings of different length."""
     curves = {}
     for run in runs:
-        path = run / "verification" / "metrics.json"
-        if not path.is_file():
-            raise UserError(f"{path}: not there; is {run} a tested run?")
+        path = existing(run / "verification" / "metrics.json")
         trials = json.loads(path.read_text(encoding="utf-8"))["trials"]
         rates = {name: 100 * found["eer"] for name, found in trials.items()}
         rates["geometric mean"] = np.exp(np.mean(np.log(list(rates.values()))))
         # <objective>/<seed>, and below it the fold
         seed = run if run.name.isdigit() else run.parent
         objective = re.sub(r"_\d+$", "", seed.parent.name)
-        epochs = len(read_log(run, "EER"))
+        epochs = max(read_training_log(existing(run / "train_log.txt")))
         for name, rate in rates.items():
             curve = curves.setdefault(name, {}).setdefault(objective, {})
             curve.setdefault(epochs, []).append(rate)
-    figure, axes = plt.subplots(
-        1,
-        len(curves),
-        figsize=(3 * len(curves), 3.2),
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis, (name, lines) in zip(axes[0], curves.items()):
+    figure, axes = panels(len(curves), 3)
+    for axis, (name, lines) in zip(axes, curves.items()):
         for objective, points in lines.items():
             epochs = sorted(points)
             means = [np.mean(points[n]) for n in epochs]
             (line,) = axis.plot(epochs, means, "o-", label=objective)
             for n in epochs:  # a dot for each run
-                runs = points[n]
                 style = {"color": line.get_color(), "alpha": 0.4}
-                axis.plot([n] * len(runs), runs, ".", **style)
+                axis.plot([n] * len(points[n]), points[n], ".", **style)
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("epochs")
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter("{x:g}")
         axis.set_ylim(0)
-    axes[0][0].set_ylabel("EER (%)")
-    axes[0][0].legend(fontsize=8)
+    axes[0].set_ylabel("EER (%)")
+    axes[0].legend(fontsize=8)
     return figure
 
 
-RUNS = {"type": Path, "nargs": "+", "metavar": "RUN"}
-PICTURES = {scores: {"list": {}, "runs": RUNS}, budget: {"runs": RUNS}}
-
-
-def title(run):
-    """A run's objective and seed."""
-    return f"{run.parent.name}, seed {run.name}"
-
-
-def read_log(run, key):
-    """One value per epoch from the training log."""
-    path = run / "train_log.txt"
-    if not path.is_file():
-        raise UserError(f"{path}: not there; is {run} a training's output?")
-    text = path.read_text(encoding="utf-8")
-    return [float(x) for x in re.findall(rf" {key}: ([\d.e+-]+)", text)]
+def existing(path):
+    """The path, if something is there."""
+    if not path.exists():
+        raise UserError(f"{path}: not there; is it of a tested run?")
+    return path
 
 
 def read_scores(run, name):
     """Scores and labels of one trial list."""
     folder = run / "verification"
     path = folder / f"scores-{name}.txt"
-    if not path.is_file():
-        path = folder / "scores.txt"
-    if not path.is_file():
-        raise UserError(
-            f"{folder}: no scores-{name}.txt; run "
-            "speaker_verification_cosine.py first"
-        )
-    with open(path, encoding="utf-8") as file:
-        rows = [line.split() for line in file]
-    return (
-        np.array([float(row[-1]) for row in rows]),
-        np.array([row[0] == "1" for row in rows]),
-    )
+    path = existing(path if path.is_file() else folder / "scores.txt")
+    rows = [line.split() for line in path.read_text("utf-8").splitlines()]
+    return [float(row[-1]) for row in rows], [row[0] == "1" for row in rows]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """One whole training step: the full objective against AAM-softmax alone.
 
+    python benchmarks/step.py results/benchmarks [--modes fp32 bf16 bf16-compiled]
+
 Both train the same ECAPA-TDNN on the same two views of the same batch, from
 the waveforms to the optimiser's step. ``stock`` is SpeechBrain's AAM-softmax;
 ``full`` adds the class-aware attention, the margin-contrastive loss and the
@@ -7,20 +9,14 @@ balancing at the embedding. The steps are timed in turn, and the ratio is the
 median over pairs of neighbouring steps. Modes: fp32, bf16 (autocast), and
 either with ``-compiled`` (torch.compile of the encoder). The operations are
 counted in the matrix products and convolutions of one full step; peak memory
-is CUDA's.
-
-    python benchmarks/step.py results/benchmarks [--modes fp32 bf16 bf16-compiled]
-
-writes step.md there.
+is CUDA's. Leaves step.md.
 """
 
-import argparse
-import multiprocessing
-import statistics
 import time
-from pathlib import Path
 from typing import NamedTuple
 
+import measure
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -30,147 +26,88 @@ from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from speechbrain.processing.features import InputNormalization
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
-from speechbrain_scl.files import atomic_write
 from speechbrain_scl.losses import SupConMarginLoss
+from speechbrain_scl.objective import Objective
 
-SAMPLE_RATE = 16000
-N_MELS = 80
-EMBEDDING_DIM = 192
+N_MELS, EMBEDDING_DIM, SAMPLE_RATE = 80, 192, 16000
 MODES = ["fp32", "bf16", "fp32-compiled", "bf16-compiled"]
 
 
-class Step:
-    """A training step; ``parts`` holds what goes beyond AAM-softmax."""
-
-    def __init__(self, args, mode, parts=None):
-        torch.manual_seed(0)
-        self.device = torch.device(args.device)
-        self.half = mode.startswith("bf16")
-        self.features = Fbank(n_mels=N_MELS).to(args.device)
-        self.normalise = InputNormalization(
-            norm_type="sentence", std_norm=False
-        )
-        self.encoder = ECAPA_TDNN(
-            N_MELS,
-            channels=[args.channels] * 4 + [3 * args.channels],
-            kernel_sizes=[5, 3, 3, 3, 1],
-            dilations=[1, 2, 3, 4, 1],
-            attention_channels=128,
-            lin_neurons=EMBEDDING_DIM,
-        ).to(args.device)
-        self.embed = self.encoder
-        if mode.endswith("-compiled"):
-            self.embed = torch.compile(self.encoder)
-        self.classifier = Classifier(
-            EMBEDDING_DIM, device=args.device, out_neurons=args.speakers
-        )
-        self.classification = LogSoftmaxWrapper(
-            AdditiveAngularMargin(margin=0.2, scale=30)
-        )
-        self.parts = parts
-        self.optimizer = torch.optim.Adam(
-            [*self.encoder.parameters(), *self.classifier.parameters()]
-        )
-
-    def __call__(self, waveforms, labels):
-        with torch.autocast(self.device.type, torch.bfloat16, self.half):
-            loss = self.loss(waveforms, labels)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-
-    def loss(self, waveforms, labels):
-        """What the step goes backward from, as the Brain finds it: classifier
-        in float32, its cosines given on, and the speakers found on the host.
-        """
-        lengths = torch.ones(len(waveforms), device=self.device)
-        features = self.normalise(self.features(waveforms), lengths)
-        embeddings = self.embed(features).float()
-        labels_on_host, labels = (
-            labels,
-            labels.to(self.device, non_blocking=True),
-        )
-        with torch.autocast(self.device.type, enabled=False):
-            outputs = self.classifier(embeddings)
-        loss = self.classification(outputs, labels[:, None])
-        if self.parts is None:
-            return loss
-        attention, contrast, balancer = self.parts
-        weights = attention.of_cosines(outputs, labels)
-        losses = [loss, contrast(embeddings, labels_on_host, weights)]
-        return torch.stack(losses).dot(balancer(losses, embeddings))
-
-
-def seconds(step, *batch):
-    """Of one step."""
-    start = time.perf_counter()
-    step(*batch)
-    if step.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def main():
-    """Measures, prints the table and writes it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", help="folder for step.md")
-    parser.add_argument("--channels", type=int, default=512, help="of ECAPA")
-    parser.add_argument("--speakers", type=int, default=1211)
-    parser.add_argument("--utterances", type=int, default=16)
-    parser.add_argument("--views", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--device", default="cpu", help="or cuda")
-    parser.add_argument("--pairs", type=int, default=15, help="of steps")
-    parser.add_argument(
-        "--modes", nargs="+", default=["fp32"], choices=MODES, metavar="MODE"
-    )
-    parser.add_argument(
-        "--threads", type=int, default=1, help="see objective.py"
-    )
+    """Measures, and leaves the table."""
+    parser = measure.parser(__doc__)
+    add = parser.add_argument
+    add("--channels", type=int, default=512, help="of ECAPA")
+    add("--speakers", type=int, default=1211)
+    add("--utterances", type=int, default=16)
+    add("--views", type=int, default=2)
+    add("--seconds", type=float, default=2.0)
+    add("--device", default="cpu", help="or cuda")
+    add("--pairs", type=int, default=15, help="of steps")
+    add("--modes", nargs="+", default=["fp32"], choices=MODES, metavar="MODE")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-
-    lines = [
-        "| C | utterances x views | mode | stock | full | full / stock "
-        "(quartiles) | TFLOP | peak, stock | peak, full |",
-        "|--:|--:|:--|--:|--:|--:|--:|--:|--:|",
-    ]
+    head = ["C", "utterances x views", "mode", "stock", "full"]
+    head += ["full / stock (quartiles)", "TFLOP", "peak, stock", "peak, full"]
     # A process for each: what one leaves does not count for the next.
-    context = multiprocessing.get_context("spawn")
-    for mode in args.modes:
-        with context.Pool(1) as pool:
-            lines.append(pool.apply(measure, (args, mode)))
-        print(lines[-1])
-    text = "\n".join(lines) + "\n"
-    print(text)
-    with atomic_write(str(Path(args.output) / "step.md")) as file:
-        file.write(text)
-    print(f"written to {args.output}")
+    rows = [measure.alone(row, args, mode) for mode in args.modes]
+    measure.leave(args.output / "step.md", measure.table(head, rows))
+
+
+def row(args, mode):
+    """Of a mode."""
+    found = compare(args, mode)
+    with FlopCounterMode(display=False) as counter:
+        make_step(args, mode.removesuffix("-compiled"), full=True)(
+            *batch_of(args)
+        )
+    return [
+        str(args.channels),
+        f"{args.utterances} x {args.views}",
+        mode,
+        f"{found.stock:.3g} s",
+        f"{found.full:.3g} s",
+        found.ratio,
+        f"{counter.get_total_flops() / 1e12:.3g}",
+        found.stock_peak,
+        found.full_peak,
+    ]
 
 
 class Comparison(NamedTuple):
-    """Median seconds of a step, quartiles of full / stock, peaks."""
+    """Median seconds of a step, median (and quartiles) of full / stock, peaks
+    of memory."""
 
     stock: float
     full: float
-    quartiles: tuple
+    ratio: str
     stock_peak: str
     full_peak: str
 
 
-def measure(args, mode):
-    """The table's row of a mode."""
-    torch.set_num_threads(args.threads)
-    found = compare(args, mode)
-    with FlopCounterMode(display=False) as counter:
-        Step(args, mode.removesuffix("-compiled"), parts())(*batch_of(args))
-    low, middle, high = found.quartiles
-    return (
-        f"| {args.channels} | {args.utterances} x {args.views} | {mode} | "
-        f"{found.stock:.3g} s | {found.full:.3g} s | {middle:.3f} "
-        f"({low:.3f} to {high:.3f}) | {counter.get_total_flops() / 1e12:.3g} | "
-        f"{found.stock_peak} | {found.full_peak} |"
+def compare(args, mode):
+    """Stock and full steps in turn."""
+    batch = batch_of(args)
+    stock, peak = warmed_up(args, mode, batch, full=False)
+    full, full_peak = warmed_up(args, mode, batch, full=True)
+
+    def seconds(step):
+        start = time.perf_counter()
+        step(*batch)
+        if args.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    times = []
+    for i in range(args.pairs):
+        # Whoever goes second finds another cache: take turns.
+        order = [stock, full][:: (-1) ** i]
+        times.append([seconds(step) for step in order][:: (-1) ** i])
+    times = np.array(times)
+    low, middle, high = np.quantile(
+        times[:, 1] / times[:, 0], [1 / 4, 1 / 2, 3 / 4]
     )
+    ratio = f"{middle:.3f} ({low:.3f} to {high:.3f})"
+    return Comparison(*np.median(times, 0), ratio, peak, full_peak)
 
 
 def batch_of(args):
@@ -182,41 +119,52 @@ def batch_of(args):
     return waveforms.to(args.device), labels
 
 
-def parts():
-    """What the full objective adds."""
-    return ClassAwareAttention(10.0), SupConMarginLoss(), MinNormBalancer("l2")
-
-
-def compare(args, mode):
-    """Stock and full steps in turn."""
-    batch = batch_of(args)
-    stock, peak = warmed_up(args, mode, None, batch)
-    full, full_peak = warmed_up(args, mode, parts(), batch)
-    times = []
-    for i in range(args.pairs):
-        # Whoever goes second finds another cache: take turns.
-        if i % 2:
-            second, first = seconds(full, *batch), seconds(stock, *batch)
-        else:
-            first, second = seconds(stock, *batch), seconds(full, *batch)
-        times.append((first, second))
-    ratios = sorted(second / first for first, second in times)
-    return Comparison(
-        *(statistics.median(t) for t in zip(*times, strict=True)),
-        (
-            ratios[len(ratios) // 4],
-            statistics.median(ratios),
-            ratios[-1 - len(ratios) // 4],
-        ),
-        peak,
-        full_peak,
+def make_step(args, mode, full):
+    """A training step on waveforms and labels."""
+    torch.manual_seed(0)
+    device = torch.device(args.device)
+    features = Fbank(n_mels=N_MELS).to(device)
+    normalise = InputNormalization(norm_type="sentence", std_norm=False)
+    encoder = ECAPA_TDNN(
+        N_MELS,
+        channels=[args.channels] * 4 + [3 * args.channels],
+        kernel_sizes=[5, 3, 3, 3, 1],
+        dilations=[1, 2, 3, 4, 1],
+        attention_channels=128,
+        lin_neurons=EMBEDDING_DIM,
+    ).to(device)
+    compiled = mode.endswith("-compiled")
+    embed = torch.compile(encoder) if compiled else encoder
+    classifier = Classifier(
+        EMBEDDING_DIM, device=args.device, out_neurons=args.speakers
+    )
+    objective = Objective(
+        LogSoftmaxWrapper(AdditiveAngularMargin(margin=0.2, scale=30)),
+        SupConMarginLoss() if full else None,
+        ClassAwareAttention(10.0) if full else None,
+        MinNormBalancer("l2") if full else None,
+    )
+    optimizer = torch.optim.Adam(
+        [*encoder.parameters(), *classifier.parameters()]
     )
 
+    def step(waveforms, labels):
+        half = mode.startswith("bf16")
+        with torch.autocast(device.type, torch.bfloat16, half):
+            lengths = torch.ones(len(waveforms), device=device)
+            embeddings = embed(normalise(features(waveforms), lengths))
+            loss = objective(embeddings, labels, classifier)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
-def warmed_up(args, mode, parts, batch):
+    return step
+
+
+def warmed_up(args, mode, batch, full):
     """A step that has compiled and has its state, and its peak memory."""
     before = torch.cuda.memory_allocated() if args.device != "cpu" else 0
-    step = Step(args, mode, parts)
+    step = make_step(args, mode, full)
     step(*batch)
     if args.device == "cpu":
         return step, "-"

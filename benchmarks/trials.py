@@ -1,40 +1,36 @@
 #!/usr/bin/env python3
-"""Long trial lists: seconds and peak memory by stage, and their slope.
+"""Long trial lists: seconds and peak memory by stage.
 
     OMP_NUM_THREADS=1 python benchmarks/trials.py results/benchmarks \\
         --trials 1e6 1e7 1e8
 
 Each list compares all of N enrolment with all of N test utterances (random
-embeddings of 192 dimensions around 1,000 speakers), as a text file in an own
-process: reading and checking it; scoring it with as-norm (a cohort of 6,000,
+embeddings of 192 dimensions around 1,000 speakers), as a text file in a process
+of its own: reading and checking it; scoring it with as-norm (a cohort of 6,000,
 its top 300; --cohort 0 for cosines) and writing scores.txt; EER, minDCF, Cllr
-and 200 resamples of the speakers. trials.md holds the table, written after
-each list. The temporary folder needs some 120 bytes a trial.
+and 200 resamples of the speakers. Leaves trials.md. The temporary folder needs
+some 120 bytes a trial.
 """
 
-import argparse
-import re
 import tempfile
-import time
-from multiprocessing import get_context
 from pathlib import Path
 
+import measure
 import numpy as np
 
-from speechbrain_scl.evaluation import scoring
-from speechbrain_scl.evaluation.results import measure
+from speechbrain_scl.evaluation import results, scoring
 from speechbrain_scl.evaluation.trials import read_trials, write_scores
-from speechbrain_scl.files import atomic_write
 
 DIM, TOP_N = 192, 300
-STAGES = ("reading", "scoring", "measuring")
+HEAD = ["trials", "reading, CPU s", "scoring, CPU s", "measuring, CPU s"]
+HEAD += ["together, CPU s", "on the clock, s", "distinct scores", "peak, MiB"]
+HEAD += ["of which before, MiB", "EER %"]
 
 
 def main():
     """Measures list by list; the table is written after each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measure.parser(__doc__)
     add = parser.add_argument
-    add("output", type=Path, help="folder for trials.md")
     add("--trials", type=float, nargs="+", default=[1e6, 1e7, 1e8])
     add("--speakers", type=int, default=1_000)
     add("--cohort", type=int, default=6_000, help="0 for cosines")
@@ -44,40 +40,11 @@ def main():
     rows = []
     for wanted in args.trials:
         n = max(2, round(wanted**0.5))
-        with (
-            tempfile.TemporaryDirectory(dir=args.folder) as folder,
-            get_context("spawn").Pool(1) as pool,
-        ):
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             write_list(Path(folder, "trials.txt"), n, args.speakers)
-            rows.append(pool.apply(run, (folder, n, args)))
-        text = table(rows)
-        with atomic_write(args.output / "trials.md") as file:
-            file.write(text)
-    print(text)
-
-
-def table(rows):
-    """Seconds of the CPU by stage, and what a million trials more take."""
-    names = [f"{name}, CPU s" for name in (*STAGES, "together")]
-    lines = [
-        f"| trials | {' | '.join(names)} | on the clock, s | distinct scores "
-        "| peak, MiB | of which before, MiB | EER % |",
-        "|" + "--:|" * (len(names) + 6),
-    ]
-    for row in rows:
-        clock, cpu = row["seconds"].T
-        cells = [f"{s:,.1f}" for s in (*cpu, cpu.sum(), clock.sum())]
-        cells += [f"{row[name]:,.0f}" for name in ("values", "peak", "before")]
-        cells.append(f"{100 * row['eer']:.3f}")
-        lines.append(f"| {row['trials']:,} | {' | '.join(cells)} |")
-    if len(rows) > 1:
-        first, last = rows[-2:]
-        more = (last["trials"] - first["trials"]) / 1e6
-        clock, cpu = (last["seconds"] - first["seconds"]).T / more
-        cells = [f"{s:.3f}" for s in (*cpu, cpu.sum(), clock.sum())]
-        cells += ["-", f"{(last['peak'] - first['peak']) / more:.2f}", "-", "-"]
-        lines.append(f"| per million more | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            rows.append(measure.alone(row, folder, n, args))
+        text = measure.table(HEAD, rows)
+        measure.leave(args.output / "trials.md", text)
 
 
 def write_list(path, n, n_speakers):
@@ -87,13 +54,11 @@ def write_list(path, n, n_speakers):
         for e in range(n):
             enrol = f" s{e % n_speakers:04d}/enrol/{e:05d}.wav "
             same = set(tests[e % n_speakers :: n_speakers])
-            file.write(
-                "".join([f"{test in same:d}{enrol}{test}\n" for test in tests])
-            )
+            file.writelines(f"{t in same:d}{enrol}{t}\n" for t in tests)
 
 
-def run(folder, n, args):
-    """Reads the list, scores and measures it; in a process of its own."""
+def row(folder, n, args):
+    """Reads the list, scores and measures it."""
     rng = np.random.default_rng(0)
     speakers = np.arange(n) % args.speakers
     centres = rng.normal(size=(args.speakers, DIM))
@@ -102,47 +67,36 @@ def run(folder, n, args):
         for _ in range(2)
     ]
     sides = [side.astype(np.float32) for side in sides]
-    cohort = rng.normal(size=(args.cohort, DIM)).astype(np.float32)
-    before = peak_mib()
-    times = [(time.perf_counter(), time.process_time())]
+    cohort = scoring.unit(rng.normal(size=(args.cohort, DIM)))
+    before, scored = measure.peak_mib(), []
 
-    def lap():
-        times.append((time.perf_counter(), time.process_time()))
+    def read():
+        scored.append(read_trials(f"{folder}/trials.txt"))
 
-    trials = read_trials(f"{folder}/trials.txt")
-    lap()
-    index = trials.enrol_index, trials.test_index
-    if args.cohort:
-        scores = scoring.normalized_scores(
-            scoring.unit(cohort), "as-norm", TOP_N, *sides, *index
-        )
-    else:
-        scores = scoring.inner_products(*sides, *index)
-    trials = trials.with_scores(scores)
-    del scores
-    write_scores(f"{folder}/scores.txt", trials)
-    lap()
-    found, counts = measure(
-        trials,
-        lambda name: name[:5],
-        n_resamples=args.resamples,
-        calibrated=True,
-    )
-    lap()
-    return {
-        "trials": len(trials),
-        "seconds": np.diff(times, axis=0),  # [stages, clock and CPU]
-        "values": len(counts.scores),
-        "before": before,
-        "peak": peak_mib(),
-        "eer": found["eer"],
-    }
+    def score():
+        trials = scored.pop()
+        index = trials.enrol_index, trials.test_index
+        if args.cohort:
+            scores = scoring.normalized_scores(
+                cohort.astype(np.float32), "as-norm", TOP_N, *sides, *index
+            )
+        else:
+            scores = scoring.inner_products(*sides, *index)
+        scored.append(trials.with_scores(scores))
+        write_scores(f"{folder}/scores.txt", scored[0])
 
+    def judge():
+        options = {"n_resamples": args.resamples, "calibrated": True}
+        scored.append(results.measure(scored[0], lambda n: n[:5], **options))
 
-def peak_mib():
-    """The process's own peak so far; getrusage's would be its parent's."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+    stages = [measure.spent(stage) for stage in (read, score, judge)]
+    clock, cpu = zip(*stages)
+    trials, (found, counts) = scored
+    times = (f"{s:,.1f}" for s in (*cpu, sum(cpu), sum(clock)))
+    whole = (len(counts.scores), measure.peak_mib(), before)
+    sizes = (f"{x:,.0f}" for x in whole)
+    rate = f"{100 * found['eer']:.3f}"
+    return [f"{len(trials):,}", *times, *sizes, rate]
 
 
 if __name__ == "__main__":

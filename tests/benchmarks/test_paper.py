@@ -27,7 +27,7 @@ def test_all_corpora_from_training_to_table(
 
     monkeypatch.setattr(ladder, "script", script)
     noise = [f"--data_folder_{k}={corpus / k}" for k in ("noise", "rir")]
-    command = ["paper.py", f"--output={tmp_path / 'paper'}", "--no-estimate"]
+    command = ["paper.py", f"--output={tmp_path / 'paper'}"]
     command += [f"--voxceleb1={corpus}", f"--cnceleb={cnceleb}", "--seeds", "1"]
     command += [
         f"--tidyvoice={tidyvoice}",
@@ -40,7 +40,7 @@ def test_all_corpora_from_training_to_table(
     paper.main()
     assert len(ran) == 3 + 2 + 4 + 2  # trainings, and the tests of each corpus
     text = (tmp_path / "paper" / "table.md").read_text()
-    assert capsys.readouterr().out.endswith(text)
+    assert text in capsys.readouterr().out
     rows = [line.split(" | ") for line in text.splitlines() if "|" in line]
     head, measured, published = rows[0], rows[2], rows[3]
     assert "cosine: trials-cross-language" in head
@@ -59,20 +59,6 @@ def test_all_corpora_from_training_to_table(
     monkeypatch.setattr(sys, "argv", command)
     paper.main()  # other tests of the same trainings
     assert ran == ["speaker_verification_cosine.py"] * (2 + 4 + 2)
-
-
-def test_the_hours_are_those_of_a_step_here(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        paper.step,
-        "compare",
-        lambda sizes, mode: paper.step.Comparison(0, 36.0, (), "-", "-"),
-    )
-    args = paper.argparse.Namespace(
-        gpus=2, overrides=["--number_of_epochs=5", *TINY[-1:]]
-    )
-    hours = paper.expected_hours(paper.CORPORA["voxceleb1"], corpus, args)
-    n_files = len(list((corpus / "wav").rglob("*.wav")))
-    assert hours == pytest.approx(5 * n_files / 4 * 0.01 / 2)
 
 
 def test_a_corpus_must_be_named(tmp_path, monkeypatch):

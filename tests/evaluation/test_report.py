@@ -98,12 +98,20 @@ def compared(folder):
     write_comparison(
         str(target),
         {"aam": {1: cells, 2: cells}, NAME: {1: cells, 2: cells}},
-        {NAME: dict.fromkeys(lists, (-0.5, -1.0, 0.1))},
-        {NAME: (0.95, 0.9, 1.02)},
+        {
+            NAME: {"overall": (0.95, 0.9, 1.02)}
+            | dict.fromkeys(lists, (-0.5, -1.0, 0.1))
+        },
         {NAME: {1: 0.931, 2: 0.969}},
         {"aam": {1: [0.3, 0.2]}, NAME: {2: [0.25, 0.15]}},
-        {"aam": {1: {"report": "aam/1/report.html"}}},
-        {"aam": {1: {"b": {"fold1": "aam/1/f 1.txt", NAME: "f2.txt"}}}},
+        {
+            "aam": {
+                1: {
+                    "": {"report": "aam/1/report.html"},
+                    "b": {"fold1": "aam/1/f 1.txt", NAME: "f2.txt"},
+                }
+            }
+        },
         {"command": NAME},
     )
     return target

@@ -1,0 +1,145 @@
+"""The benchmarks' own code, at sizes that take no time."""
+
+import sys
+import time
+
+import pytest
+from commands import ROOT, TINY, trial_option
+
+from speechbrain_scl.data.manifest import Utterance, read_manifest
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import classes  # noqa: E402
+import gpu  # noqa: E402
+import measure  # noqa: E402
+import mislabel  # noqa: E402
+import objective  # noqa: E402
+import preparation  # noqa: E402
+import scoring  # noqa: E402
+import trials  # noqa: E402
+
+
+@pytest.mark.parametrize(
+    "benchmark, options, cells",
+    [
+        (objective, "--sizes 8 16 --seconds 0", [9, 9]),
+        (classes, "--classes 100 200 --steps 1 --batch 4", [5, 5]),
+        (trials, "--trials 400 900 --speakers 20 --cohort 500", [10, 10]),
+        (preparation, "--many 200 300", [5, 5]),
+        # It compares its scores with the stock loop's, and stops if they differ.
+        (
+            scoring,
+            "--trials 400 --utterances 50 --cohort 400 --stock-trials 20 "
+            "--stock-scores 100",
+            [5, 5, 5],
+        ),
+    ],
+)
+def test_every_row_is_measured(
+    benchmark, options, cells, tmp_path, monkeypatch
+):
+    # The peaks of copies of this process say nothing
+    monkeypatch.setattr(measure, "alone", lambda run, *args: run(*args))
+    monkeypatch.setattr(sys, "argv", ["x", str(tmp_path), *options.split()])
+    benchmark.main()
+    (table,) = tmp_path.glob("*.md")
+    rows = table.read_text().splitlines()[2:]
+    assert [row.count(" | ") + 1 for row in rows] == cells
+
+
+def grow():
+    before = measure.peak_mib()
+    return len(bytearray(2**26)) and measure.peak_mib() - before
+
+
+def test_a_process_of_its_own_has_its_own_peak():
+    before = measure.peak_mib()
+    assert 60 < measure.alone(grow) < 70
+    assert measure.peak_mib() - before < 30
+    spent = measure.in_turn({"a": lambda: time.sleep(0.02)}, rounds=2)["a"]
+    assert spent.clock > 0.015 > spent.cpu
+
+
+def test_every_part_of_the_gpus_gives_its_rows(tmp_path, monkeypatch):
+    parts = ["machine", "CUDA against CPU", "bf16", "extraction"]
+    monkeypatch.setattr(
+        gpu, "rows_of", lambda command, limit: gpu.PARTS[command[-1]](sizes)
+    )
+    sizes = gpu.SimpleNamespace(**gpu.SMALL, device="cpu")
+    monkeypatch.setattr(sys, "argv", ["x", str(tmp_path), "--parts", *parts])
+    gpu.main()
+    text = (tmp_path / "gpu.md").read_text()
+    rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines()[2:]]
+    assert [rows.count(part) for part in parts] == [2, 18, 3, 5]
+    assert "DIFFERS" not in text
+
+
+def test_the_processes_of_the_gpus_gather():
+    command = [sys.executable, gpu.__file__, "--part", "processes"]
+    rows = gpu.rows_of(command, 120)
+    assert [row[0].partition(":")[0] for row in rows] == [
+        "gloo, 2 process(es)"
+    ] * 2
+    assert rows[0][1] == "ok"
+
+
+@pytest.mark.parametrize(
+    "program, gist",
+    [
+        ("os._exit(7)", "exit status 7"),
+        (
+            "raise RuntimeError('CUDA error: out of | memory')",
+            "out of / memory",
+        ),
+        ("subprocess.run(['sleep', '600'])", "not done in 1 s"),
+    ],
+)
+def test_a_part_that_fails_is_a_row(program, gist):
+    program = f"import os, subprocess; print('one', 2, sep='\\t', flush=True); {program}"
+    rows = list(gpu.rows_of([sys.executable, "-c", program], 1))
+    assert rows[0] == ["one", "2"] and len(rows) == 2
+    assert rows[1][1].startswith("failed: ") and gist in rows[1][1]
+
+
+def test_a_wrong_result_on_the_gpu_is_told(monkeypatch):
+    right = gpu.operations
+
+    def wrong(device, dtype):
+        found = right(device, dtype)
+        if dtype != gpu.torch.float64:
+            found["loss"] = found["loss"] * 1.2
+        return found
+
+    monkeypatch.setattr(gpu, "operations", wrong)
+    found = dict(gpu.checks(gpu.SimpleNamespace(device="cpu")))
+    assert found["fp32: loss"].startswith("DIFFERS")
+    assert found["fp32: attention"].startswith("ok")
+
+
+def test_a_share_of_a_training_gets_wrong_labels(corpus, tmp_path):
+    arguments = [
+        str(ROOT / "hparams" / "ecapa_small.yaml"),
+        *TINY,
+        f"--data_folder={corpus}",
+        f"--output_folder={tmp_path}",
+        trial_option(corpus, "verification_file"),
+    ]
+    *_, noisy = mislabel.mislabelled_training(arguments, 0.5, seed=1)
+    clean = read_manifest(str(tmp_path / "save" / "train.csv"))
+    found = read_manifest(noisy.removeprefix("--train_annotation="))
+    wrong = [a.spk_id != b.spk_id for a, b in zip(clean, found, strict=True)]
+    assert sum(wrong) == len(clean) // 2
+    assert [u.wav for u in clean] == [u.wav for u in found]
+
+
+def test_the_seed_draws_the_wrong_labels():
+    clean = [
+        Utterance(f"{s}-{i}", 1.0, f"{s}{i}.wav", 0, 16000, s)
+        for s in "abcde"
+        for i in range(8)
+    ]
+    noisy = mislabel.mislabel(clean, 0.3, seed=4)
+    assert sum(a.spk_id != b.spk_id for a, b in zip(clean, noisy)) == 12
+    assert {u.spk_id for u in noisy} <= set("abcde")
+    assert mislabel.mislabel(clean, 0.3, seed=4) == noisy
+    assert mislabel.mislabel(clean, 0.3, seed=5) != noisy
