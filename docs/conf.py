@@ -25,6 +25,9 @@ autodoc_member_order = "bysource"
 html_theme = "furo"
 html_title = "speechbrain_scl"
 html_show_copyright = False
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
+html_search_scorer = str(HERE / "static" / "search.js")
 # Pages link to files of the repository. Words such as path and Utterance name
 # several things; the text says which.
 suppress_warnings = ["myst.xref_missing", "ref.python"]

@@ -4,12 +4,15 @@
     python docs/notebook.py
 
 Blocks of bash become %%bash cells; the first cell goes to the clone's root,
-where the tutorial's commands are started.
+where the tutorial's commands are started. All cells are run, which takes some
+minutes, and what they print is kept.
 """
 
+import re
 from pathlib import Path
 
 import jupytext
+import nbclient
 import nbformat
 
 HERE = Path(__file__).resolve().parent
@@ -18,12 +21,7 @@ HEADER = "---\njupyter:\n  jupytext:\n    main_language: python\n---\n"
 
 
 def notebook():
-    """The tutorial as a notebook.
-
-    Returns
-    -------
-    nbformat.NotebookNode
-    """
+    """The tutorial as a notebook, not run."""
     text = (HERE / "tutorial.md").read_text(encoding="utf-8")
     book = jupytext.reads(HEADER + text, fmt="md")
     book.cells.insert(0, nbformat.v4.new_code_cell("%cd .."))
@@ -33,5 +31,24 @@ def notebook():
     return book
 
 
+def run(book):
+    """Runs all cells; progress bars and paths of this machine are left out."""
+    where = {"metadata": {"path": str(HERE)}}
+    nbclient.NotebookClient(book, timeout=None, resources=where).execute()
+    for cell in book.cells:
+        cell.metadata.clear()  # when it was run
+        said = ""
+        for output in cell.pop("outputs", []):
+            said += output.get("text", "")
+        lines = [line for line in said.split("\n") if "%|" not in line]
+        said = "\n".join(lines).replace(str(HERE.parent), "...")
+        said = re.sub(r"[^\n]*\r", "", said).strip("\n")
+        if cell.cell_type == "code":
+            stream = nbformat.v4.new_output("stream", text=said + "\n")
+            cell.outputs = [stream] if said else []
+
+
 if __name__ == "__main__":
-    nbformat.write(notebook(), HERE / "tutorial.ipynb")
+    made = notebook()
+    run(made)
+    nbformat.write(made, HERE / "tutorial.ipynb")

@@ -82,6 +82,7 @@ def test_every_block_is_tried():
     assert set(BLOCKS) == {
         "Xvector",
         "ResNet",
+        "WavLM",
         "SubCentreClassifier",
         "SampledClassifier",
         "LabelCleaner",
@@ -108,6 +109,27 @@ def test_encoders_and_classifiers(run, tmp_path, block):
     assert set(speakers) <= set(encoder.hparams.label_encoder.lab2ind)
     text = (output / "train_log.txt").read_text()
     assert "attention" in text and "weight_contrastive" in text
+
+
+def test_wavlm_in_front(run, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1}
+    sizes |= {"num_hidden_layers": 1, "num_conv_pos_embedding_groups": 2}
+    sizes |= {"conv_dim": [8] * 7, "num_buckets": 8}
+    config = transformers.WavLMConfig(**sizes)
+    source = str(tmp_path / "wavlm")
+    transformers.WavLMModel(config).save_pretrained(source)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(source)
+    output = run(
+        f"--compute_features={{source: {source}}}",
+        "--n_mels=8",
+        blocks=["WavLM"],
+    )
+    encoder = EncoderClassifier.from_hparams(
+        str(output / "inference"), savedir=str(tmp_path / "cache")
+    )
+    assert encoder.encode_batch(torch.randn(2, 16000)).shape == (2, 1, 192)
+    assert "weight_contrastive" in (output / "train_log.txt").read_text()
 
 
 def test_everything_at_once(run, trained, caplog):
