@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from commands import RECIPE, ROOT, SMALL, trial_option
 from hyperpyyaml import load_hyperpyyaml
@@ -68,6 +70,16 @@ def tidyvoice(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tidyvoice") / "corpus"
     make_mini_tidyvoice(str(corpus), str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory):
+    """What SpeechBrain's recipe takes for noise and rooms, downloaded."""
+    folder = tmp_path_factory.mktemp("sounds")
+    noise = np.random.default_rng(0).normal(size=16000)
+    soundfile.write(folder / "noise.wav", 0.1 * noise, 16000)
+    (folder / "data.zip").touch()
+    return [f"--data_folder_{kind}={folder}" for kind in ("noise", "rir")]
 
 
 @pytest.fixture(scope="session")

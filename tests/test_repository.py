@@ -25,7 +25,7 @@ def test_the_pages_python_runs(untrained, spoken, tmp_path, monkeypatch):
     pages = ["README.md"]
     pages += [f"docs/{p}.md" for p in ("method", "recordings", "verification")]
     text = "".join((ROOT / p).read_text(encoding="utf-8") for p in pages)
-    loop, swap, parts, verifier, evaluation = re.findall(
+    loop, swap, _, parts, verifier, evaluation = re.findall(
         r"```python\n(.*?)```", text, re.DOTALL
     )
     assert "SpeakerBrain" in swap  # tests/recipes/test_drop_in.py

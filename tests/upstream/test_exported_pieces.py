@@ -46,25 +46,10 @@ def test_they_pass_with_the_oldest_of_everything(tree, tmp_path):
 def defer_annotations(path):
     """SpeechBrain declares Python 3.8, but some of its modules have
     annotations that can be evaluated from 3.9 or 3.10 on only."""
-    text = path.read_text()
-    parsed = ast.parse(text)
-    annotations = [
-        part
-        for node in ast.walk(parsed)
-        for part in (
-            getattr(node, "annotation", None),
-            getattr(node, "returns", None),
-        )
-        if part is not None
-    ]
-    if any(
-        isinstance(part, ast.BinOp)
-        or isinstance(part, ast.Subscript)
-        and getattr(part.value, "id", "") in ("list", "dict", "tuple", "type")
-        for annotation in annotations
-        for part in ast.walk(annotation)
-    ):
-        lines = text.splitlines(keepends=True)
-        after = parsed.body[0].end_lineno if ast.get_docstring(parsed) else 0
-        lines.insert(after, "from __future__ import annotations\n")
-        path.write_text("".join(lines))
+    lines = path.read_text().splitlines(keepends=True)
+    body = ast.parse("".join(lines)).body
+    first = body[0] if body else None
+    is_docstring = isinstance(first, ast.Expr)
+    after = first.end_lineno if is_docstring else 0
+    lines.insert(after, "from __future__ import annotations\n")
+    path.write_text("".join(lines))

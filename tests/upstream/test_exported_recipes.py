@@ -91,16 +91,10 @@ def test_a_models_embeddings_are_averaged_at_unit_length(tree):
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tree, cnceleb, prepared):
+def checkpoint(tree, cnceleb, prepared, sounds):
     """Trained through the links."""
-    return train(
-        tree / CNCELEB,
-        "train_ecapa_tdnn_supcon_margin.yaml",
-        cnceleb,
-        prepared.parent,
-        f"--prepared_folder={prepared}",
-        "--precision=bf16",
-    )
+    options = *sounds, f"--prepared_folder={prepared}", "--precision=bf16"
+    return train(tree / CNCELEB, cnceleb, prepared.parent / "run", *options)
 
 
 @pytest.mark.parametrize("enrolment", ["avg", "concat"])
@@ -129,16 +123,11 @@ def test_cnceleb_is_verified_by_both_conventions(
     assert (len(enrolled) > len(models)) == (enrolment == "avg")
 
 
-def test_voxceleb_is_prepared_and_trained_on(tree, corpus, tmp_path):
-    checkpoint = train(
-        tree / VOXCELEB,
-        "train_ecapa_tdnn_supcon_margin.yaml",
-        corpus,
-        tmp_path,
-        f"--verification_file={corpus / 'trials-same-language.txt'}",
-    )
+def test_voxceleb_is_prepared_and_trained_on(tree, corpus, sounds, tmp_path):
+    trials = f"--verification_file={corpus / 'trials-same-language.txt'}"
+    checkpoint = train(tree / VOXCELEB, corpus, tmp_path, *sounds, trials)
     assert (checkpoint / "embedding_model.ckpt").is_file()
-    log = (tmp_path / "run/train_log.txt").read_text()
-    # Both losses, weighed by a convex combination
-    (loss,) = re.findall(r"train loss: ([\d.e+]+)", log)
+    (loss,) = re.findall(
+        r"train loss: ([\d.e+]+)", (tmp_path / "train_log.txt").read_text()
+    )
     assert 0 < float(loss) < 100
