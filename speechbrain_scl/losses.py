@@ -229,10 +229,11 @@ class SupConMarginLoss(torch.nn.Module):
 
 
 class _SumOfBlocks(torch.autograd.Function):
-    """sum_b f(*b, z, ...) of unit vectors z, one block in memory at a time."""
+    """sum_b f(*b, z, *others) of unit vectors z, block by block in memory."""
 
     @staticmethod
     def forward(ctx, function, blocks, x, *others):
+        """The sum; its gradients are found at once."""
         # A row's largest entry first: no scale overflows in the square.
         largest = torch.linalg.vector_norm(x, math.inf, 1, keepdim=True)
         z = x.detach() / largest.masked_fill_(largest == 0, 1.0)
@@ -257,6 +258,7 @@ class _SumOfBlocks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output):
+        """The gradients that were found."""
         if torch.is_grad_enabled():
             raise RuntimeError("this loss cannot be differentiated twice")
         found = (g if g is None else g * grad_output for g in ctx.saved_tensors)
@@ -269,6 +271,7 @@ class _LogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, own, values):
+        """The logarithms."""
         x = x.detach().scatter_(1, own[:, 1:], values)
         x.scatter_(1, own[:, :1], _HIDDEN)
         top = x.amax(1, keepdim=True)
@@ -278,6 +281,7 @@ class _LogSumExp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output):
+        """Each entry's share of the sum; none of what is left out."""
         shares = ctx.exps.mul_(grad_output / ctx.sums)
         of_values = shares.gather(1, ctx.own[:, 1:])
         return shares.scatter_(1, ctx.own, 0.0), None, of_values

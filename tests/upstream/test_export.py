@@ -1,12 +1,13 @@
 """What is exported: each series once, by SpeechBrain's own rules."""
 
 import ast
+import csv
 import sys
 
 import pytest
 import yaml
 from commands import ROOT
-from upstream_tree import CNCELEB, VOXCELEB, checkout, export, run
+from upstream_tree import CNCELEB, VOXCELEB, checkout, export, load, run
 
 
 def contents(tree):
@@ -74,6 +75,22 @@ def test_the_code_is_as_speechbrain_wants_it(tree):
     settings = ["--config", ROOT / "upstream" / "ruff.toml"]
     for command in (["check"], ["format", "--check"]):
         run(ROOT, "-m", "ruff", *command, *settings, *paths)
+
+
+def test_speechbrains_own_checks_pass(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    check = load(tree / "tests/utils/check_docstrings.py").check_docstrings
+    edited = [target for target, *_ in export.APPENDED.values()]
+    assert check(".", [*export.PIECES, *edited, "utils/metric_stats.py"])
+    check = load(tree / "tests/utils/check_yaml.py").check_yaml_vs_script
+    theirs, ours = (
+        list(csv.DictReader((tree / f"tests/recipes/{corpus}.csv").open()))
+        for corpus in ("VoxCeleb", "CNCeleb")
+    )
+    for row in (*theirs[-2:], *ours):
+        assert check(row["Hparam_file"], row["Script_file"])
+        readme = (tree / row["Readme_file"]).read_text()
+        assert row["Hparam_file"].split("/")[-1] in readme
 
 
 def plain_keys(path):
