@@ -94,9 +94,8 @@ def import_corpus(
         os.replace(excluded_list, os.path.join(aside, "excluded.csv"))
         kept = {n for n, p in placed.items() if not isinstance(p, Excluded)}
         if listed is None:
-            pairs = _draw_trials(kept, test_speakers, seed)
-        else:
-            pairs = [pair for pair in listed if kept.issuperset(pair[1:])]
+            listed = _draw_trials(kept, test_speakers, seed)
+        pairs = [pair for pair in listed if kept.issuperset(pair[1:])]
         Path(aside, "trials.txt").write_text(
             "".join(f"{' '.join(pair)}\n" for pair in pairs), encoding="utf-8"
         )
@@ -107,7 +106,7 @@ def import_corpus(
             "converted": list(placed.values()).count("converted"),
             "test_speakers": len(tested),
             "trials": len(pairs),
-            "trials_left_out": len(listed or pairs) - len(pairs),
+            "trials_left_out": len(listed) - len(pairs),
             "left_out": reasons,
         }
         write_json(os.path.join(aside, "import.json"), counts)
@@ -115,8 +114,8 @@ def import_corpus(
 
 
 def read_source(source, encoding=None):
-    """Who speaks where: a list of Spoken, and Excluded ones of no speaker or
-    without a recording.
+    """Who speaks where: a list of Spoken, and Excluded ones that lack a speaker
+    or a recording.
 
     ``source`` is a folder with a folder per speaker (of ``a.m4a`` beside
     ``a.wav`` only the wav is taken), a CSV file with the columns path and
@@ -147,31 +146,28 @@ def _read_folder(source):
     paths = find_audio(source, _ENDINGS)
     if not paths:
         raise UserError(f"{source}: no audio below it")
-    readable = {
-        os.path.splitext(path)[0]
-        for path in paths
-        if path.lower().endswith(READABLE)
-    }
+    ready = {Path(p).with_suffix("") for p in paths if _is_readable(p)}
     spoken, left_out = [], []
     for path in paths:
-        speaker, *place = Path(path).relative_to(source).parts
-        stem, ending = os.path.splitext(path)
+        speaker, *place = parts = Path(path).relative_to(source).parts
         if not place:
             why = "it lies beside the speakers' folders"
             left_out.append(Excluded(path, "place", why))
         elif not os.path.exists(path):
             left_out.append(Excluded(path, "unreadable", "a link to nothing"))
-        elif ending.lower() not in TO_CONVERT or stem not in readable:
-            name = "/".join([speaker, *place])
+        elif (
+            not path.lower().endswith(TO_CONVERT)
+            or Path(path).with_suffix("") not in ready
+        ):
             session = "-".join(place[:-1]) or "0"
-            utterance = os.path.basename(stem)
-            spoken.append(Spoken(name, path, speaker, session, utterance))
+            name, stem = "/".join(parts), Path(path).stem
+            spoken.append(Spoken(name, path, speaker, session, stem))
         # Else it was converted before.
-    if not spoken:
-        raise UserError(
-            f"{source}: no folder of a speaker; move each file into one"
-        )
     return spoken, left_out
+
+
+def _is_readable(path):
+    return path.lower().endswith(READABLE)
 
 
 def _read_csv(source, encoding):
@@ -179,11 +175,6 @@ def _read_csv(source, encoding):
         return all(os.path.exists(beside(source, path)) for path, _ in rows)
 
     table = read_table(source, ["path", "speaker"], encoding, exist)
-    for number, row in table:
-        if not all(row):
-            raise UserError(
-                f"{source}, line {number}: a path and a speaker are needed"
-            )
     rows = [(number, *row) for number, row in table]
     return [
         Spoken(path, place, speaker, session, Path(place).stem)
@@ -207,29 +198,25 @@ def _read_kaldi(source, encoding):
                 + shlex.quote(f"{name}.wav")
             )
     cut = os.path.isfile(listed)
+    parts = {name: (name, _WHOLE) for name in recordings}
     if cut:
         parts = _read_segments(listed, recordings, encoding)
-    else:
-        listed = scp
-        parts = {u: (n, u, _WHOLE) for u, (n, _) in recordings.items()}
-    speakers = _read_pairs(utt2spk, encoding)
-    for utterance, (number, *_) in parts.items():
-        if utterance not in speakers:
-            raise UserError(
-                f"{listed}, line {number}: {utterance} is not in utt2spk"
-            )
-    used = {
-        r: (*recordings[r], speakers[u][1]) for u, (_, r, _) in parts.items()
-    }
-    places = dict(zip(used, _located(scp, used.values())))
-    spoken = []
-    for u, (_, recording, span) in parts.items():
-        place, session = places[recording]
-        session = recording if cut else session
-        spoken.append(Spoken(u, place, speakers[u][1], session, u, span))
-    why = f"in utt2spk, not in {os.path.basename(listed)}"
-    unused = [u for u in speakers if u not in parts]
-    return spoken, [Excluded(u, "no recording", why) for u in unused]
+    speaker_of = {u: s for u, (_, s) in _read_pairs(utt2spk, encoding).items()}
+    used = {r: speaker_of[u] for u, (r, _) in parts.items() if u in speaker_of}
+    rows = [(*recordings[r], speaker) for r, speaker in used.items()]
+    places = dict(zip(used, _located(scp, rows)))
+    spoken, left_out = [], []
+    for u in parts | speaker_of:
+        if u not in parts:
+            left_out.append(Excluded(u, "no recording", "in utt2spk alone"))
+        elif u not in speaker_of:
+            left_out.append(Excluded(u, "no speaker", "not in utt2spk"))
+        else:
+            recording, span = parts[u]
+            place, session = places[recording]
+            session = recording if cut else session
+            spoken.append(Spoken(u, place, speaker_of[u], session, u, span))
+    return spoken, left_out
 
 
 def _read_pairs(path, encoding):
@@ -246,7 +233,7 @@ def _read_pairs(path, encoding):
 
 
 def _read_segments(path, recordings, encoding):
-    """Utterance -> (line number, recording, (start, end))."""
+    """Utterance -> (recording, (start, end))."""
     found = {}
     for utterance, (number, value) in _read_pairs(path, encoding).items():
         where = f"{path}, line {number}"
@@ -263,7 +250,7 @@ def _read_segments(path, recordings, encoding):
             raise UserError(f"{where}: no time from {start} s to {end} s")
         if recording not in recordings:
             raise UserError(f"{where}: {recording} is not in wav.scp")
-        found[utterance] = number, recording, (start, end)
+        found[utterance] = recording, (start, end)
     return found
 
 
@@ -275,21 +262,24 @@ def _located(source, rows):
         raise UserError(f"{source}: it lists nothing")
     found = {}
     for number, path, speaker in rows:
+        where = f"{source}, line {number}"
         place = os.path.abspath(beside(source, path))
+        if not path or not speaker:
+            raise UserError(f"{where}: a path and a speaker are needed")
         if not os.path.isfile(place):
             raise UserError(
-                f"{source}, line {number}: there is no file {path}, seen from "
-                "here or from the list's folder"
+                f"{where}: there is no file {path}, seen from here or from "
+                "the list's folder"
             )
         if place in found:
-            raise UserError(f"{source}, line {number}: {path} is listed before")
+            raise UserError(f"{where}: {path} is listed before")
         found[place] = speaker
-    common = os.path.commonpath([os.path.dirname(place) for place in found])
-    for place, speaker in found.items():
-        folders = Path(place).relative_to(common).parts[:-1]
-        session = "-".join(part for part in folders if part != speaker)
-        found[place] = session or "0"
-    return list(found.items())
+    common = os.path.commonpath(map(os.path.dirname, found))
+    return [
+        (place, "-".join(p for p in folders if p != speaker) or "0")
+        for place, speaker in found.items()
+        for folders in [Path(place).relative_to(common).parts[:-1]]
+    ]
 
 
 def _names(utterances):
@@ -316,43 +306,43 @@ def _speaker(name):
 
 def _place_all(names, wav):
     """Name -> "linked", "converted" or Excluded; each recording read once."""
-    targets, placed = defaultdict(dict), {}
+    spans, placed = defaultdict(dict), {}
     for name, spoken in names.items():
-        targets[spoken.path][os.path.join(wav, name)] = spoken.span
+        spans[spoken.path][name] = spoken.span
     progress = {"desc": "Arranging audio", "dynamic_ncols": True}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = pool.map(place, targets, targets.values())
-        for found in tqdm(done, total=len(targets), **progress):
+        done = pool.map(place, spans, spans.values(), [wav] * len(spans))
+        for found in tqdm(done, total=len(spans), **progress):
             placed.update(found)
-    return {name: placed[os.path.join(wav, name)] for name in names}
+    return {name: placed[name] for name in names}
 
 
-def place(path, targets):
-    """Links a recording that fits, or writes its parts as 16 kHz mono FLAC:
-    target without an ending -> (start, end) to target -> "linked", "converted"
-    or Excluded."""
+def place(path, spans, folder):
+    """Links a recording that fits, or writes its parts as 16 kHz mono FLAC.
+    ``spans`` is a part's name below the folder, without an ending, -> (start,
+    end); a name -> "linked", "converted" or Excluded is returned."""
     judged = check_audio(path, SAMPLE_RATE)
     excluded = isinstance(judged, Excluded)
     # What one library cannot read another may.
     if excluded and judged.reason not in (*CONVERTIBLE, "unreadable"):
-        return dict.fromkeys(targets, judged)
+        return dict.fromkeys(spans, judged)
     try:
         read = read_recording(path, SAMPLE_RATE)
     except UserError as error:
         said = str(error).removeprefix(f"{path}: ")
-        return dict.fromkeys(targets, Excluded(path, "unreadable", said))
+        return dict.fromkeys(spans, Excluded(path, "unreadable", said))
     if read.missing:
         cut = Excluded(path, "truncated", f"missing: {read.missing}")
-        return dict.fromkeys(targets, cut)
+        return dict.fromkeys(spans, cut)
     # A name may promise another format than the file has.
     fits = (
         not excluded
-        and path.lower().endswith(READABLE)
+        and _is_readable(path)
         and soundfile.info(path).format in ("WAV", "WAVEX", "FLAC")
     )
     return {
-        target: _part(read, span, target, fits and span == _WHOLE)
-        for target, span in targets.items()
+        name: _part(read, span, os.path.join(folder, name), fits)
+        for name, span in spans.items()
     }
 
 
@@ -373,7 +363,7 @@ def _part(read, span, target, fits):
         said = "nothing above -60 dB of full scale"
         return Excluded(read.name, "silent", said)
     Path(target).parent.mkdir(parents=True, exist_ok=True)
-    if fits:
+    if fits and span == _WHOLE:
         link = Path(target + Path(read.name).suffix.lower())
         link.symlink_to(Path(read.name).absolute())
         return "linked"
@@ -428,9 +418,9 @@ def _draw_trials(names, test_speakers, seed):
     wanted = test_speakers or max(2, n // 5, min(FEWEST_TEST_SPEAKERS, n // 3))
     if not 2 <= wanted <= len(able):
         raise UserError(
-            f"a trial list of {wanted} speakers: {len(able)} of "
-            f"{len(by_speaker)} have the two utterances that it takes, and 2 "
-            "is the least; change --test-speakers or add recordings"
+            f"a trial list of {wanted} speakers: {len(able)} of {n} have the "
+            "two utterances that it takes, and 2 is the least; change "
+            "--test-speakers or add recordings"
         )
     rng = random.Random(seed)
     tested = sorted(rng.sample(able, wanted))
@@ -438,12 +428,8 @@ def _draw_trials(names, test_speakers, seed):
     for speaker in tested:
         pairs = list(combinations(by_speaker[speaker], 2))
         pairs = rng.sample(pairs, min(len(pairs), TARGETS_PER_SPEAKER))
-        others = [
-            name for s in tested if s != speaker for name in by_speaker[s]
-        ]
-        impostors = set()
-        for enrolment, test in pairs:
-            trials.append(("1", enrolment, test))
-            impostors.add(("0", enrolment, rng.choice(others)))
-        trials.extend(sorted(impostors))
+        others = [n for s in tested if s != speaker for n in by_speaker[s]]
+        impostors = {("0", first, rng.choice(others)) for first, _ in pairs}
+        trials += [("1", *pair) for pair in pairs]
+        trials += sorted(impostors)
     return trials

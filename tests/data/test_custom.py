@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -148,12 +147,9 @@ def test_names_that_would_become_one_are_refused(recordings, tmp_path):
         import_corpus(str(recordings), str(tmp_path / "own"))
 
 
-WHOLE = (0.0, math.inf)
-
-
-def tone(rate, channels=1, seconds=1.2):
+def tone(rate, channels=1):
     """251 Hz."""
-    times = np.arange(int(seconds * rate))[:, None] / rate
+    times = np.arange(int(1.2 * rate))[:, None] / rate
     return np.tile(0.1 * np.sin(2 * np.pi * 251 * times), channels)
 
 
@@ -164,14 +160,22 @@ def tone(rate, channels=1, seconds=1.2):
         ("a.FLAC", 16000, 1, "linked"),
         ("a.flac", 44100, 2, "converted"),
         ("a.mp3", 44100, 2, "converted"),
+        ("-a b.m4a", 44100, 2, "converted"),
+        # A name that promises another format
+        ("m4a.wav", 16000, 1, "converted"),
     ],
 )
 def test_each_format_is_linked_or_converted(
     tmp_path, name, rate, channels, how
 ):
-    soundfile.write(tmp_path / name, tone(rate, channels), rate)
-    target = str(tmp_path / "to" / "a.b")
-    assert place(str(tmp_path / name), {target: WHOLE}) == {target: how}
+    path = tmp_path / name
+    source = tmp_path / "tone.wav" if "m4a" in name else path
+    soundfile.write(source, tone(rate, channels), rate)
+    if source != path:
+        command = [ffmpeg_program(), "-v", "error", "-i", source]
+        subprocess.run([*command, "-f", "ipod", path], check=True)
+    spans = {"a.b": (0.0, math.inf)}
+    assert place(str(path), spans, tmp_path / "to") == {"a.b": how}
     (made,) = (tmp_path / "to").iterdir()
     assert made.is_symlink() == (how == "linked")
     assert made.stem == "a.b" and made.suffix in (".wav", ".flac")
@@ -179,38 +183,20 @@ def test_each_format_is_linked_or_converted(
     assert rate == 16000 and signal.ndim == 1
     part = signal[1600:17600]
     assert np.abs(np.fft.rfft(part)).argmax() == 251
-    assert np.abs(part).max() == pytest.approx(0.1, abs=5e-3)
+    assert np.abs(part).max() == pytest.approx(0.1, abs=1e-2)
 
 
-def test_formats_of_the_verifier_are_converted_too(tmp_path):
-    """Also under a name that promises another format."""
-    soundfile.write(tmp_path / "a.wav", tone(44100, 2), 44100)
-    subprocess.run(
-        [ffmpeg_program(), "-v", "error", "-i", tmp_path / "a.wav"]
-        + [tmp_path / "-a b.m4a"],
-        check=True,
-    )
-    for name in ("-a b.m4a", "other.wav"):
-        shutil.copy(tmp_path / "-a b.m4a", tmp_path / f"copy {name}")
-        to = str(tmp_path / "to")
-        found = place(str(tmp_path / f"copy {name}"), {to: WHOLE})
-        assert found == {to: "converted"}
-        signal, _ = soundfile.read(to + ".flac")
-        assert np.abs(np.fft.rfft(signal[1600:17600])).argmax() == 251
-
-
-def test_segments(tmp_path):
-    """Each judged by itself."""
+def test_each_segment_is_judged(tmp_path):
     signal = tone(16000)[:, 0]
     signal[8000:12000] = 0
     soundfile.write(tmp_path / "a.wav", signal, 16000, "FLOAT")
     spans = [(0.0, 0.5), (0.5, 0.75), (1.0, 1.5), (1.0, 2.0), (2.0, 2.1)]
-    targets = {str(tmp_path / str(i)): span for i, span in enumerate(spans)}
-    found = list(place(str(tmp_path / "a.wav"), targets).values())
-    assert found[0] == found[2] == "converted"
-    assert found[1].reason == "silent" and found[3].reason == "segment"
-    assert "from 1.0 s to 2.0 s of 1.20 s" in found[3].value
-    assert found[4].reason == "segment"
+    targets = {str(i): span for i, span in enumerate(spans)}
+    found = place(str(tmp_path / "a.wav"), targets, tmp_path)
+    assert found["0"] == found["2"] == "converted"
+    reasons = [found[i].reason for i in "134"]
+    assert reasons == ["silent", "segment", "segment"]
+    assert "from 1.0 s to 2.0 s of 1.20 s" in found["3"].value
 
 
 @pytest.mark.parametrize(
@@ -223,7 +209,7 @@ def test_segments(tmp_path):
 def test_what_is_of_no_use(tmp_path, name, content, reason, said):
     path = tmp_path / name
     path.write_bytes(content)
-    (found,) = place(str(path), {"to": WHOLE}).values()
+    (found,) = place(str(path), {"to": (0.0, math.inf)}, tmp_path).values()
     assert found.reason == reason and said in found.value
     assert found.path == str(path) and str(path) not in found.value
 
@@ -316,19 +302,22 @@ KALDI = {
 
 def test_a_kaldi_folder_with_and_without_segments(make):
     source = make(**KALDI)
-    found, _ = read_source(source)
-    assert [s.span for s in found] == [(0.5, 1.5), (0, math.inf), (2, 3.25)]
+    found, left_out = read_source(source)
+    spans = [(0.5, 1.5), (0, math.inf), (2, 3.25)]
+    assert [s.span for s in found] == spans and not left_out
     assert places(source) == {
         "u1": ("ann", "r1", "u1"),
         "u2": ("bob", "r2", "u2"),
         "u3": ("ann", "r1", "u3"),
     }
     os.remove(f"{source}/segments")
-    make(in__wav_scp="u1 ../d/a b.wav\nu2 ../d/2.wav\n")
+    make(in__wav_scp="u1 ../d/a b.wav\nu2 ../d/2.wav\nu4 unused.wav\n")
     assert places(source) == {
         "u1": ("ann", "0", "u1"),
         "u2": ("bob", "0", "u2"),
     }
+    left_out = {e.path: e.reason for e in read_source(source)[1]}
+    assert left_out == {"u3": "no recording", "u4": "no speaker"}
 
 
 @pytest.mark.parametrize(
@@ -344,12 +333,9 @@ def test_a_kaldi_folder_with_and_without_segments(make):
             "line 2: ../d/2.wav is listed before",
         ),
         ("segments", "u1 r1 0\n", "segments, line 1: `utterance recording"),
-        ("segments", "u1 r1 a b\n", "segments, line 1: `utterance recording"),
         ("segments", "u1 r1 2 1\n", "line 1: no time from 2.0 s to 1.0 s"),
         ("segments", "u1 r9 0 1\n", "line 1: r9 is not in wav.scp"),
         ("segments", "u1 r1 0 1\nu1 r1 1 2\n", "line 2: u1 comes twice"),
-        ("segments", "\n", "segments: the list is empty"),
-        ("utt2spk", "u1 ann\n", "segments, line 2: u2 is not in utt2spk"),
     ],
 )
 def test_mistakes_in_a_kaldi_folder(make, name, text, said):
@@ -363,10 +349,7 @@ def test_other_mistakes(make):
     source = make(in__ann__notes_txt="")
     with pytest.raises(UserError, match="no audio below"):
         read_source(source)
-    make(in__a_wav="")
-    with pytest.raises(UserError, match="no folder of a speaker"):
-        read_source(source)
-    make(in__ann__1_wav="")
+    make(in__a_wav="", in__ann__1_wav="")
     spoken, left_out = read_source(source)
     assert [s.name for s in spoken] == ["ann/1.wav"]
     assert [e.reason for e in left_out] == ["place"]
