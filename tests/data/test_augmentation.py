@@ -1,5 +1,6 @@
 """What is augmented with: folders, random numbers, or nothing."""
 
+import numpy as np
 import pytest
 import soundfile
 from hyperpyyaml import load_hyperpyyaml
@@ -34,7 +35,6 @@ def names(folder, how="folders", noise="null", rir="null"):
             folder=folder,
             noise=noise,
             rir=rir,
-            place="speechbrain_scl.data.augmentation",
         )
     )
     prepare_augmentation(hparams)
@@ -55,6 +55,14 @@ def test_recordings_that_are_not_there_are_left_out(tmp_path):
     assert names(tmp_path, "none", "nowhere", "nowhere") is None
     with pytest.raises(UserError, match="--augmentation=synthesised"):
         names(tmp_path, noise="nowhere")
+
+
+def test_folders_without_use_are_refused(tmp_path):
+    with pytest.raises(UserError, match="none of 0 audio files"):
+        names(tmp_path, noise=tmp_path)
+    soundfile.write(tmp_path / "a.wav", np.ones((99, 2)), 16000)
+    with pytest.raises(UserError, match="a.wav: sample rate, 16000"):
+        names(tmp_path, noise=tmp_path)
 
 
 def test_the_same_seed_synthesises_the_same(tmp_path):

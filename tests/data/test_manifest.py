@@ -19,7 +19,7 @@ from speechbrain_scl.data.manifest import (
 from speechbrain_scl.errors import UserError
 
 ONE_FILE = settings(
-    max_examples=40,
+    max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 GOOD = "a,1.0,a.wav,0,16000,ann"
@@ -58,16 +58,10 @@ def test_what_is_written_is_read(tmp_path, rows):
         # A table that is nearly one
         st.lists(
             st.lists(
-                st.sampled_from(
-                    ["a", "", "1.0", "0", "16000", "nan", "inf", "-1", "1e9"]
-                ),
+                st.sampled_from(["a", "", "1.0", "0", "16000", "nan", "-1"]),
                 max_size=8,
             )
-        ).map(
-            lambda rows: "\n".join(
-                ",".join(row) for row in [COLUMNS, *rows]
-            ).encode()
-        ),
+        ).map(lambda rows: "\n".join(map(",".join, [COLUMNS, *rows])).encode()),
     )
 )
 def test_garbage_is_an_error_or_utterances(tmp_path, content):

@@ -30,36 +30,21 @@ def root(tmp_path_factory):
     return root
 
 
-SPELLINGS = {
-    "plain": "{}",
-    "wav": "wav/{}",
-    "dot": "./{}",
-    "dot wav": "./wav/{}",
-    "dots": "././{}",
-    "slashes": "wav//{}",
-    "up and down": "a/../{}",
-    "out of wav": "wav/../wav/{}",
-    "absolute": "{root}/wav/{}",
-    "absolute, dot": "{root}/./wav/{}",
-    "absolute, link": "{root}-link/wav/{}",
-    "backslashes": lambda name: name.replace("/", "\\"),
-    "wav, backslashes": lambda name: f"wav/{name}".replace("/", "\\"),
-    "dot, backslashes": lambda name: f"./{name}".replace("/", "\\"),
-    "upper": str.upper,
-    "lower": str.lower,
-    "flac": lambda name: name.replace(".wav", ".flac"),
-    "m4a": lambda name: name.replace(".wav", ".m4a"),
-    "no ending": lambda name: name.removesuffix(".wav"),
-    "NFC": lambda name: unicodedata.normalize("NFC", name),
-    "NFD": lambda name: unicodedata.normalize("NFD", name),
-}
-
-
-def spelt(spelling, name, root):
-    how = SPELLINGS[spelling]
-    if callable(how):
-        return how(name)
-    return how.format(name, root=root)
+SPELLINGS = [
+    *["{0}", "wav/{0}", "./{0}", "./wav/{0}", "././{0}", "wav//{0}"],
+    *["a/../{0}", "wav/../wav/{0}", "{root}/wav/{0}", "{root}/./wav/{0}"],
+    "{root}-link/wav/{0}",
+    lambda name: name.replace("/", "\\"),
+    lambda name: f"wav/{name}".replace("/", "\\"),
+    lambda name: f"./{name}".replace("/", "\\"),
+    str.upper,
+    str.lower,
+    lambda name: name.replace(".wav", ".flac"),
+    lambda name: name.replace(".wav", ".m4a"),
+    lambda name: name.removesuffix(".wav"),
+    lambda name: unicodedata.normalize("NFC", name),
+    lambda name: unicodedata.normalize("NFD", name),
+]
 
 
 def trial_list(path, names):
@@ -72,7 +57,10 @@ def trial_list(path, names):
 def test_no_speaker_of_a_list_is_trained_on(root, tmp_path, spelling):
     plain = [f"{TESTED[0]}/V{i}/00001.wav" for i in (0, 1)]
     plain.append(f"{TESTED[1]}/V0/00001.wav")
-    names = [spelt(spelling, name, root) for name in plain]
+    if callable(spelling):
+        names = list(map(spelling, plain))
+    else:
+        names = [spelling.format(name, root=root) for name in plain]
     trials = trial_list(tmp_path / "trials.txt", names)
     counts = prepare_voxceleb(str(root), str(tmp_path), trials, 2)
     assert counts["trial_speakers_kept_out"] == 2
@@ -84,13 +72,12 @@ def test_no_speaker_of_a_list_is_trained_on(root, tmp_path, spelling):
     assert used == set("abcdef")
     # The verification finds the same files, and speakers.
     found = locate(names, [str(root)], trials)
-    speaker_of = speaker_function(
-        {"speaker_pattern": "([^/]+)/", "data_folder": str(root)}
-    )
-    for name, spelt_plainly in zip(names, plain):
-        path = root / "wav" / unicodedata.normalize("NFD", spelt_plainly)
+    params = {"speaker_pattern": "([^/]+)/", "data_folder": str(root)}
+    speaker_of = speaker_function(params)
+    for name, known in zip(names, plain):
+        path = root / "wav" / unicodedata.normalize("NFD", known)
         assert os.path.samefile(found[name], path)
-        speaker = spelt_plainly.split("/")[0]
+        speaker = known.split("/")[0]
         assert speaker_of(name).casefold() == speaker.casefold()
 
 
@@ -108,9 +95,8 @@ def test_a_list_that_is_not_all_there_is_refused(root, tmp_path, names, said):
     trials = trial_list(tmp_path / "trials.txt", names)
     with pytest.raises(UserError, match=f"{said}.*trials_of_other_corpus"):
         prepare_voxceleb(str(root), str(tmp_path), trials, 2)
-    counts = prepare_voxceleb(
-        str(root), str(tmp_path), trials, 2, trials_of_other_corpus=True
-    )
+    other = {"trials_of_other_corpus": True}
+    counts = prepare_voxceleb(str(root), str(tmp_path), trials, 2, **other)
     # Speakers of the same name are kept out all the same.
     known = {name.split("/")[0] for name in names} & {"bob", *"abcdef"}
     assert counts["trial_speakers_kept_out"] == len(known)
