@@ -22,6 +22,8 @@ TINY = [
     "--speakers_per_batch=3",
     "--num_workers=0",
 ]
+# The tests' corpus: six training and four test speakers
+MINI = {"n_train": 6, "n_test": 4, "utterances_per_language": 1, "seed": 1}
 LISTS = ("trials-same-language", "trials-cross-language")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from commands import RECIPE, ROOT, SMALL, trial_option
+from commands import MINI, RECIPE, ROOT, SMALL, trial_option
 from hyperpyyaml import load_hyperpyyaml
 from hypothesis import HealthCheck, settings
 
@@ -49,9 +49,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 def corpus(tmp_path_factory):
     """Six training and four test speakers of espeak-ng."""
     folder = tmp_path_factory.mktemp("corpus") / "mini"
-    make_mini_corpus(
-        str(folder), n_train=6, n_test=4, utterances_per_language=1, seed=1
-    )
+    make_mini_corpus(str(folder), **MINI)
     return folder
 
 

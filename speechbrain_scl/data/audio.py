@@ -3,7 +3,8 @@
 import io
 import os
 import shlex
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -210,23 +211,12 @@ def check_all(paths, **options):
     if check not in CHECKS:
         raise UserError(f"check_audio={check!r}: choose one of {list(CHECKS)}")
 
-    def check_chunk(chunk):
-        return [check_audio(path, **options) for path in chunk]
-
-    # Decoding and file access release the interpreter's lock. A million
-    # futures would be a gigabyte.
+    # Decoding and file access release the interpreter's lock. A million tasks
+    # would be a gigabyte.
     n = max(min(len(paths) // (8 * os.cpu_count()), 256), 1)
-    chunks = [paths[i : i + n] for i in range(0, len(paths), n)]
-    results = []
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(
-            total=len(paths), desc="Checking audio", dynamic_ncols=True
-        ) as bar,
-    ):
-        for found in pool.map(check_chunk, chunks):
-            results += found
-            bar.update(len(found))
+    with ThreadPool(os.cpu_count()) as pool:
+        done = pool.imap(partial(check_audio, **options), paths, n)
+        progress = {"desc": "Checking audio", "dynamic_ncols": True}
+        results = list(tqdm(done, total=len(paths), **progress))
     accepted = [r for r in results if isinstance(r, AudioFile)]
-    excluded = [r for r in results if isinstance(r, Excluded)]
-    return accepted, excluded
+    return accepted, [r for r in results if isinstance(r, Excluded)]

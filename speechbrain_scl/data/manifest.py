@@ -73,12 +73,12 @@ def read_column(path, column):
     """A further column of a manifest, such as session: ID -> value."""
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        if column not in (reader.fieldnames or []):
+        names = reader.fieldnames or []
+        if column not in names:
             raise UserError(
-                f"{path}: it has no column {column}, but "
-                f"{', '.join(reader.fieldnames or [])}; one that was prepared "
-                "before there was such a column is prepared anew once "
-                "prepare.json beside it is deleted"
+                f"{path}: it has no column {column}, but {', '.join(names)}; "
+                "one that was prepared before there was such a column is "
+                "prepared anew once prepare.json beside it is deleted"
             )
         values = {}
         for row in reader:
@@ -92,14 +92,8 @@ def read_column(path, column):
 
 def _utterance(row):
     """A row of text as an utterance; ValueError where it is none."""
-    found = Utterance(
-        row["ID"],
-        float(row["duration"]),
-        row["wav"],
-        int(row["start"]),
-        int(row["stop"]),
-        row["spk_id"],
-    )
+    kinds = {field.name: field.type for field in dataclasses.fields(Utterance)}
+    found = Utterance(**{name: kind(row[name]) for name, kind in kinds.items()})
     for column in ("ID", "wav", "spk_id"):
         if not row[column]:
             raise ValueError(f"{column} is empty")

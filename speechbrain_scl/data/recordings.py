@@ -23,6 +23,9 @@ FFMPEG = "pip install imageio-ffmpeg"
 UNREADABLE = (RuntimeError, TypeError, ValueError, MemoryError)
 # Samples that libsndfile reports of a file that does not say how many it has
 LENGTH_UNKNOWN = 2**62
+# Kilobits per second of an MP3's frames: of MPEG-1, and of MPEG-2's low rates
+_KBIT = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
+_KBIT_LOW = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
 # libsndfile's log of a header that promises another length than there is
 _PROMISED = re.compile(r"(\w+) *: (\d+) \(should be (\d+)\)")
 _FFMPEG_CUT = re.compile(
@@ -108,6 +111,8 @@ def what_is_missing(file, n_read=None):
         lengths = page[27 : 27 + page[26]]  # RFC 3533
         if not page[5] & 4 or 27 + len(lengths) + sum(lengths) > len(page) - 27:
             return "the end of the stream"
+    elif file.format == "MP3" and _mp3_ends_within(_bytes_of(file, None)):
+        return "the end of its last frame"
     elif file.format != "MP3" or re.search(
         rb"Xing|Info", _bytes_of(file, 2**14)
     ):  # other MP3 files do not say how long they are
@@ -117,16 +122,39 @@ def what_is_missing(file, n_read=None):
     return ""
 
 
+def _mp3_ends_within(content):
+    """Whether the last frame is not all there: a walk from header to header
+    (ISO 11172-3, 13818-3), to what is no frame: a tag, or another layer. What
+    was cut between two frames cannot be told from a shorter recording."""
+    place = 0
+    if content[:3] == b"ID3":  # a tag, its size in four times seven bits
+        size = enumerate(reversed(content[6:10]))
+        place = 10 + sum(byte << 7 * i for i, byte in size)
+    while place + 4 <= len(content):
+        header = int.from_bytes(content[place : place + 4], "big")
+        version, rate = header >> 19 & 3, header >> 10 & 3
+        low = version != 3  # MPEG-2, or (0) 2.5 with half its rates
+        kbit = (_KBIT_LOW if low else _KBIT)[header >> 12 & 15]
+        is_layer_3 = header >> 21 == 0x7FF and header >> 17 & 3 == 1
+        if not is_layer_3 or version == 1 or rate == 3 or kbit == 0:
+            return False
+        rate = (44100, 48000, 32000)[rate] >> low + (version == 0)
+        padding = header >> 9 & 1
+        place += (72000 if low else 144000) * kbit // rate + padding
+    return place > len(content) or content[place : place + 1] == b"\xff"
+
+
 def _bytes_of(file, count):
-    """The first bytes of an open sound file, or (below 0) the last ones."""
+    """The first bytes of an open sound file, (below 0) the last, (None) all."""
     source = file.name
     if isinstance(source, io.BytesIO):
         content = source.getvalue()
-        return content[:count] if count > 0 else content[count:]
+        return content[count:] if (count or 0) < 0 else content[:count]
     with open(source, "rb") as raw:
-        if count < 0:
+        if (count or 0) < 0:
             raw.seek(max(os.path.getsize(source) + count, 0))
-        return raw.read(abs(count))
+            count = None
+        return raw.read(count)
 
 
 def ffmpeg_program():

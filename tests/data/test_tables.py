@@ -45,13 +45,15 @@ def test_any_usual_encoding_and_separator(
     assert not caplog.records
 
 
-def test_excels_hint_and_columns_of_no_interest(tmp_path):
+def test_excels_hint_columns_of_no_interest_and_lines(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("sep=;\nid;speaker;path\n1;ann\n\n2;bob;a, b.wav\n")
     assert read_table(str(path), WANTED) == [
         (3, ["", "ann"]),
         (5, ["a, b.wav", "bob"]),
     ]
+    path.write_text("\ufeffa\tb \r\n\n c\n")
+    assert read_lines(str(path)) == [(1, "a\tb"), (3, "c")]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_what_is_no_such_table(tmp_path, content, said):
         read_table(str(path), WANTED)
 
 
-def test_an_encoding_that_does_not_fit(tmp_path):
+def test_what_is_no_list(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes("José".encode("cp1252"))
     with pytest.raises(UserError, match="not in ascii"):
@@ -82,12 +84,6 @@ def test_an_encoding_that_does_not_fit(tmp_path):
         read_lines(str(path), "cp1")
     with pytest.raises(UserError, match="no such file"):
         read_lines(str(tmp_path))
-
-
-def test_lines(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("\ufeffa\tb \r\n\n c\n")
-    assert read_lines(str(path)) == [(1, "a\tb"), (3, "c")]
     path.write_text("\n")
     with pytest.raises(UserError, match="the list is empty"):
         read_lines(str(path))

@@ -1,58 +1,47 @@
 """The mini corpus: the same every time, and shaped as promised."""
 
 import csv
-import hashlib
 import multiprocessing
 import threading
-from pathlib import Path
 
 import pytest
+from commands import MINI
 
 from demo.mini import make_mini_corpus
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_trials
 
-SMALL = {"n_train": 4, "n_test": 4, "utterances_per_language": 1}
+
+def test_the_seed_decides_every_bit(corpus, tmp_path):
+    again = tmp_path / "again"
+    make_mini_corpus(str(again), **MINI)
+    first, second = (
+        {p.relative_to(x): p.read_bytes() for p in x.rglob("*") if p.is_file()}
+        for x in (corpus, again)
+    )
+    assert first == second
+    # A finished corpus is kept, and another refused.
+    before = (again / "mini.json").stat().st_mtime_ns
+    make_mini_corpus(str(again), **MINI)
+    assert (again / "mini.json").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="delete it or choose another"):
+        make_mini_corpus(str(again), **{**MINI, "seed": 5})
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A sub-corpus."""
-    folder = tmp_path_factory.mktemp("mini") / "corpus"
-    make_mini_corpus(str(folder), **SMALL, seed=3)
-    return folder
-
-
-def digests(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.md5(
-            path.read_bytes()
-        ).hexdigest()
-        for path in sorted(Path(folder).rglob("*"))
-        if path.is_file()
-    }
-
-
-def test_the_seed_decides_every_bit(folder, tmp_path):
-    make_mini_corpus(str(tmp_path / "again"), **SMALL, seed=3)
-    assert digests(tmp_path / "again") == digests(folder)
-
-
-def test_its_shape(folder):
-    with open(folder / "metadata.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    by_split = {
-        split: {r["speaker"] for r in rows if r["split"] == split}
+def test_its_shape(corpus):
+    with open(corpus / "metadata.csv", encoding="utf-8") as file:
+        of = {row["path"]: row for row in csv.DictReader(file)}
+    train, test = (
+        {r["speaker"]: [] for r in of.values() if r["split"] == split}
         for split in ("train", "test")
-    }
-    assert not by_split["train"] & by_split["test"]
-    for speaker in by_split["test"]:
-        own = [r for r in rows if r["speaker"] == speaker]
+    )
+    assert not set(train) & set(test)
+    for speaker in test:
+        own = [r for r in of.values() if r["speaker"] == speaker]
         assert len({r["language"] for r in own}) == 2
         assert len({r["session"] for r in own}) == 3
-    of = {r["path"]: r for r in rows}
     for name, across in (("same", False), ("cross", True)):
-        trials = read_trials(str(folder / f"trials-{name}-language.txt"))
+        trials = read_trials(str(corpus / f"trials-{name}-language.txt"))
         for e, t, label in zip(
             trials.enrol_index, trials.test_index, trials.labels
         ):
@@ -61,14 +50,6 @@ def test_its_shape(folder):
             assert (a["speaker"] == b["speaker"]) == label
             assert (a["language"] != b["language"]) == across
             assert a["session"] != b["session"]
-
-
-def test_a_finished_corpus_is_kept_and_another_refused(folder):
-    before = digests(folder)
-    make_mini_corpus(str(folder), **SMALL, seed=3)
-    assert digests(folder) == before
-    with pytest.raises(UserError, match="delete it or choose another"):
-        make_mini_corpus(str(folder), **SMALL, seed=5)
 
 
 def test_a_killed_synthesis_is_told(tmp_path):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import soundfile
-from commands import ROOT, TINY
+from commands import ROOT
 
 from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.errors import UserError
@@ -74,67 +74,45 @@ def test_the_distributed_numbers_are_checked(cnceleb, tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "broken, message",
+    "name, content, message",
     [
-        (lambda root: (root / "dev/dev.lst").unlink(), "dev.lst: not there"),
+        ("dev/dev.lst", None, "dev.lst: not there"),
+        ("dev/dev.lst", "id77777\n", "id77777: there is no such folder"),
         (
-            lambda root: (root / "eval/lists/trials.lst").unlink(),
-            "trials.lst: not there",
-        ),
-        (
-            lambda root: (root / "dev/dev.lst").write_text(
-                "id00000\nid00800\n"
-            ),
+            "dev/dev.lst",
+            "id00000\nid00800\n",
             "1 training speakers are in .* first is id00800",
         ),
+        ("eval/lists/trials.lst", "a b\n", "trials.lst, line 1: 2 fields"),
         (
-            lambda root: (root / "eval/lists/trials.lst").write_text("a b\n"),
-            "trials.lst, line 1: 2 fields",
-        ),
-        (
-            lambda root: (root / "eval/lists/trials.lst").write_text(
-                "id00800-enroll test\\ID00002-vlog-01-001.wav 1\n"
-                "id00800-enroll test\\id00801-vlog-01-001.wav 0\n"
-            ),
+            "eval/lists/trials.lst",
+            "id00800-enroll test\\ID00002-vlog-01-001.wav 1\n"
+            "id00800-enroll test\\id00801-vlog-01-001.wav 0\n",
             "1 training speakers are in .* first is id00002",
         ),
         (
-            lambda root: (root / "eval/lists/enroll.map").write_text(
-                "id00801-enroll id00801/vlog-01-001.wav\n"
-            ),
+            "eval/lists/enroll.map",
+            "id00801-enroll id00801/vlog-01-001.wav\n",
             "models are not in .*enroll.map; the first is id00800-enroll",
-        ),
-        (
-            lambda root: (root / "dev/dev.lst").write_text("id77777\n"),
-            "id77777: there is no such folder",
         ),
     ],
 )
-def test_a_wrong_tree_is_told(cnceleb, tmp_path, broken, message):
-    copy = tmp_path / "copy"
-    shutil.copytree(cnceleb, copy)
-    broken(copy / "CN-Celeb_flac")
+def test_a_wrong_tree_is_told(cnceleb, tmp_path, name, content, message):
+    shutil.copytree(cnceleb, tmp_path / "copy")
+    path = tmp_path / "copy" / "CN-Celeb_flac" / name
+    path.unlink()
+    if content:
+        path.write_text(content)
     with pytest.raises(UserError, match=message):
-        prepare(copy, tmp_path / "save")
+        prepare(tmp_path / "copy", tmp_path / "save")
 
 
-def test_the_recipes_commands(cnceleb, corpus, run_warm, tmp_path):
-    output = tmp_path / "out"
-    done = run_warm(
-        "train_speaker_embeddings.py",
-        "hparams/ecapa_scl.yaml",
-        f"--data_folder={cnceleb}",
-        f"--data_folder_noise={corpus / 'noise'}",
-        f"--data_folder_rir={corpus / 'rir'}",
-        f"--output_folder={output}",
-        "--strict=False",
-        *TINY,
-        folder=RECIPE,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_both_conventions_of_enrolment(cnceleb, untrained, run_warm, tmp_path):
+    """Avg, and Concat by joined audio and by the recordings of the corpus,
+    which are the same."""
+    prepare(cnceleb, tmp_path)
     lists = cnceleb / "CN-Celeb_flac" / "eval" / "lists"
-    figures = {}
-    # Avg, and Concat by the recordings of the corpus and by joined audio
+    figures = []
     for name, kind in (
         ("enroll.map", "mean"),
         ("enroll.map", "concatenate"),
@@ -146,8 +124,8 @@ def test_the_recipes_commands(cnceleb, corpus, run_warm, tmp_path):
             f"--corpus={cnceleb / 'CN-Celeb_flac'}",
             f"--enrolment_map={lists / name}",
             f"--enrolment={kind}",
-            f"--metadata={output / 'save' / 'eval.csv'}",
-            f"--pretrain_path={output / 'inference'}",
+            f"--metadata={tmp_path / 'eval.csv'}",
+            f"--pretrain_path={untrained}",
             f"--output_folder={folder}",
             "--bootstrap=20",
             folder=RECIPE,
@@ -155,17 +133,13 @@ def test_the_recipes_commands(cnceleb, corpus, run_warm, tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
         found = json.loads((folder / "metrics.json").read_text())
         assert found["enrolment"] == kind
-        figures[name, kind] = found["trials"]["trials"]
-        parts = figures[name, kind]["conditions"]
-        assert set(parts) <= {
-            f"test_genre: {g}" for g in ("interview", "singing", "vlog")
-        }
-        n_trials = figures[name, kind]["n_trials"]
-        assert sum(part["n_trials"] for part in parts.values()) == n_trials
-    # The corpus's recordings are its utterances, joined.
-    assert figures["enroll.map", "concatenate"]["eer"] == pytest.approx(
-        figures["enroll.lst", "mean"]["eer"]
-    )
+        figures.append(found["trials"]["trials"])
+        parts = figures[-1]["conditions"]
+        genres = ("interview", "singing", "vlog")
+        assert set(parts) <= {f"test_genre: {g}" for g in genres}
+        n_trials = sum(part["n_trials"] for part in parts.values())
+        assert n_trials == figures[-1]["n_trials"]
+    assert figures[1]["eer"] == pytest.approx(figures[2]["eer"])
 
 
 def test_files_of_a_system_and_a_byte_order_mark_do_no_harm(cnceleb, tmp_path):

@@ -27,6 +27,7 @@ from speechbrain_scl.evaluation.store import file_digest, folder_digest
 
 VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
 CNCELEB = "recipes/CNCeleb/SpeakerRec"
+COSINE = "speaker_verification_cosine.py"
 # In the order in which they lean on each other's results
 DOCUMENTS = {
     "README.md": ".",
@@ -124,31 +125,25 @@ def perform(place, corpus, cnceleb, trained, monkeypatch):
 
     def shrunk(arguments):
         """The arguments with smaller work behind them."""
+        names = "|".join(rf"{re.escape(n)}(?![\w-])" for n in named)
         arguments = [
-            re.sub(
-                "|".join(rf"{re.escape(n)}(?![\w-])" for n in named),
-                lambda found: str(named[found[0]]),
-                argument,
-            )
+            re.sub(names, lambda found: str(named[found[0]]), argument)
             for argument in arguments
         ]
         script = os.path.basename(arguments[0])
         extra = []
-        if script == "train_speaker_embeddings.py":
-            extra = list(TINY)
+        if script in ("train_speaker_embeddings.py", COSINE):
             if f"--data_folder={corpus}" in arguments:
                 extra.append(f"--verification_file={corpus}/{LIST}")
+        if script == "train_speaker_embeddings.py":
+            extra += TINY
             if "_folder_noise" not in str(arguments):
-                extra += [
-                    f"--data_folder_noise={corpus}/noise",
-                    f"--data_folder_rir={corpus}/rir",
-                ]
+                extra.append(f"--data_folder_noise={corpus}/noise")
+                extra.append(f"--data_folder_rir={corpus}/rir")
             if CNCELEB in os.getcwd():
                 extra.append("--strict=False")
-        elif script == "speaker_verification_cosine.py":
-            extra = ["--bootstrap=2", "--pack_seconds=4"]
-            if f"--data_folder={corpus}" in arguments:
-                extra.append(f"--verification_file={corpus}/{LIST}")
+        elif script == COSINE:
+            extra += ["--bootstrap=2", "--pack_seconds=4"]
         elif script == "ladder.py":
             extra = [*([] if "--" in arguments else ["--"]), *TINY]
         elif arguments[:2] == ["-m", "demo.mini"]:
