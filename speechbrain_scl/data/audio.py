@@ -31,6 +31,8 @@ CONVERTIBLE = ("format", "sample rate", "channels", "length")
 # Below this peak (-60 dB of full scale) a file holds no speech.
 SILENCE_PEAK = 1e-3
 CHECKS = ("headers", "full")
+# Folders that network drives, Windows, macOS and Linux leave
+_OF_SYSTEMS = {"@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "lost+found"}
 
 
 class AudioFile(NamedTuple):
@@ -90,7 +92,7 @@ def find_audio(folder, endings=READABLE + TO_CONVERT):
 
 
 def _is_hidden(name):
-    return name.startswith((".", "@eaDir"))
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def _refuse_to_skip(error):

@@ -139,7 +139,9 @@ def read_source(source, encoding=None):
                 f"{first.path} and {one.path} are one recording, of "
                 f"{first.speaker} and of {one.speaker}: remove a link"
             )
-    return spoken, left_out
+        if first is not one:
+            left_out.append(Excluded(one.path, "twice", f"it is {first.path}"))
+    return list(found.values()), left_out
 
 
 def _read_folder(source):

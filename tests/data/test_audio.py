@@ -68,7 +68,7 @@ def test_many_files_keep_their_order(tmp_path):
 
 def test_what_a_system_hides_is_no_corpus(tmp_path, caplog):
     path = write(tmp_path / "ann" / "1.wav")
-    for name in ("ann/._1.wav", ".Trash-0/2.wav", "ann/@eaDir/3.wav"):
+    for name in ("ann/._1.wav", ".Trash/2.wav", "ann/@eaDir/3.wav"):
         write(tmp_path / name)
     assert find_audio(tmp_path) == [path]
     assert "3 hidden files or folders are not read" in caplog.text

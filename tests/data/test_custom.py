@@ -257,6 +257,10 @@ def test_a_recording_of_two_speakers_is_refused(make):
     os.symlink("../ann/1.wav", f"{source}/bob/1.wav")
     with pytest.raises(UserError, match="are one recording, of ann and of bob"):
         read_source(source)
+    os.rename(f"{source}/bob/1.wav", f"{source}/ann/3.wav")
+    spoken, left_out = read_source(source)
+    assert [s.name for s in spoken] == ["ann/1.wav", "bob/2.wav"]
+    assert [e.reason for e in left_out] == ["twice"]
 
 
 @pytest.mark.parametrize("encoding", ["cp1250", "cp1252", "cp1254"])
