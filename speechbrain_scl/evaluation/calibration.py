@@ -38,35 +38,12 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """llr = scale * score + offset.
+    """llr = scale * score + offset, a natural log-likelihood ratio.
 
-    Arguments
-    ---------
-    scale, offset : float
-        Of the affine map to natural log-likelihood ratios.
-    p_target : float
-        The prior it was fitted for.
-    n_trials : int
-        How many trials it was fitted on.
-    model : str or None
-        The key of the model whose scores they were (``Encoder.key``).
-    scores : str
-        What was scored: ``cosine``, or the backend or normalisation.
-    thresholds, miss, false_alarm : tuple of float
-        The error rates of these trials at scores in ascending order.
-
-    Raises
-    ------
-    UserError
-        What no calibration has, such as a scale of zero.
-
-    Example
-    -------
-    >>> calibration = Calibration(20.0, -8.0, 0.01, 1000)
-    >>> calibration.decide(0.7).same_speaker
-    True
-    >>> calibration.decide(0.7, p_target=1e-9).in_reach
-    False
+    It was fitted for the prior ``p_target`` on ``n_trials`` scores of the model
+    with the key ``model`` (``Encoder.key``): cosines, or what ``scores`` names.
+    ``miss`` and ``false_alarm`` are their error rates at ascending
+    ``thresholds``. What no calibration has, such as a scale of zero, is refused.
     """
 
     scale: float
@@ -83,12 +60,14 @@ class Calibration:
         self.threshold(self.p_target)
         curves = ("thresholds", "miss", "false_alarm")
         allowed = {
-            "scale": lambda x: _is_number(x) and x > 0,
-            "offset": _is_number,
-            "n_trials": lambda x: _is_number(x) and x > 0,
+            "scale": lambda x: _are_numbers([x]) and x > 0,
+            "offset": lambda x: _are_numbers([x]),
+            "n_trials": lambda x: _are_numbers([x]) and x > 0,
             "model": lambda x: x is None or isinstance(x, str),
             "scores": lambda x: isinstance(x, str),
-            **dict.fromkeys(curves, _is_curve),
+            **dict.fromkeys(
+                curves, lambda x: isinstance(x, tuple) and _are_numbers(x)
+            ),
         }
         for name, is_allowed in allowed.items():
             if not is_allowed(getattr(self, name)):
@@ -135,11 +114,11 @@ class Calibration:
             raise UserError(f"{path}: there is no such calibration")
         try:
             with open(path, encoding="utf-8") as file:
-                content = json.load(file)
+                content = json.load(file).items()
             found = cls(
                 **{
-                    key: tuple(value) if isinstance(value, list) else value
-                    for key, value in content.items()
+                    k: tuple(v) if isinstance(v, list) else v
+                    for k, v in content
                 }
             )
         except UserError as error:
@@ -164,32 +143,20 @@ class Calibration:
         return found
 
 
-def _is_number(value):
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
-
-
-def _is_curve(values):
-    return isinstance(values, tuple) and all(map(_is_number, values))
+def _are_numbers(values):
+    return all(
+        isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x)
+        for x in values
+    )
 
 
 def fit_calibration(scores, labels, p_target=0.01, model=None, kind="cosine"):
-    """Linear logistic regression of the labels on the scores.
+    """Linear logistic regression of the labels on the scores, [T] each.
 
     Minimises the cross-entropy in which targets weigh ``p_target`` together
     (Brummer and du Preez, 2006), so that the result is right about the
-    operating point. ``model`` is the key of the model that made the scores,
-    ``kind`` what they are.
-
-    Example
-    -------
-    >>> rng = np.random.default_rng(0)
-    >>> labels = np.arange(20_000) % 2 == 0
-    >>> x = rng.normal(size=20_000) + np.where(labels, 1, -1)
-    >>> calibration = fit_calibration(x, labels, p_target=0.5)
-    >>> round(calibration.scale, 1), abs(round(calibration.offset, 1))
-    (2.0, 0.0)
-    """
+    operating point. ``model`` and ``kind`` are what ``Calibration`` says of
+    the scores."""
     # Takes a quarter of a second, and who only decides does not need it.
     from sklearn.linear_model import LogisticRegression
 
@@ -224,17 +191,14 @@ def fit_calibration(scores, labels, p_target=0.01, model=None, kind="cosine"):
 
 
 def _error_curves(scores, labels):
-    """Thresholds, miss and false-alarm rates, thinned out.
-
-    Evenly in the logarithm of each rate: where few trials are wrong, a line
-    to the next per cent would say several times the rate.
-    """
+    """Thresholds, miss and false-alarm rates, thinned out evenly in the logarithm
+    of each rate: where few trials are wrong, a line to the next per cent would
+    say several times the rate."""
     miss, false_alarm, thresholds = error_rates(scores, labels)
     levels = np.geomspace(1 / len(scores), 0.5, _LEVELS)
     levels = np.concatenate([[0.0], levels, 1 - levels, [1.0]])
     kept = np.append(
-        np.searchsorted(miss, levels),
-        np.searchsorted(-false_alarm, -levels),
+        np.searchsorted(miss, levels), np.searchsorted(-false_alarm, -levels)
     )
     # Both ends of each step
     kept = np.unique(np.append(kept, kept - 1).clip(0, len(thresholds) - 1))
@@ -247,39 +211,15 @@ def calibrate(scores, labels, speakers, p_target=0.5, model=None):
     """Fits a calibration to one's own pairs, and says how well it decides.
 
     The error rates are those of pairs whose speakers the calibration did not
-    know: it is fitted anew without them, a fifth of the speakers for each side. The
-    intervals count each speaker once (Clopper and Pearson 1934), as pairs of
-    one speaker rise and fall together.
+    know: it is fitted anew without them, a fifth of the speakers for each side.
+    The 95 % intervals count each speaker once (Clopper and Pearson 1934), as
+    pairs of one speaker rise and fall together.
 
-    Arguments
-    ---------
-    scores, labels : array
-        [T], cosines of pairs of recordings, and whether the speaker is the same.
-    speakers : array
-        [2, T], names or numbers of the speakers of both sides; at least five.
-    p_target : float
-        Prior of the same speaker at which decisions are taken, in (0, 1).
-    model : str or None
-        The key of the model that made the scores.
-
-    Returns
-    -------
-    calibration : Calibration
-        Of all pairs.
-    found : dict
-        ``threshold`` (the score that decides), ``miss`` and ``false_alarm``
-        with ``miss_ci`` and ``false_alarm_ci`` (95 %), ``p_target``,
-        ``n_trials``, ``n_targets``, ``n_speakers``, and ``remarks``.
-
-    Example
-    -------
-    >>> rng = np.random.default_rng(0)
-    >>> speakers = rng.integers(0, 30, (2, 900))
-    >>> labels = speakers[0] == speakers[1]
-    >>> scores = 0.5 * labels + 0.1 * rng.normal(size=900)
-    >>> calibration, found = calibrate(scores, labels, speakers)
-    >>> round(found["threshold"], 1), found["n_speakers"]
-    (0.3, 30)
+    Of cosines [T], their labels [T] and the speakers of both sides [2, T], at
+    least five. Returns the ``Calibration`` of all pairs and a dict: the score
+    that decides (``threshold``), ``miss`` and ``false_alarm`` with ``miss_ci``
+    and ``false_alarm_ci``, ``p_target``, ``n_trials``, ``n_targets``,
+    ``n_speakers``, ``remarks``.
     """
     scores, labels = as_arrays(scores, labels)
     calibration = fit_calibration(scores, labels, p_target, model)
@@ -290,20 +230,22 @@ def calibrate(scores, labels, speakers, p_target=0.5, model=None):
             f"pairs of {len(names)} speakers: a threshold for others takes at "
             f"least {_FEWEST_SPEAKERS}, better 20"
         )
-    threshold = calibration.decide(0.0, p_target).score_threshold
+    decision = calibration.decide(0.0, p_target)
+    threshold = decision.score_threshold
     remarks = []
     if len(names) < FEWEST_TEST_SPEAKERS:
         remarks.append(
             f"{len(names)} speakers: fewer than {FEWEST_TEST_SPEAKERS} say "
             "little about others"
         )
-    if not calibration.decide(0.0, p_target).in_reach:
+    if not decision.in_reach:
         remarks.append(
             f"at p_target {p_target:g} the threshold is a cosine of "
             f"{threshold:.3f}, which no recordings have"
         )
-    accepted = _held_out(scores, labels, speakers, len(names), p_target)
-    if accepted is None:
+    try:
+        accepted = _held_out(scores, labels, speakers, len(names), p_target)
+    except UserError:
         accepted = scores >= threshold
         remarks.append(
             "too few pairs to fit without a part of the speakers: these error "
@@ -311,9 +253,8 @@ def calibrate(scores, labels, speakers, p_target=0.5, model=None):
         )
     found = {"p_target": p_target, "threshold": threshold}
     for name, kind in (("miss", labels), ("false_alarm", ~labels)):
-        wrong = (accepted != labels)[kind]
+        found[name] = float((accepted != labels)[kind].mean())
         n = len(np.unique(speakers[:, kind]))
-        found[name] = float(wrong.mean())
         found[f"{name}_ci"] = _interval(found[name], n)
     found.update(
         n_trials=len(labels),
@@ -327,17 +268,14 @@ def calibrate(scores, labels, speakers, p_target=0.5, model=None):
 def _held_out(scores, labels, speakers, n_speakers, p_target):
     """Which pairs are accepted by calibrations that know neither speaker."""
     order = np.random.default_rng(0).permutation(n_speakers)
-    first, second = np.sort(order[speakers] % min(_FOLDS, n_speakers), 0)
+    sides = np.sort(order[speakers] % _FOLDS, 0)
     accepted = np.empty(len(labels), dtype=bool)
-    for a, b in set(zip(first.tolist(), second.tolist())):
-        chosen = (first == a) & (second == b)
-        rest = ~np.isin(first, (a, b)) & ~np.isin(second, (a, b))
-        try:
-            fitted = fit_calibration(scores[rest], labels[rest], p_target)
-        except UserError:
-            return None
-        decision = fitted.decide(0.0, p_target)
-        accepted[chosen] = scores[chosen] >= decision.score_threshold
+    for fold in np.unique(sides, axis=1).T:
+        rest = ~np.isin(sides, fold).any(0)
+        fitted = fit_calibration(scores[rest], labels[rest], p_target)
+        at = fitted.decide(0.0, p_target).score_threshold
+        chosen = (sides == fold[:, None]).all(0)
+        accepted[chosen] = scores[chosen] >= at
     return accepted
 
 
@@ -346,9 +284,8 @@ def _interval(rate, n):
     from scipy.stats import beta
 
     k = rate * n
-    low = beta.ppf(0.025, k, n - k + 1) if k > 0 else 0.0
-    high = beta.ppf(0.975, k + 1, n - k) if k < n else 1.0
-    return [float(low), float(high)]
+    bounds = beta.ppf([0.025, 0.975], [k, k + 1], [n - k + 1, n - k])
+    return np.where(np.isnan(bounds), [0.0, 1.0], bounds).tolist()
 
 
 def calibration_trials(speakers, n_max=200_000, seed=0):
@@ -361,6 +298,5 @@ def calibration_trials(speakers, n_max=200_000, seed=0):
     if len(impostors) > n_max:
         rng = np.random.default_rng(seed)
         impostors = rng.choice(impostors, n_max, replace=False)
-        kept = np.sort(np.append(np.flatnonzero(labels), impostors))
-        first, second, labels = first[kept], second[kept], labels[kept]
-    return first, second, labels
+    kept = np.sort(np.append(np.flatnonzero(labels), impostors))
+    return first[kept], second[kept], labels[kept]

@@ -1,23 +1,29 @@
 """One embedding per utterance, whatever others are computed beside it."""
 
+import contextlib
+import datetime
+import functools
 import hashlib
-from collections import deque
+from collections import ChainMap, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from tqdm import tqdm
 
+from speechbrain.utils.distributed import ddp_barrier
 from speechbrain_scl.data.audio import Excluded, check_all, read_audio
 from speechbrain_scl.distributed import rank, world_size
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.processes import deal, gathering
 from speechbrain_scl.evaluation.store import EmbeddingCache
 
 # Seconds; the widest kernels of an encoder need a few frames.
 SHORTEST = 0.1
 _READ_AHEAD = 2  # packs
+# Whoever is done first waits for the slowest: hours, on unequal machines.
+_PATIENCE = datetime.timedelta(days=7)
 
 
 def extract_embeddings(
@@ -34,14 +40,12 @@ def extract_embeddings(
     Utterances of about one length share a pack. The last bits of an embedding
     may depend on what is computed beside it, so under torchrun whole packs are
     dealt out to the processes: any number of processes, of as many threads
-    each, gives the same bits, and each of them all embeddings.
+    each, gives the same bits, and each of them all embeddings. Each file is
+    read once, for its digest, its judgement and its samples.
 
-    Each file is read once: its digest, the judgement of its samples and the
-    samples themselves are of one reading, ahead of what is computed.
-
-    With ``crops`` an embedding is [f, m] / sqrt(2): f of the whole utterance,
-    unit length, and m the mean of the unit embeddings of evenly spaced crops.
-    The inner product of two of them is
+    With ``crops`` (how many, seconds; shorter audio is repeated) an embedding
+    is [f, m] / sqrt(2): f of the whole utterance, unit length, and m the mean
+    of the unit embeddings of evenly spaced crops. The inner product of two is
 
         1/2 cos(f_e, f_t) + 1/2 mean over all pairs of crops of their cosine
 
@@ -51,8 +55,7 @@ def extract_embeddings(
     ``Encoder.embed`` does; its ``check``, if it has one, is given the same
     waveforms in all processes. ``paths`` are by name: a file, or a tuple of
     files whose audio is joined. ``model_key`` changes with the model, and
-    ``cache`` is the folder of an ``EmbeddingCache``. Crops are (how many,
-    seconds); shorter audio is repeated.
+    ``cache`` is the folder of an ``EmbeddingCache``.
 
     Returns name -> float32 [dim] of unit length, [2 dim] with crops. Files that
     cannot be used are told all at once: what their headers tell before anything
@@ -63,41 +66,36 @@ def extract_embeddings(
         for name, path in paths.items()
     }
     known = EmbeddingCache(cache, model_key, crops and list(crops))
+    packs = _packs(paths, pack_seconds, sample_rate, crops)
+    if world_size() > 1 and packs and hasattr(embed, "check"):
+        # All processes find out by the same utterances how they embed.
+        nothing = EmbeddingCache(None)
+        some = [_read(x, nothing, sample_rate)[1] for x in packs[0][:3]]
+        some = [x for x in some if not isinstance(x, Excluded)]
+        embed.check([torch.from_numpy(wav) for _, wav in some])
     found, excluded = {}, []
-    with gathering() as gather:
-        packs = _packs(paths, pack_seconds, sample_rate, crops, gather)
-        if world_size() > 1 and packs and hasattr(embed, "check"):
-            _check_alike(embed, packs[0], sample_rate)
-        mine = deal(packs)
-        try:
-            for pack in _read_ahead(mine, known, sample_rate):
-                excluded += [
-                    x for x in pack.values() if isinstance(x, Excluded)
-                ]
-                if not excluded:
-                    vectors = _embed(embed, pack, known, crops, sample_rate)
-                    found.update(vectors)
-        finally:
-            known.save()
-        excluded = [file for part in gather(excluded) for file in part]
-        if excluded:
-            raise UserError(_complain(excluded))
-        found = _merged(gather(found))
-        if rank() == 0:
-            known.join()
-        gather(None)  # nobody reads the cache before it is one file
+    try:
+        for pack in _read_ahead(_deal(packs), known, sample_rate):
+            excluded += [x for x in pack.values() if isinstance(x, Excluded)]
+            if not excluded:
+                found |= _embed(embed, pack, known, crops, sample_rate)
+    finally:
+        known.save()
+    _refuse(excluded)
+    found = ChainMap(*_gather(found))
+    if rank() == 0:
+        known.join()
+    _gather(None)  # nobody reads the cache before it is one file
     return {name: found[parts] for name, parts in paths.items()}
 
 
-def _packs(paths, pack_seconds, sample_rate, crops, gather):
+def _packs(paths, pack_seconds, sample_rate, crops):
     """Utterances (tuples of files) by length, as many as fill a pack."""
     utterances = sorted(set(paths.values()))
     files = sorted({path for parts in utterances for path in parts})
-    accepted, excluded = check_all(deal(files), sample_rate=sample_rate)
-    excluded = [file for part in gather(excluded) for file in part]
-    if excluded:
-        raise UserError(_complain(excluded))
-    samples = _merged(gather({file.path: file.samples for file in accepted}))
+    accepted, excluded = check_all(_deal(files), sample_rate=sample_rate)
+    _refuse(excluded)
+    samples = ChainMap(*_gather({file.path: file.samples for file in accepted}))
     lengths = {
         parts: sum(samples[path] for path in parts) / sample_rate
         for parts in utterances
@@ -119,12 +117,16 @@ def _packs(paths, pack_seconds, sample_rate, crops, gather):
     return packs
 
 
-def _check_alike(embed, pack, sample_rate):
-    """All processes find out by the same utterances how they embed."""
-    nothing = EmbeddingCache(None)
-    read = [_read(parts, nothing, sample_rate)[1] for parts in pack[:3]]
-    heard = [found for found in read if not isinstance(found, Excluded)]
-    embed.check([torch.from_numpy(wav) for _, wav in heard])
+def _refuse(excluded):
+    """Tells of all files that any process found not to be usable."""
+    excluded = sum(_gather(excluded), [])
+    if excluded:
+        first = min(excluded, key=lambda file: file.path)
+        reasons = sorted({file.reason for file in excluded})
+        raise UserError(
+            f"{len(excluded)} file(s) cannot be scored ({', '.join(reasons)}); "
+            f"the first is {first.path}: {first.reason}, {first.value}"
+        )
 
 
 def _read_ahead(packs, known, sample_rate):
@@ -138,20 +140,20 @@ def _read_ahead(packs, known, sample_rate):
     )
     with progress, ThreadPoolExecutor() as pool:
         waiting = deque()
-        for pack in [*packs, *[None] * _READ_AHEAD]:
+        for pack in [*packs, *[()] * _READ_AHEAD]:
             waiting.append(
-                [pool.submit(_read, p, known, sample_rate) for p in pack or ()]
+                [pool.submit(_read, x, known, sample_rate) for x in pack]
             )
             if len(waiting) > _READ_AHEAD:
-                read = [one.result() for one in waiting.popleft()]
-                yield dict(read)
+                read = dict(one.result() for one in waiting.popleft())
+                yield read
                 progress.update(len(read))
 
 
 def _read(parts, known, sample_rate):
     """An utterance and, of its files, the key and the samples [time]; samples
     None where its embedding is known; or what is wrong with a file."""
-    contents = []
+    contents, samples = [], []
     for path in parts:
         try:
             contents.append(Path(path).read_bytes())
@@ -160,7 +162,6 @@ def _read(parts, known, sample_rate):
     key = known.key(*(hashlib.sha256(x).hexdigest() for x in contents))
     if key in known.known:
         return parts, (key, None)
-    samples = []
     for path, content in zip(parts, contents):
         judged, signal = read_audio(path, content, sample_rate)
         if isinstance(judged, Excluded):
@@ -191,8 +192,7 @@ def _embed(embed, pack, known, crops, sample_rate):
             means = parts.reshape(len(new), n, -1).mean(1)
             vectors = np.concatenate([whole, means], axis=1)
             vectors /= np.float32(np.sqrt(2))
-        keys = [pack[parts][0] for parts in new]
-        known.add(dict(zip(keys, vectors)))
+        known.add(dict(zip((pack[parts][0] for parts in new), vectors)))
     return {parts: known.known[key] for parts, (key, _) in pack.items()}
 
 
@@ -210,14 +210,33 @@ def _unit(embed, wavs, owners):
     return (vectors / norms).numpy()
 
 
-def _merged(parts):
-    return {key: value for part in parts for key, value in part.items()}
+@contextlib.contextmanager
+def main_first():
+    """The main process goes ahead: the others find the files that it made."""
+    if rank() > 0:
+        ddp_barrier()
+    yield
+    if rank() == 0:
+        ddp_barrier()
 
 
-def _complain(excluded):
-    first, *_ = excluded = sorted(excluded, key=lambda file: file.path)
-    reasons = sorted({file.reason for file in excluded})
-    return (
-        f"{len(excluded)} file(s) cannot be scored ({', '.join(reasons)}); "
-        f"the first is {first.path}: {first.reason}, {first.value}"
-    )
+def _deal(items):
+    """This process's part of a list that is the same in all of them; dealt like
+    cards, so that neighbours of one size are shared evenly."""
+    return items[rank() :: world_size()]
+
+
+def _gather(mine):
+    """What each process has, in the order of the ranks."""
+    if world_size() == 1:
+        return [mine]
+    found = [None] * world_size()
+    dist.all_gather_object(found, mine, group=_patient_group(dist.group.WORLD))
+    return found
+
+
+@functools.cache
+def _patient_group(_):
+    """The processes, joined on the CPU: NCCL would need the GPU's memory, and
+    gives up on a process that is late."""
+    return dist.new_group(backend="gloo", timeout=_PATIENCE)

@@ -55,21 +55,25 @@ def load_encoder(source, folder, device="cpu", trust=False):
     may name whatever it likes, which is then called.
     """
     is_folder = os.path.isdir(source)
-    if not is_folder:
-        source = KNOWN.get(source, source)
-    if not is_folder and (
-        source.startswith((".", "/", "results")) or source.count("/") != 1
-    ):
-        raise UserError(
-            f"{source}: there is no such folder; a model is the `inference` "
-            "folder of a training's output, a hub repository, or one of "
-            f"{', '.join(KNOWN)}"
-        )
     if is_folder:
         _check_folder(source)
+    else:
+        source = KNOWN.get(source, source)
+        if source.startswith((".", "/", "results")) or source.count("/") != 1:
+            raise UserError(
+                f"{source}: there is no such folder; a model is the `inference`"
+                " folder of a training's output, a hub repository, or one of "
+                f"{', '.join(KNOWN)}"
+            )
     name = folder_digest(source) if is_folder else source.replace("/", "--")
     savedir = os.path.join(folder, name)
-    _check_device(device)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"device={device}: not on this machine ({first_line(error)}); cpu "
+            "is everywhere"
+        ) from error
     try:
         how = how_to_fetch(source)
         if not trust:
@@ -81,7 +85,12 @@ def load_encoder(source, folder, device="cpu", trust=False):
             run_opts={"device": device},
             fetch_config=how,
         )
-        _load_strictly(classifier.hparams.pretrainer)
+        # SpeechBrain leaves at random what a file does not name or has damaged.
+        pretrainer = classifier.hparams.pretrainer
+        for name in ("embedding_model", "classifier"):
+            module = pretrainer.loadables.get(name)
+            if isinstance(module, torch.nn.Module):
+                module.load_state_dict(load_parameters(pretrainer.paths[name]))
         if not is_folder:
             with contextlib.suppress(*UNLOADABLE):  # few repositories have it
                 fetch(DESCRIPTION, source, savedir, fetch_config=how)
@@ -100,37 +109,25 @@ def load_encoder(source, folder, device="cpu", trust=False):
     return Encoder(classifier, source if is_folder else savedir)
 
 
-def _load_strictly(pretrainer):
-    """SpeechBrain leaves at random what a file does not name or has damaged."""
-    for name in ("embedding_model", "classifier"):
-        module = pretrainer.loadables.get(name)
-        if isinstance(module, torch.nn.Module):
-            module.load_state_dict(load_parameters(pretrainer.paths[name]))
-
-
 def how_to_fetch(source):
     """SpeechBrain's options for files of a model.
 
     The hub is asked once: without a network its client would try for half a
     minute to fetch what is not in its cache."""
-    reachable = os.path.isdir(source) or _hub_answers(source)
+    reachable = True
+    if not os.path.isdir(source):
+        # Loads its client's network library
+        from huggingface_hub.errors import HfHubHTTPError
+
+        url = huggingface_hub.hf_hub_url(source, "hyperparams.yaml")
+        try:
+            huggingface_hub.get_hf_file_metadata(url)
+        except HfHubHTTPError:
+            pass  # it has no such repository, or wants a token
+        except Exception:
+            # Each version of the client raises its network library's own.
+            reachable = False
     return FetchConfig(allow_network=reachable)
-
-
-def _hub_answers(repo):
-    # Its client's network library, for hub repositories alone
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        huggingface_hub.get_hf_file_metadata(
-            huggingface_hub.hf_hub_url(repo, "hyperparams.yaml")
-        )
-    except HfHubHTTPError:
-        return True  # it has no such repository, or wants a token
-    except Exception:
-        # Each version of the client raises its network library's own.
-        return False
-    return True
 
 
 def _check_folder(folder):
@@ -145,13 +142,3 @@ def _check_folder(folder):
             f"{folder}: no model, as it has no hyperparams.yaml; it must be "
             "the `inference` folder of a training's output"
         )
-
-
-def _check_device(name):
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"device={name}: not on this machine ({first_line(error)}); cpu "
-            "is everywhere"
-        ) from error

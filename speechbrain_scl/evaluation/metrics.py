@@ -12,24 +12,10 @@ from speechbrain_scl.errors import UserError
 @dataclasses.dataclass(frozen=True)
 class Counts:
     """How many trials of either kind have each score: all that an error rate
-    depends on. The functions below take it in place of scores and labels.
+    depends on. The functions below take it in place of scores and labels."""
 
-    Arguments
-    ---------
-    scores : numpy.ndarray
-        float64 [K], the distinct scores, ascending.
-    targets, impostors : numpy.ndarray
-        int64 [K], the trials of either kind that have them.
-
-    Example
-    -------
-    >>> counts = Counts.of([0.1, 0.9, 0.1], [0, 1, 1])
-    >>> counts.scores, counts.targets, counts.impostors
-    (array([0.1, 0.9]), array([1, 1]), array([1, 0]))
-    """
-
-    scores: np.ndarray
-    targets: np.ndarray
+    scores: np.ndarray  # float64 [K], distinct, ascending
+    targets: np.ndarray  # int64 [K], how many have it
     impostors: np.ndarray
 
     @classmethod
@@ -49,12 +35,12 @@ class Counts:
         trials = np.diff(first, append=len(scores))
         return cls(scores[first], targets, trials - targets)
 
-    @functools.cached_property
+    @property
     def n_targets(self):
         """How many target trials there are."""
         return int(self.targets.sum())
 
-    @functools.cached_property
+    @property
     def n_impostors(self):
         """How many impostor trials there are."""
         return int(self.impostors.sum())
@@ -106,33 +92,11 @@ def ascending(scores, *columns):
 
 
 def error_rates(scores, labels=None):
-    """Miss and false-alarm rates at every threshold.
+    """Miss and false-alarm rates at every threshold, [K + 1] each.
 
-    Arguments
-    ---------
-    scores : array or Counts
-        [T], higher for the same speaker; numpy or torch.
-    labels : array or None
-        [T], true for target trials; none with Counts.
-
-    Returns
-    -------
-    miss, false_alarm : numpy.ndarray
-        [K + 1] at the K distinct scores and above them all: the share of
-        targets below the threshold, of impostors at or above it.
-    thresholds : numpy.ndarray
-        [K + 1], ascending; the last is the next number above all scores.
-
-    Raises
-    ------
-    UserError
-        Scores that are not finite, unequal lengths, or one class only.
-
-    Example
-    -------
-    >>> error_rates([0.1, 0.9], [0, 1])
-    (array([0., 0., 1.]), array([1., 0., 0.]), array([0.1, 0.9, 0.9]))
-    """
+    The K distinct scores and the next number above them all are the
+    thresholds, which come third: the share of targets below, of impostors at or
+    above each. Scores and labels are as for ``eer``, or ``Counts`` alone."""
     return Counts.of(scores, labels).rates
 
 
@@ -147,7 +111,8 @@ def eer(scores, labels=None):
     Arguments
     ---------
     scores, labels : array
-        As for ``error_rates``, whose errors it raises.
+        [T], higher for the same speaker, and true for target trials; numpy or
+        torch.
 
     Returns
     -------
@@ -156,10 +121,13 @@ def eer(scores, labels=None):
     threshold : float
         The score at which the two rates are closest.
 
+    Raises
+    ------
+    UserError
+        Scores that are not finite, unequal lengths, or one class only.
+
     Example
     -------
-    >>> eer([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])[0]
-    0.5
     >>> rate, _ = eer([0.1, 0.2, 0.3, 0.4, 0.5], [0, 0, 1, 0, 1])
     >>> round(rate, 4)
     0.3333
@@ -189,9 +157,8 @@ def eer_rocch(miss, false_alarm):
     "The BOSARIS toolkit", 2013). With few trials it lies well below ``eer``,
     and never above 0.5.
     """
-    # Ends of the edge that crosses miss = fa: one on or above the diagonal,
-    # one below. The point that lies farthest below their line takes the place
-    # of the end on its side, until none lies below.
+    # Ends of the edge that crosses the diagonal, one on each side. The point
+    # farthest below their line replaces the end on its side, until none is.
     x, y = false_alarm, miss
     above, below = np.argmax(y), np.argmax(x)
     while True:
@@ -222,7 +189,7 @@ def min_dcf(scores, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
     Arguments
     ---------
     scores, labels : array
-        As for ``error_rates``, whose errors it raises.
+        As for ``eer``, whose errors it raises.
     p_target : float
         Prior of a target, in (0, 1).
     c_miss, c_fa : float
@@ -263,13 +230,7 @@ def act_dcf(llrs, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
 
     A trial is accepted where its natural log-likelihood ratio reaches the Bayes
     threshold log(c_fa (1 - p_target)) - log(c_miss p_target). What lies above
-    ``min_dcf``, whose arguments it takes, is lost by calibration.
-
-    Example
-    -------
-    >>> act_dcf([-5.0, 5.0], [0, 1], p_target=0.5)
-    0.0
-    """
+    ``min_dcf``, whose arguments it takes, is lost by calibration."""
     found = Counts.of(llrs, labels)
     threshold = np.log(c_fa * (1 - p_target)) - np.log(c_miss * p_target)
     targets, impostors = found.reaching(threshold)
@@ -285,13 +246,7 @@ def cllr(llrs, labels=None):
                     + mean over impostors of log2(1 + exp(llr)))
 
     (Brummer and du Preez, "Application-independent evaluation of speaker
-    detection", 2006.) 0 is perfect; 1 is what llr = 0 for all costs.
-
-    Example
-    -------
-    >>> cllr([0.0, 0.0], [0, 1])
-    1.0
-    """
+    detection", 2006.) 0 is perfect; 1 is what llr = 0 for all costs."""
     found = Counts.of(llrs, labels)
     return _cllr(found.scores, found)
 
@@ -300,13 +255,7 @@ def min_cllr(scores, labels=None):
     """Cllr after the best monotone calibration, found on the trials themselves.
 
     Isotonic regression (pool adjacent violators) makes log-likelihood ratios
-    of the scores; ``cllr`` minus this is lost by calibration.
-
-    Example
-    -------
-    >>> min_cllr([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1])
-    0.0
-    """
+    of the scores; ``cllr`` minus this is lost by calibration."""
     from scipy.optimize import isotonic_regression
 
     found = Counts.of(scores, labels)

@@ -3,7 +3,6 @@
 import csv
 import datetime
 import importlib.metadata
-import itertools
 import json
 import os
 import platform
@@ -21,9 +20,7 @@ _PACKAGES = ("speechbrain", "torch", "torchaudio", "numpy")
 
 
 def describe_run(params):
-    """What somebody needs to do a verification run again: ``describe_call``, and
-    the model, recordings and lists as given, and what the model's folder says
-    of its training."""
+    """What somebody needs to do a verification run again."""
     return {
         **describe_call(),
         "model": params["pretrain_path"],
@@ -48,8 +45,7 @@ def describe_call():
 
 
 def read_description(folder):
-    """The objective and the data of the training run that left an inference
-    folder, as ``release.description`` writes them; empty where nothing is said."""
+    """What an inference folder says of its training; empty where nothing."""
     path = os.path.join(folder, DESCRIPTION)
     if not os.path.isfile(path):
         return {}
@@ -74,32 +70,22 @@ def find_training_log(folder):
 def read_suspects(folder, most=10):
     """The worst rows of a training run's suspects.csv, as dicts, with ``wav``, the
     recording: utterances that another speaker's class fits better."""
-    path = os.path.join(folder, "suspects.csv")
-    if not os.path.isfile(path):
-        return []
-    with open(path, encoding="utf-8", newline="") as file:
-        found = list(itertools.islice(csv.DictReader(file), most))
-    manifest = os.path.join(folder, "save", "train.csv")
-    wavs = {}
-    if os.path.isfile(manifest):
-        wanted = {row["utterance"] for row in found}
-        with open(manifest, encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            wavs = {r["ID"]: r["wav"] for r in rows if r["ID"] in wanted}
+    found = _rows(os.path.join(folder, "suspects.csv"))[:most]
+    wanted = {row["utterance"] for row in found}
+    manifest = _rows(os.path.join(folder, "save", "train.csv")) if found else []
+    wavs = {row["ID"]: row["wav"] for row in manifest if row["ID"] in wanted}
     return [{**row, "wav": wavs.get(row["utterance"])} for row in found]
 
 
-def read_training_log(path):
-    """Epoch -> name -> number. Of an epoch that was run again, the last.
+def _rows(path):
+    if not os.path.isfile(path):
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "train_log.txt"
-    >>> text = "epoch: 1, lr: 1e-3 - train loss: 4.5 - valid EER: 2.5e-01"
-    >>> _ = path.write_text(text)
-    >>> read_training_log(str(path))
-    {1: {'epoch': 1.0, 'lr': 0.001, 'loss': 4.5, 'EER': 0.25}}
-    """
+
+def read_training_log(path):
+    """Epoch -> name -> number. Of an epoch that was run again, the last."""
     epochs = {}
     with open(path, encoding="utf-8") as file:
         for line in file:

@@ -89,7 +89,7 @@ def _part(scores, labels, chosen, p_target):
     n_targets = int(labels.sum())
     if 0 < n_targets < len(labels):
         return rates(Counts.of(scores, labels), p_target)
-    nothing = dict.fromkeys(rates(Counts.of([0, 1], [0, 1]), p_target))
+    nothing = dict.fromkeys(rates(Counts.of([0, 1], [0, 1])))
     return {**nothing, "n_trials": len(labels), "n_targets": n_targets}
 
 
@@ -132,38 +132,25 @@ def table(metrics):
         + ["trials", "speakers"]
     ]
     for name, found in metrics.items():
-        parts = found.get("conditions", {})
-        for title, part in {name: found, **parts}.items():
-            rows.append(
-                [
-                    title if part is found else f"  {title}",
-                    _number(part["eer"], 100, 2),
-                    _interval(part.get("eer_ci"), 100, 2),
-                    _number(part["min_dcf"], 1, 4),
-                    _interval(part.get("min_dcf_ci"), 1, 3),
-                    *(
-                        _number(part[key], 1, 3) if key in part else ""
-                        for key in costs
-                    ),
-                    f"{part['n_trials']:,}",
-                    str(part.get("n_speakers", "")),
-                ]
-            )
-    widths = [max(map(len, column)) for column in zip(*rows)]
+        parts = found.get("conditions", {}).items()
+        for title, part in [(name, found), *((f"  {x}", y) for x, y in parts)]:
+            row = [title, _number(part["eer"], 100, 2)]
+            row.append(_interval(part.get("eer_ci"), 100, 2))
+            row.append(_number(part["min_dcf"], 1, 4))
+            row.append(_interval(part.get("min_dcf_ci"), 1, 3))
+            row += [_number(part[x], 1, 3) if x in part else "" for x in costs]
+            row += [f"{part['n_trials']:,}", str(part.get("n_speakers", ""))]
+            rows.append(row)
+    first_width, *widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
-        )
+        "  ".join([row[0].ljust(first_width), *map(str.rjust, row[1:], widths)])
         for row in rows
     ]
     lines.append(
         f"minDCF at p_target = {first['p_target']}; intervals over speakers"
     )
-    lines += [
-        f"{name}: {remark}"
-        for name, found in metrics.items()
-        for remark in found.get("remarks", ())
-    ]
+    for name, found in metrics.items():
+        lines += [f"{name}: {remark}" for remark in found.get("remarks", ())]
     return "\n".join(map(str.rstrip, lines))
 
 
@@ -172,6 +159,5 @@ def _number(value, factor, digits):
 
 
 def _interval(values, factor, digits):
-    if not values:
-        return ""
-    return "({}-{})".format(*(_number(x, factor, digits) for x in values))
+    found = [_number(x, factor, digits) for x in values or ()]
+    return f"({'-'.join(found)})" if found else ""

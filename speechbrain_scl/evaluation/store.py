@@ -25,10 +25,10 @@ def save_embeddings(path, embeddings, model=""):
     them; .ark or .scp are Kaldi's, both files."""
     root, ending = os.path.splitext(path)
     if ending == ".npz":
-        vectors = np.stack(list(embeddings.values())).astype(np.float32)
+        ids, vectors = list(embeddings), np.stack(list(embeddings.values()))
+        vectors = vectors.astype(np.float32)
         with atomic_write(path, binary=True) as file:
-            ids = np.array(list(embeddings))
-            np.savez(file, ids=ids, embeddings=vectors, model=np.array(model))
+            np.savez(file, ids=ids, embeddings=vectors, model=model)
     elif ending in (".ark", ".scp"):
         _save_for_kaldi(root, embeddings)
     else:
@@ -65,10 +65,9 @@ def load_embeddings(path, model=None):
         raise UserError(f"{path}: there is no such file of embeddings")
     try:
         ids, vectors = read_npz(path, "ids", "embeddings")
-        if ids.dtype.kind != "U" or vectors.dtype != np.float32:
-            raise ValueError(f"ids {ids.dtype}, embeddings {vectors.dtype}")
-        if ids.shape != vectors.shape[:1] or vectors.ndim != 2:
-            raise ValueError(f"ids {ids.shape}, embeddings {vectors.shape}")
+        kinds = ids.dtype.kind, vectors.dtype, vectors.ndim, vectors.shape[:1]
+        if kinds != ("U", np.float32, 2, ids.shape):
+            raise ValueError(f"embeddings {vectors.shape} of ids {ids.shape}")
         if len(np.unique(ids)) < len(ids) or not np.isfinite(vectors).all():
             raise ValueError("ids that come twice, or values not finite")
     except Exception as error:
@@ -88,12 +87,10 @@ class EmbeddingCache:
     """The embeddings of one model by the content of their audio: what one run
     has computed, the next one does not.
 
-    What is new is saved in parts: each appears whole or not at all, no process
-    touches another's, and a run that is killed leaves them to the next,
-    whatever its number of processes. What cannot be read is computed anew.
-
-    ``model`` is what an embedding depends on but for the audio; without a
-    folder nothing is saved.
+    What is new is saved in parts: each appears whole or not at all, and a run
+    that is killed leaves them to the next, whatever its number of processes.
+    What cannot be read is computed anew. ``model`` is what an embedding depends
+    on but for the audio; without a folder nothing is saved.
     """
 
     def __init__(self, folder, *model):
@@ -156,8 +153,4 @@ def folder_digest(folder):
 
 def file_digest(path):
     """SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

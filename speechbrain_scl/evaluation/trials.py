@@ -49,11 +49,15 @@ class Trials:
     def __len__(self):
         return len(self.labels)
 
+    def pair(self, trial):
+        """The two names of a trial, as in the list."""
+        enrol, test = self.enrol_index[trial], self.test_index[trial]
+        return f"{self.enrol_ids[enrol]} {self.test_ids[test]}"
+
     def line_of(self, name):
         """Where an utterance or model comes first; None where it does not."""
-        with open(self.path, encoding="utf-8-sig") as file:
-            lines = enumerate(file, 1)
-            return next((n for n, line in lines if name in line.split()), None)
+        lines = _lines(self.path)
+        return next((n for n, line in lines if name in line.split()), None)
 
     def with_scores(self, scores):
         """The same list with scores [T], rounded as they are written."""
@@ -62,10 +66,8 @@ class Trials:
         if not finite.all():
             trial = int(np.argmin(finite))
             raise UserError(
-                f"{self.path}: the score of "
-                f"{self.enrol_ids[self.enrol_index[trial]]} and "
-                f"{self.test_ids[self.test_index[trial]]} is {scores[trial]}: "
-                "look at the model and its embeddings"
+                f"{self.path}: the score of {self.pair(trial)} is "
+                f"{scores[trial]}: look at the model and its embeddings"
             )
         scores = scores.round(DECIMALS)
         scores += 0.0  # no negative zero
@@ -74,36 +76,30 @@ class Trials:
 
 def write_scores(path, trials):
     """Writes ``<label> <enrolment> <test> <score>`` lines of scored trials."""
-    write = _write_fast if len(trials) * 2**5 >= _LONG else _write
+    lines_of = _fast_lines if len(trials) * 2**5 >= _LONG else _lines_of
     with atomic_write(path, binary=True) as file:
         for start in range(0, len(trials), _ROWS):
             block = slice(start, start + _ROWS)
-            write(file, trials, block)
+            index = trials.enrol_index[block], trials.test_index[block]
+            columns = trials.labels[block], *index, trials.scores[block]
+            file.write(lines_of(trials.enrol_ids, trials.test_ids, *columns))
 
 
-def _write(file, trials, block):
-    names = trials.enrol_ids, trials.test_ids
-    index = trials.enrol_index[block], trials.test_index[block]
-    columns = trials.labels[block], *index, trials.scores[block]
-    lines = (
-        f"{label:d} {names[0][enrol]} {names[1][test]} {score:.{DECIMALS}f}\n"
+def _lines_of(enrol_ids, test_ids, *columns):
+    return "".join(
+        f"{label:d} {enrol_ids[enrol]} {test_ids[test]} {score:.{DECIMALS}f}\n"
         for label, enrol, test, score in zip(*(x.tolist() for x in columns))
-    )
-    file.write("".join(lines).encode())
+    ).encode()
 
 
-def _write_fast(file, trials, block):
+def _fast_lines(enrol_ids, test_ids, labels, enrol, test, scores):
     import polars
 
-    enrol, test = (
-        polars.Series(names, dtype=polars.String)
-        for names in (trials.enrol_ids, trials.test_ids)
-    )
     columns = {
-        "label": trials.labels[block].astype(np.uint8),
-        "enrol": enrol.gather(trials.enrol_index[block]),
-        "test": test.gather(trials.test_index[block]),
-        "score": trials.scores[block],
+        "label": labels.astype(np.uint8),
+        "enrol": polars.Series(enrol_ids, dtype=polars.String).gather(enrol),
+        "test": polars.Series(test_ids, dtype=polars.String).gather(test),
+        "score": scores,
     }
     text = io.BytesIO()  # a full disk is Python's own error
     polars.DataFrame(columns).write_csv(
@@ -114,7 +110,7 @@ def _write_fast(file, trials, block):
         float_precision=DECIMALS,
         float_scientific=False,
     )
-    file.write(text.getbuffer())
+    return text.getbuffer()
 
 
 def read_trials(path, layout="auto"):
@@ -129,9 +125,7 @@ def read_trials(path, layout="auto"):
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such trial list")
     numbers = {}, {}, LABELS  # of names, in the order of appearance
-    dtypes = np.int32, np.int32, bool
-    found = [], [], []
-    first_line = 1
+    found, first_line = ([], [], []), 1
     read = _read_fast if os.path.getsize(path) >= _LONG else _read
     for block in _blocks(path):
         if layout == "auto":
@@ -139,22 +133,15 @@ def read_trials(path, layout="auto"):
         columns = read(block, layout) or _read(block, layout)
         if not LABELS.keys() >= set(columns[2][0]):
             _refuse(path, first_line, block, layout)
-        for parts, number, dtype, (words, places) in zip(
-            found, numbers, dtypes, columns
-        ):
+        for parts, number, (words, places) in zip(found, numbers, columns):
             values = [number.setdefault(word, len(number)) for word in words]
-            parts.append(np.array(values, dtype)[places])
+            parts.append(np.array(values, np.int32)[places])
         first_line += block.count("\n")
     if not any(map(len, found[0])):
         raise UserError(f"{path}: it holds no trial")
-    enrol_index, test_index, labels = map(np.concatenate, found)
-    trials = Trials(
-        str(path),
-        *map(list, numbers[:2]),
-        enrol_index,
-        test_index,
-        labels,
-    )
+    enrol, test, labels = map(np.concatenate, found)
+    names = map(list, numbers[:2])
+    trials = Trials(str(path), *names, enrol, test, labels.astype(bool))
     _check(trials)
     return trials
 
@@ -174,23 +161,17 @@ def _blocks(path):
 def _read(block, layout):
     """The words of the enrolments, the tests and the labels, and where in them
     those of each trial are. A line of another form has empty ones."""
-    columns = [], [], []
-    first, second, third = (column.append for column in columns)
-    for line in block.split("\n"):
-        # No list of each line's fields stays: the garbage collector would
-        # visit them all, again and again.
-        try:
-            one, two, three = line.split()
-        except ValueError:
-            if not line.strip():
-                continue
-            one = two = three = ""
-        first(one)
-        second(two)
-        third(three)
-    if layout == "label_first":
-        columns = [*columns[1:], columns[0]]
-    return [(words, slice(None)) for words in columns]
+    rows = (line.split() for line in block.split("\n"))
+    rows = (row if len(row) == 3 else [""] * 3 for row in rows if row)
+    # No list of each line's fields stays: the garbage collector would visit
+    # them all, again and again.
+    words = list(itertools.chain.from_iterable(rows))
+    return [(words[i::3], slice(None)) for i in _order(layout)]
+
+
+def _order(layout):
+    """Where a line has the enrolment, the test and the label."""
+    return (1, 2, 0) if layout == "label_first" else (0, 1, 2)
 
 
 def _read_fast(block, layout):
@@ -198,24 +179,22 @@ def _read_fast(block, layout):
     single blank between."""
     import polars
 
-    names = ["enrol", "test"]
-    names.insert(0 if layout == "label_first" else 2, "label")
     try:
         frame = polars.read_csv(
             block.encode(),
             has_header=False,
             separator=" ",
             quote_char=None,
-            schema=dict.fromkeys(names, polars.String),
+            schema=dict.fromkeys("abc", polars.String),
         )
     except polars.exceptions.PolarsError:
         return None
     columns = []
-    for name in ("enrol", "test", "label"):
-        words = frame[name].unique(maintain_order=True)
+    for i in _order(layout):
+        words = frame[:, i].unique(maintain_order=True)
         if not all(word and word.split() == [word] for word in words):
             return None
-        places = frame[name].cast(polars.Enum(words)).to_physical()
+        places = frame[:, i].cast(polars.Enum(words)).to_physical()
         columns.append((words.to_list(), places.to_numpy()))
     return columns
 
@@ -230,7 +209,7 @@ def _refuse(path, first_line, block, layout):
                 f"three (label enrolment test, or enrolment test label): "
                 f"{line.strip()!r}"
             )
-        label = fields and fields[0 if layout == "label_first" else 2]
+        label = fields and fields[_order(layout)[2]]
         if fields and label not in LABELS:
             raise UserError(
                 f"{path}, line {number}: the label is {label!r}; it must "
@@ -240,25 +219,21 @@ def _refuse(path, first_line, block, layout):
 
 def _layout(path, first_line, block):
     """The layout that the first trial shows; auto where there is none yet."""
-    lines = enumerate(io.StringIO(block), first_line)
-    number, fields = next(
-        ((n, x.split()) for n, x in lines if x.strip()), (0, [])
-    )
-    if not fields:
-        return "auto"
-    if len(fields) != 3:
-        return "label_last"  # refused, whatever it is
-    first, last = fields[0] in LABELS, fields[2] in LABELS
-    if first and last:
-        raise UserError(
-            f"{path}, line {number}: the label could be {fields[0]} or "
-            f"{fields[2]}; say which with trial_layout: label_first or "
-            "label_last"
-        )
-    return "label_first" if first else "label_last"
+    for number, line in enumerate(io.StringIO(block), first_line):
+        if fields := line.split():
+            first, last = fields[0] in LABELS, fields[-1] in LABELS
+            if first and last and len(fields) == 3:
+                raise UserError(
+                    f"{path}, line {number}: the label could be {fields[0]} or "
+                    f"{fields[2]}; say which with trial_layout: label_first "
+                    "or label_last"
+                )
+            return "label_first" if first else "label_last"
+    return "auto"
 
 
 def _check(trials):
+    """Refuses a list of one kind of trials, or with a trial listed twice."""
     n_targets = np.count_nonzero(trials.labels)
     if n_targets in (0, len(trials)):
         missing = "a target" if n_targets == 0 else "an impostor"
@@ -266,28 +241,21 @@ def _check(trials):
             f"{trials.path}: none of its {len(trials)} trials is {missing}; "
             "no error rate can be measured"
         )
-    pairs = _pairs(trials)
-    pairs.sort()
-    if (pairs[1:] == pairs[:-1]).any():
-        _, first = np.unique(_pairs(trials), return_index=True)
-        again = np.setdiff1d(np.arange(len(trials)), first)[0]
-        raise UserError(
-            f"{trials.path}, line {_line(trials.path, again)}: the trial "
-            f"{trials.enrol_ids[trials.enrol_index[again]]} "
-            f"{trials.test_ids[trials.test_index[again]]} is listed before"
-        )
-
-
-def _pairs(trials):
-    """The two names of each trial as one number."""
     pairs = trials.enrol_index.astype(np.int64)
     pairs *= len(trials.test_ids)
     pairs += trials.test_index
-    return pairs
+    ascending = np.sort(pairs)
+    if (ascending[1:] == ascending[:-1]).any():
+        _, first = np.unique(pairs, return_index=True)
+        again = np.setdiff1d(np.arange(len(trials)), first)[0]
+        lines = (n for n, line in _lines(trials.path) if line.strip())
+        raise UserError(
+            f"{trials.path}, line {next(itertools.islice(lines, again, None))}: "
+            f"the trial {trials.pair(again)} is listed before"
+        )
 
 
-def _line(path, trial):
-    """The line of a trial, without the blank ones."""
+def _lines(path):
+    """The lines with their numbers."""
     with open(path, encoding="utf-8-sig") as file:
-        lines = (n for n, line in enumerate(file, 1) if line.strip())
-        return next(itertools.islice(lines, trial, None))
+        yield from enumerate(file, 1)

@@ -21,13 +21,12 @@ from speechbrain_scl.evaluation.backends import (
     score_calibration,
 )
 from speechbrain_scl.evaluation.conditions import conditions, read_metadata
-from speechbrain_scl.evaluation.embeddings import extract_embeddings
+from speechbrain_scl.evaluation.embeddings import extract_embeddings, main_first
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.enrolment import (
     mean_embedding,
     read_enrolment_map,
 )
-from speechbrain_scl.evaluation.processes import main_first
 from speechbrain_scl.evaluation.provenance import (
     describe_run,
     find_training_log,
@@ -52,22 +51,33 @@ def verify(params, run_opts):
     all processes but the main one nothing. What can be told of a wrong option,
     list, model or file before anything is computed is.
     """
-    check_options(params)
-    os.makedirs(params["output_folder"], exist_ok=True)
-    alone = only_run_in(params["output_folder"])
-    with alone if rank() == 0 else contextlib.nullcontext():
+    params = {**params, "data_folder": _data_folders(params)}
+    with contextlib.ExitStack() as alone:
+        if rank() == 0:
+            alone.enter_context(only_run_in(params["output_folder"]))
         return _verify(params, run_opts)
 
 
 def _verify(params, run_opts):
     output = params["output_folder"]
     # What can be told before anything is computed
-    lists = _read_lists(params)
+    if params["backend"] == "plda" and params["score_norm"] != "none":
+        raise UserError(
+            "backend=plda gives log-likelihood ratios: use score_norm=none"
+        )
+    if params["crops"] and params["backend"] == "centred":
+        raise UserError("backend=centred takes whole utterances: crops=null")
     speaker_of = speaker_function(params)
+    manifests = _manifests(params)
+    lists = _read_lists(params)
     for trials in lists:
         trial_speakers(trials, speaker_of)
-    _refuse_tested(params, lists, speaker_of)
-    splits = _conditions(params, lists, speaker_of)
+    _refuse_tested(params, manifests, lists, speaker_of)
+    splits = [[]] * len(lists)
+    if params["metadata"]:
+        columns = as_list(params["conditions"], "conditions")
+        known = read_metadata(params["metadata"], columns)
+        splits = [conditions(x, known, columns, speaker_of) for x in lists]
     audio, enrolled = _audio_of(lists, params)
 
     with main_first():
@@ -99,19 +109,21 @@ def _verify(params, run_opts):
     }
     measured, score_files = {}, {}
     for trials, parts in zip(lists, splits):
+        name = trials.name
         scores = scorer(
-            np.stack([models[name] for name in trials.enrol_ids]),
-            np.stack([vectors[name] for name in trials.test_ids]),
+            np.stack([models[x] for x in trials.enrol_ids]),
+            np.stack([vectors[x] for x in trials.test_ids]),
             trials.enrol_index,
             trials.test_index,
         )
-        if calibration:
-            scores = calibration(scores)
-        trials = trials.with_scores(scores)
-        suffix = f"-{trials.name}" if len(lists) > 1 else ""
-        score_files[trials.name] = f"scores{suffix}.txt"
-        write_scores(os.path.join(output, score_files[trials.name]), trials)
-        measured[trials.name] = measure(
+        trials = trials.with_scores(
+            calibration(scores) if calibration else scores
+        )
+        score_files[name] = (
+            f"scores-{name}.txt" if len(lists) > 1 else "scores.txt"
+        )
+        write_scores(os.path.join(output, score_files[name]), trials)
+        measured[name] = found, _ = measure(
             trials,
             speaker_of,
             params["p_target"],
@@ -119,7 +131,6 @@ def _verify(params, run_opts):
             bool(calibration),
             parts,
         )
-        found, _ = measured[trials.name]
         n_same = _compared_with_itself(trials, audio, enrolled)
         if n_same:
             found["remarks"].append(
@@ -145,6 +156,17 @@ def _verify(params, run_opts):
     return {name: found for name, (found, _) in measured.items()}
 
 
+def _data_folders(params):
+    roots = as_list(params["data_folder"], "data_folder")
+    for root in roots:
+        if not os.path.isdir(root):
+            raise UserError(
+                f"data_folder={root}: there is no such folder; name yours "
+                "with --data_folder=/path/to/corpus"
+            )
+    return roots
+
+
 def _read_lists(params):
     """The trial lists, fetched where they are URLs."""
     sources = as_list(params["verification_file"], "verification_file")
@@ -167,13 +189,13 @@ def _audio_of(lists, params):
     models = {}
     if params["enrolment_map"]:
         models = read_enrolment_map(params["enrolment_map"])
-    roots = as_list(params["data_folder"], "data_folder")
     files, audio, enrolled = {}, {}, {}
     for trials in lists:
         parts = {name: models.get(name, [name]) for name in trials.enrol_ids}
-        names = dict.fromkeys(trials.test_ids)
-        names.update(dict.fromkeys(itertools.chain(*parts.values())))
-        files.update(locate(names, roots, trials.path, trials.line_of))
+        names = dict.fromkeys(itertools.chain(trials.test_ids, *parts.values()))
+        files.update(
+            locate(names, params["data_folder"], trials.path, trials.line_of)
+        )
         alone = trials.test_ids if joins else names
         audio.update((name, (files[name],)) for name in alone)
         enrolled.update(parts)
@@ -201,34 +223,6 @@ def _compared_with_itself(trials, audio, enrolled):
     return sum(tested[test] in heard[model] for model, test in zip(*targets))
 
 
-def check_options(params):
-    """Refuses options that do not exist or do not go together."""
-    if params["backend"] == "plda" and params["score_norm"] != "none":
-        raise UserError(
-            "backend=plda gives log-likelihood ratios: use score_norm=none"
-        )
-    speaker_function(params)
-    for key in _manifests(params):
-        read_manifest(params[key])
-    if params["crops"] and params["backend"] == "centred":
-        raise UserError("backend=centred takes whole utterances: crops=null")
-    for root in as_list(params["data_folder"], "data_folder"):
-        if not os.path.isdir(root):
-            raise UserError(
-                f"data_folder={root}: there is no such folder; name yours "
-                "with --data_folder=/path/to/corpus"
-            )
-
-
-def _manifests(params):
-    """The options that name manifests which are used."""
-    uses_cohort = (
-        params["backend"] != "cosine" or params["score_norm"] != "none"
-    )
-    keys = ["cohort"] * uses_cohort + ["calibration"]
-    return [key for key in keys if params[key] not in (None, "", HELD_OUT)]
-
-
 def speaker_function(params):
     """An utterance's or model's name to its speaker's: what the first group of
     ``speaker_pattern`` matches."""
@@ -245,10 +239,8 @@ def speaker_function(params):
             f"speaker_pattern={pattern.pattern!r}: one group is the speaker"
         )
 
-    roots = as_list(params.get("data_folder", "."), "data_folder")
-
     def speaker_of(name):
-        found = pattern.match(below(name, roots) or name)
+        found = pattern.match(below(name, params["data_folder"]) or name)
         if not found:
             raise UserError(
                 f"speaker_pattern={pattern.pattern!r} does not match {name}"
@@ -258,16 +250,29 @@ def speaker_function(params):
     return speaker_of
 
 
-def _refuse_tested(params, lists, speaker_of):
+def _manifests(params):
+    """Option -> utterances, of the options that name manifests and are used."""
+    uses_cohort = (
+        params["backend"] != "cosine" or params["score_norm"] != "none"
+    )
+    keys = ["cohort"] * uses_cohort + ["calibration"]
+    return {
+        key: read_manifest(params[key])
+        for key in keys
+        if params[key] not in (None, "", HELD_OUT)
+    }
+
+
+def _refuse_tested(params, manifests, lists, speaker_of):
     """A cohort or calibration of the tested speakers flatters the result."""
-    roots = as_list(params["data_folder"], "data_folder")
     names = [n for t in lists for n in (*t.enrol_ids, *t.test_ids)]
     tested = set(map(speaker_of, names))
-    for key in _manifests(params):
+    for key, utterances in manifests.items():
         common = [
             u
-            for u in read_manifest(params[key])
-            if u.spk_id in tested and below(os.path.abspath(u.wav), roots)
+            for u in utterances
+            if u.spk_id in tested
+            and below(os.path.abspath(u.wav), params["data_folder"])
         ]
         if common:
             raise UserError(
@@ -275,12 +280,3 @@ def _refuse_tested(params, lists, speaker_of):
                 f"speakers that are tested, the first is {common[0].ID}: the "
                 "result would flatter; name a manifest of other speakers"
             )
-
-
-def _conditions(params, lists, speaker_of):
-    """The conditions of each list."""
-    if not params["metadata"]:
-        return [[]] * len(lists)
-    columns = as_list(params["conditions"], "conditions")
-    metadata = read_metadata(params["metadata"], columns)
-    return [conditions(x, metadata, columns, speaker_of) for x in lists]

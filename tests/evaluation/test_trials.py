@@ -186,5 +186,5 @@ def test_the_first_trial_that_is_listed_twice_is_named(tmp_path):
 def test_a_score_that_is_not_finite_is_named(tmp_path):
     path = tmp_path / "trials.txt"
     path.write_text("1 a b\n0 a c\n")
-    with pytest.raises(UserError, match="score of a and c is nan"):
+    with pytest.raises(UserError, match="score of a c is nan"):
         read_trials(str(path)).with_scores([0.0, np.nan])
