@@ -43,8 +43,7 @@ def list_scorer(params, embed):
         cohort = np.stack(
             [mean_embedding(v, params["crops"]) for v in of_speaker.values()]
         )
-    centred = params["backend"] == "centred"
-    mean = cohort.mean(0)
+    centred, mean = params["backend"] == "centred", cohort.mean(0)
     if centred:
         cohort = scoring.unit(cohort - mean)
     if params["score_norm"] != "none":
@@ -76,11 +75,9 @@ def score_calibration(params, embed, scorer, model_key):
     found = embed({u.ID: u.wav for u in manifest})
     vectors = np.stack([found[u.ID] for u in manifest])
     first, second, labels = calibration_trials([u.spk_id for u in manifest])
-    kind = params["backend"]
-    if params["score_norm"] != "none":
-        kind = params["score_norm"]
-    if params["crops"]:
-        kind += " with crops"
+    norm = params["score_norm"]
+    kind = params["backend"] if norm == "none" else norm
+    kind += " with crops" * bool(params["crops"])
     try:
         calibration = fit_calibration(
             scorer(vectors, vectors, first, second),

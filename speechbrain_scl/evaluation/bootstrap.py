@@ -33,26 +33,8 @@ def bootstrap(
     counts as often as both of its speakers were drawn (a target trial as often
     as its one speaker). NaN where a resample has no target or no impostor.
 
-    Arguments
-    ---------
-    scores : array
-        [T], or [systems, T] to resample several systems alike (paired).
-    labels : array
-        [T], true for target trials.
-    enrol_speakers, test_speakers : array
-        [T], the speakers' numbers, 0 to S - 1.
-    n_resamples, p_target, seed
-        How many, the prior of the detection cost, and of the draws.
-
-    Example
-    -------
-    >>> rng = np.random.default_rng(0)
-    >>> speakers = rng.integers(0, 9, (2, 400))
-    >>> labels = speakers[0] == speakers[1]
-    >>> scores = labels + rng.normal(size=400)
-    >>> rates, costs = bootstrap(scores, labels, *speakers)
-    >>> bool(0.1 < np.nanmedian(rates) < 0.6)
-    True
+    Scores are [T], or [systems, T] to resample several systems alike (paired);
+    labels [T]; the speakers' numbers [T], 0 to S - 1.
     """
     several = np.ndim(scores) == 2
     systems = scores if several else [scores]

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from bisect import bisect
 
 import numpy as np
 
@@ -10,8 +11,8 @@ from speechbrain_scl.errors import UserError
 UNKNOWN = "unknown"
 _TEST_SIDE, _SAME = "test_", "same_"
 # Upper edges in seconds; a trial is as long as its shorter side.
-_DURATIONS = {2.0: "below 2 s", 4.0: "2 to 4 s", 8.0: "4 to 8 s"}
-_LONGEST = "from 8 s"
+_EDGES = (2.0, 4.0, 8.0)
+_DURATIONS = ("below 2 s", "2 to 4 s", "4 to 8 s", "from 8 s")
 # Told apart by hardly any value: names and numbers, not conditions.
 _MOST_VALUES = 30
 
@@ -22,13 +23,6 @@ def read_metadata(path, columns):
     Of a CSV file with a column ``path`` (utterances as the trial list names
     them; endings do not count) or ``speaker``, and with ``columns``; ``duration``
     is in seconds, ``test_X`` and ``same_X`` read the column X.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "metadata.csv"
-    >>> _ = path.write_text("speaker,gender,age\\nann,f,30\\nbob,m,31\\n")
-    >>> read_metadata(str(path), ["gender"])
-    {'ann': {'gender': 'f'}, 'bob': {'gender': 'm'}}
     """
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such metadata file")
@@ -58,18 +52,15 @@ def read_metadata(path, columns):
 
 
 def conditions(trials, metadata, columns, speaker_of):
-    """Which condition each trial of a list belongs to, column by column.
+    """Which condition each trial of a list belongs to, column by column: names of
+    conditions of which each trial has one, and its number (int16 [T]).
 
     "column: value" where both sides agree, "column: value - value" where they
     differ, "duration: 2 to 4 s" by the shorter side; of ``test_X`` the test
-    side counts alone, as where models are enrolled with several values of X.
-    ``same_X`` asks whether both sides agree, of targets and of impostors: "X:
-    same", "X: different", and the two mixtures, "X: targets different, impostors
-    same" being the hardest.
-    An utterance without metadata counts as "unknown"; nothing is dropped.
-
-    Returns tuples: names of conditions of which each trial has one, and its
-    number (int16 [T]). ``speaker_of`` is for metadata that know speakers only.
+    side counts alone. ``same_X`` asks whether both sides agree: "X: same", "X:
+    different", and the mixtures, "X: targets different, impostors same" being
+    the hardest. What has no metadata counts as "unknown"; nothing is dropped.
+    ``speaker_of`` is for metadata that know speakers only.
     """
     sides = [
         [metadata.get(_stem(n)) or metadata.get(speaker_of(n)) for n in names]
@@ -86,7 +77,17 @@ def conditions(trials, metadata, columns, speaker_of):
         values, *codes = _codes(sides, column, condition.startswith(_SAME))
         enrol, test = codes[0][trials.enrol_index], codes[1][trials.test_index]
         if condition.startswith(_SAME):
-            found += _agreement(column, enrol == test, trials.labels)
+            same = enrol == test
+            hard, easy = (
+                "targets different, impostors same",
+                "targets same, impostors different",
+            )
+            for names, which in (
+                (("same", "different"), ~same),
+                ((hard, easy), same == trials.labels),
+            ):
+                names = [f"{column}: {name}" for name in names]
+                found.append((names, which.astype(np.int16)))
             continue
         low, high = np.minimum(enrol, test), np.maximum(enrol, test)
         if condition == "duration":
@@ -107,27 +108,17 @@ def _column(condition):
     return condition.removeprefix(_TEST_SIDE).removeprefix(_SAME)
 
 
-def _agreement(column, same, labels):
-    """Both sides alike or not; and other for targets than for impostors."""
-    kinds = {
-        ("same", "different"): ~same,
-        (
-            "targets different, impostors same",
-            "targets same, impostors different",
-        ): same == labels,
-    }
-    for names, which in kinds.items():
-        yield [f"{column}: {name}" for name in names], which.astype(np.int16)
-
-
 def _codes(sides, column, many=False):
     """The column's values, and for each side the number of each name's."""
     sides = [
         [row[column] if row else UNKNOWN for row in side] for side in sides
     ]
     if column == "duration":
-        values = [*_DURATIONS.values(), _LONGEST, UNKNOWN]
-        sides = [[_length(seconds) for seconds in side] for side in sides]
+        values = [*_DURATIONS, UNKNOWN]
+        sides = [
+            [x if x == UNKNOWN else _DURATIONS[bisect(_EDGES, x)] for x in side]
+            for side in sides
+        ]
     else:
         values = sorted({value for side in sides for value in side})
         if len(values) > _MOST_VALUES and not many:
@@ -138,13 +129,6 @@ def _codes(sides, column, many=False):
     number = {value: i for i, value in enumerate(values)}
     codes = ([number[x] for x in side] for side in sides)
     return values, *(np.array(side, dtype=np.int32) for side in codes)
-
-
-def _length(seconds):
-    if seconds == UNKNOWN:
-        return UNKNOWN
-    names = (name for edge, name in _DURATIONS.items() if seconds < edge)
-    return next(names, _LONGEST)
 
 
 def _stem(name):

@@ -12,10 +12,8 @@ CONVENTIONS = ("mean", "concatenate")
 
 
 def read_enrolment_map(path):
-    """Reads which utterances a model is enrolled with.
-
-    Lines of ``model utterance [utterance ...]``, as Kaldi's spk2utt and
-    CN-Celeb's enroll.map; returned as model -> utterances."""
+    """Model -> utterances, of lines of ``model utterance [utterance ...]``, as
+    Kaldi's spk2utt and CN-Celeb's enroll.map have them."""
     if not os.path.isfile(path):
         raise UserError(f"enrolment_map={path}: there is no such file")
     models = {}
@@ -39,15 +37,10 @@ def mean_embedding(vectors, crops=False):
     """The mean of several utterances' embeddings: of an enrolment model (Avg),
     or of a cohort's speaker.
 
-    Each utterance has one vote: the vectors have unit length before they are
-    averaged, as only their angle was trained. wespeaker averages vectors as
-    the encoder gives them, so that longer ones count more; which of the two is
-    better depends on what the length says, and the figures differ.
-
-    With ``crops`` each vector is one of the whole utterance and one of crops.
-    Their halves have means of their own, so that the score is still half the
-    cosine with the mean of the whole utterances, half the mean cosine over all
-    pairs of crops.
+    Each utterance has one vote: vectors of unit length are averaged, as only
+    their angle was trained (wespeaker's longer vectors count more). With
+    ``crops`` the halves of a vector have means of their own, so that the score
+    is still half the cosine of whole utterances, half that of pairs of crops.
     """
     if len(vectors) == 1:
         return vectors[0]

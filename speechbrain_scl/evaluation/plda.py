@@ -23,10 +23,18 @@ def fit_plda(vectors, speakers, rank=100, n_iterations=10):
     Of vectors [N, D] and their speakers [N]; F has ``rank`` columns.
     """
     vectors = np.array(vectors, dtype=np.float64)
-    n_speakers = len(set(speakers))
     if not np.isfinite(vectors).all():
         raise UserError("PLDA: embeddings that are not finite")
-    varied = _rank_within(vectors, speakers)
+    _, speaker, counts = np.unique(
+        speakers, return_inverse=True, return_counts=True
+    )
+    n_speakers = len(counts)
+    means = np.zeros((n_speakers, vectors.shape[1]))
+    np.add.at(means, speaker, vectors)
+    within = vectors - (means / counts[:, None])[speaker]
+    variances = np.linalg.eigvalsh(within.T @ within)
+    # In so many dimensions the utterances of a speaker differ.
+    varied = int((variances > 1e-12 * (vectors**2).sum()).sum())
     if varied < vectors.shape[1]:
         raise UserError(
             f"PLDA: {len(vectors)} utterances of {n_speakers} speakers cannot "
@@ -44,18 +52,6 @@ def fit_plda(vectors, speakers, rank=100, n_iterations=10):
     return model
 
 
-def _rank_within(vectors, speakers):
-    """In how many dimensions the utterances of a speaker differ."""
-    _, speaker, counts = np.unique(
-        speakers, return_inverse=True, return_counts=True
-    )
-    means = np.zeros((len(counts), vectors.shape[1]))
-    np.add.at(means, speaker, vectors)
-    within = vectors - (means / counts[:, None])[speaker]
-    variances = np.linalg.eigvalsh(within.T @ within)
-    return int((variances > 1e-12 * (vectors**2).sum()).sum())
-
-
 def plda_scores(model, enrol, test, enrol_index, test_index):
     """Log-likelihood ratio [N] of each trial under the model, with arguments as
     of ``scoring.inner_products``."""
@@ -64,31 +60,26 @@ def plda_scores(model, enrol, test, enrol_index, test_index):
     for _, trials in trials_by_enrolment(enrol_index, len(enrol), _BLOCK):
         rows, row = np.unique(enrol_index[trials], return_inverse=True)
         columns, column = np.unique(test_index[trials], return_inverse=True)
-        matrix = _matrix(model, enrol[rows], test[columns])
-        scores[trials] = matrix[row, column]
+        sides = [_statistics(x) for x in (enrol[rows], test[columns])]
+        found = fast_PLDA_scoring(
+            *sides,
+            Ndx(models=sides[0].modelset, testsegs=sides[1].segset),
+            *(model.mean, model.F, model.Sigma),
+            check_missing=False,
+        )
+        scores[trials] = found.scoremat[row, column]
     return scores
 
 
-def _matrix(model, enrol, test):
-    sides = [_statistics(side, _names(len(side))) for side in (enrol, test)]
-    pairs = Ndx(models=sides[0].modelset, testsegs=sides[1].segset)
-    return fast_PLDA_scoring(
-        *sides, pairs, model.mean, model.F, model.Sigma, check_missing=False
-    ).scoremat
-
-
-def _statistics(vectors, models):
+def _statistics(vectors, models=None):
     """One session per vector, in SpeechBrain's container."""
     n = len(vectors)
+    names = np.array([str(i) for i in range(n)], dtype="|O")
     return StatObject_SB(
-        modelset=models,
-        segset=_names(n),
+        modelset=names if models is None else models,
+        segset=names,
         start=np.array([None] * n),
         stop=np.array([None] * n),
         stat0=np.ones((n, 1)),
         stat1=np.array(vectors, dtype=np.float64),
     )
-
-
-def _names(n):
-    return np.array([str(i) for i in range(n)], dtype="|O")

@@ -4,6 +4,7 @@ import io
 import re
 
 import numpy as np
+from scipy.special import ndtri
 
 from speechbrain_scl.evaluation.metrics import error_rates
 from speechbrain_scl.files import atomic_write
@@ -42,26 +43,19 @@ def det(lists):
             lw=1.5,
         )
         best = np.searchsorted(thresholds, found["min_dcf_threshold"])
-        points = {
-            "o": (found["eer"], found["eer"]),
-            # A rate of zero is shown on the axis.
-            "s": np.clip([false_alarm[best], miss[best]], *_DET_RANGE),
-        }
-        for marker, point in points.items():
-            axis.plot(
-                *_deviate(np.array(point)),
-                marker,
-                color=line.get_color(),
-                clip_on=marker == "o",
-            )
+        # A rate of zero is shown on the axis.
+        cost = np.clip([false_alarm[best], miss[best]], *_DET_RANGE)
+        color = line.get_color()
+        axis.plot(*_deviate([found["eer"]] * 2), "o", color=color)
+        axis.plot(*_deviate(cost), "s", color=color, clip_on=False)
     ticks = np.array([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8])
-    names = [f"{100 * tick:g}" for tick in ticks]
-    axis.set_xticks(_deviate(ticks), names)
-    axis.set_yticks(_deviate(ticks), names)
-    axis.set_xlim(*_deviate(np.array(_DET_RANGE)))
-    axis.set_ylim(*_deviate(np.array(_DET_RANGE)))
-    axis.set_xlabel("false alarms (%)")
-    axis.set_ylabel("misses (%)")
+    ticks = _deviate(ticks), [f"{100 * tick:g}" for tick in ticks]
+    limits = _deviate(_DET_RANGE)
+    axis.set(
+        xlim=limits, ylim=limits, xlabel="false alarms (%)", ylabel="misses (%)"
+    )
+    axis.set_xticks(*ticks)
+    axis.set_yticks(*ticks)
     p_target = found["p_target"]
     axis.set_title(f"circle: EER, square: minDCF (p_target {p_target})")
     axis.grid(alpha=0.3)
@@ -70,8 +64,6 @@ def det(lists):
 
 
 def _deviate(rate):
-    from scipy.special import ndtri
-
     return ndtri(np.clip(rate, 1e-5, 1 - 1e-5))
 
 
@@ -101,8 +93,7 @@ def histogram(counts, thresholds, axis=None):
         )
     for style, (label, at) in zip(("-", "--"), thresholds.items()):
         axis.axvline(at, color="black", lw=1, ls=style, label=label)
-    axis.set_xlabel("score")
-    axis.set_ylabel("density")
+    axis.set(xlabel="score", ylabel="density")
     axis.legend(fontsize=8)
     return axis.figure
 

@@ -72,14 +72,13 @@ def write_report(folder, lists, facts, score_files, training=None):
 
 
 def write_page(path, template, **content):
-    """Fills a template (its name in ``TEMPLATES``, or its path); whatever is no
-    markup is escaped."""
+    """Fills a template: its name, or its path."""
     with atomic_write(path) as file:
         file.write(load_template(template).render(content))
 
 
 def load_template(template):
-    """A template with the filters that spell figures."""
+    """A template, which escapes whatever is no markup and spells figures."""
     import jinja2
 
     folder, name = os.path.split(template)
@@ -90,15 +89,8 @@ def load_template(template):
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(rate=_rate, cost=_cost)
+    environment.filters.update(
+        rate=lambda x: MISSING if x is None else f"{100 * x:.2f}",  # per cent
+        cost=lambda x: MISSING if x is None else f"{x:.3f}",
+    )
     return environment.get_template(name)
-
-
-def _rate(value):
-    """An error rate, in per cent."""
-    return MISSING if value is None else f"{100 * value:.2f}"
-
-
-def _cost(value):
-    """A detection cost or a threshold."""
-    return MISSING if value is None else f"{value:.3f}"

@@ -45,8 +45,7 @@ def unit(vectors):
 
 
 def inner_products(enrol, test, enrol_index, test_index):
-    """Inner product of each trial's two embeddings, their cosine where they
-    have unit length; with shapes as for ``cosine_scores``."""
+    """Inner product of each trial's two embeddings, as ``cosine_scores``."""
     enrol, test = np.asarray(enrol), np.asarray(test)
     enrol_index, test_index = np.asarray(enrol_index), np.asarray(test_index)
     scores = np.empty(len(enrol_index))
@@ -78,16 +77,12 @@ def trials_by_enrolment(enrol_index, n_enrol, step):
 
 
 def cohort_statistics(embeddings, cohort, top_n=None):
-    """Mean and standard deviation of each embedding's cohort scores.
+    """Mean and standard deviation [N] of each embedding's cohort scores.
 
-    Without ``top_n`` they follow from the cohort's mean and covariance, and no
-    cohort score is computed: with c the members,
+    Embeddings are [N, D] and the cohort [C, D]; with ``top_n`` only so many
+    highest scores count (adaptive normalisation). Without, with c the members,
 
         mean = e . mean(c),   variance = e^T Cov(c) e
-
-    Embeddings are [N, D] and the cohort [C, D], utterances or means of the
-    training speakers; with ``top_n`` only so many highest scores count
-    (adaptive normalisation). Both results are [N].
     """
     if top_n is not None and not (isinstance(top_n, Integral) and top_n > 1):
         raise UserError(
@@ -102,7 +97,14 @@ def cohort_statistics(embeddings, cohort, top_n=None):
         )
     embeddings, cohort = np.asarray(embeddings), np.asarray(cohort)
     if top_n and top_n < len(cohort):
-        mean, std = _top_statistics(embeddings, cohort, top_n)
+        mean, std = np.empty((2, len(embeddings)))
+        step = max(1, _BLOCK // len(cohort))
+        for i in range(0, len(embeddings), step):
+            scores = embeddings[i : i + step] @ cohort.T
+            scores.partition(len(cohort) - top_n, axis=1)
+            top = scores[:, -top_n:]
+            mean[i : i + step] = top.mean(1)
+            std[i : i + step] = top.std(1, ddof=1)
     else:
         # In double precision: the variance is a small difference.
         centre = cohort.mean(0, dtype=np.float64)
@@ -116,19 +118,6 @@ def cohort_statistics(embeddings, cohort, top_n=None):
             f"the cohort's {len(cohort)} members all score alike: it needs "
             "different speakers"
         )
-    return mean, std
-
-
-def _top_statistics(embeddings, cohort, top_n):
-    mean, std = np.empty(len(embeddings)), np.empty(len(embeddings))
-    step = max(1, _BLOCK // len(cohort))
-    for i in range(0, len(embeddings), step):
-        block = slice(i, i + step)
-        scores = embeddings[block] @ cohort.T
-        scores.partition(len(cohort) - top_n, axis=1)
-        top = scores[:, -top_n:]
-        mean[block] = top.mean(1)
-        std[block] = top.std(1, ddof=1)
     return mean, std
 
 

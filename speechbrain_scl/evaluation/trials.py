@@ -4,6 +4,7 @@ import dataclasses
 import io
 import itertools
 import os
+from codecs import BOM_UTF8
 
 import numpy as np
 
@@ -23,8 +24,8 @@ LABELS = {
 # Of the scores that are written. Figures are those of the written scores, so
 # that anybody's reading of scores.txt gives them again.
 DECIMALS = 6
-_BLOCK = 2**25  # characters of a list, read at a time
-_ROWS = 2**20  # of a list, written at a time
+_BLOCK = 2**23  # bytes of a list, read at a time
+_ROWS = 2**18  # of a list, written at a time
 # From this size on, loading polars takes less time than it saves.
 _LONG = 2**24  # bytes
 
@@ -128,15 +129,20 @@ def read_trials(path, layout="auto"):
     found, first_line = ([], [], []), 1
     read = _read_fast if os.path.getsize(path) >= _LONG else _read
     for block in _blocks(path):
-        if layout == "auto":
-            layout = _layout(path, first_line, block)
-        columns = read(block, layout) or _read(block, layout)
+        try:
+            if layout == "auto":
+                layout = _layout(path, first_line, block)
+            columns = read(block, layout) or _read(block, layout)
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path}: not a text file in UTF-8: {error}"
+            ) from error
         if not LABELS.keys() >= set(columns[2][0]):
             _refuse(path, first_line, block, layout)
         for parts, number, (words, places) in zip(found, numbers, columns):
             values = [number.setdefault(word, len(number)) for word in words]
             parts.append(np.array(values, np.int32)[places])
-        first_line += block.count("\n")
+        first_line += block.count(b"\n")
     if not any(map(len, found[0])):
         raise UserError(f"{path}: it holds no trial")
     enrol, test, labels = map(np.concatenate, found)
@@ -147,21 +153,23 @@ def read_trials(path, layout="auto"):
 
 
 def _blocks(path):
-    """Whole lines; what is no text is an error of one line."""
-    with open(path, encoding="utf-8-sig") as file:
-        try:
-            while block := file.read(_BLOCK):
-                yield block + file.readline()
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path}: not a text file in UTF-8: {error}"
-            ) from error
+    """The bytes of whole lines."""
+    with open(path, "rb") as file:
+        if file.read(len(BOM_UTF8)) != BOM_UTF8:
+            file.seek(0)
+        while block := file.read(_BLOCK):
+            yield block + file.readline()
+
+
+def _lines_in(block):
+    """With line ends of any system."""
+    return io.StringIO(block.decode(), newline=None)
 
 
 def _read(block, layout):
     """The words of the enrolments, the tests and the labels, and where in them
     those of each trial are. A line of another form has empty ones."""
-    rows = (line.split() for line in block.split("\n"))
+    rows = (line.split() for line in _lines_in(block))
     rows = (row if len(row) == 3 else [""] * 3 for row in rows if row)
     # No list of each line's fields stays: the garbage collector would visit
     # them all, again and again.
@@ -181,7 +189,7 @@ def _read_fast(block, layout):
 
     try:
         frame = polars.read_csv(
-            block.encode(),
+            block,
             has_header=False,
             separator=" ",
             quote_char=None,
@@ -201,7 +209,7 @@ def _read_fast(block, layout):
 
 def _refuse(path, first_line, block, layout):
     """Says which of some lines is malformed."""
-    for number, line in enumerate(block.split("\n"), first_line):
+    for number, line in enumerate(_lines_in(block), first_line):
         fields = line.split()
         if len(fields) not in (0, 3):
             raise UserError(
@@ -219,7 +227,7 @@ def _refuse(path, first_line, block, layout):
 
 def _layout(path, first_line, block):
     """The layout that the first trial shows; auto where there is none yet."""
-    for number, line in enumerate(io.StringIO(block), first_line):
+    for number, line in enumerate(_lines_in(block), first_line):
         if fields := line.split():
             first, last = fields[0] in LABELS, fields[-1] in LABELS
             if first and last and len(fields) == 3:
@@ -244,8 +252,7 @@ def _check(trials):
     pairs = trials.enrol_index.astype(np.int64)
     pairs *= len(trials.test_ids)
     pairs += trials.test_index
-    ascending = np.sort(pairs)
-    if (ascending[1:] == ascending[:-1]).any():
+    if _comes_twice(pairs, len(trials.enrol_ids) * len(trials.test_ids)):
         _, first = np.unique(pairs, return_index=True)
         again = np.setdiff1d(np.arange(len(trials)), first)[0]
         lines = (n for n, line in _lines(trials.path) if line.strip())
@@ -253,6 +260,16 @@ def _check(trials):
             f"{trials.path}, line {next(itertools.islice(lines, again, None))}: "
             f"the trial {trials.pair(again)} is listed before"
         )
+
+
+def _comes_twice(numbers, n):
+    """Whether one of these numbers below n does."""
+    if n <= 8 * len(numbers):
+        seen = np.zeros(n, dtype=bool)
+        seen[numbers] = True
+        return np.count_nonzero(seen) < len(numbers)
+    ascending = np.sort(numbers)
+    return bool((ascending[1:] == ascending[:-1]).any())
 
 
 def _lines(path):

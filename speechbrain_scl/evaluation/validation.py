@@ -16,16 +16,7 @@ class VerificationErrorStats:
     """The equal error rate over all pairs of utterances.
 
     Used as SpeechBrain's ``MetricStats``, on embeddings. Of many utterances,
-    3,000 are paired, spread over the speakers.
-
-    Example
-    -------
-    >>> stats = VerificationErrorStats()
-    >>> embeddings = torch.tensor([[1.0, 0], [2, 0.1], [0, 1], [0.1, 3]])
-    >>> stats.append(list("wxyz"), embeddings, ["ann", "ann", "bob", "bob"])
-    >>> stats.summarize()
-    {'EER': 0.0}
-    """
+    3,000 are paired, spread over the speakers."""
 
     def __init__(self):
         self.clear()
@@ -64,8 +55,7 @@ class VerificationErrorStats:
 
 def spread(speakers, most):
     """The first utterances of every speaker, then the second ones, ..."""
-    seen = Counter()
-    rounds = []
+    seen, rounds = Counter(), []
     for speaker in speakers:
         rounds.append(seen[speaker])
         seen[speaker] += 1

@@ -27,66 +27,57 @@ def speaker_of(name):
     return name.split("/")[0]
 
 
-def split_by_conditions(trials, *args):
-    """Name -> bool [T]."""
-    return {
-        name: which == i
-        for names, which in conditions(trials, *args)
-        for i, name in enumerate(names)
-    }
-
-
 def write(tmp_path, text):
     path = tmp_path / "metadata.csv"
     path.write_text(text)
     return str(path)
 
 
-def test_pairs_of_values_have_no_order_and_nothing_is_dropped(trials, tmp_path):
-    path = write(
-        tmp_path, "speaker,gender,language\nann,f,de\nbob,m,de\ncleo,f,en\n"
-    )
-    columns = ["gender", "language"]
-    metadata = read_metadata(path, columns)
-    found = split_by_conditions(trials, metadata, columns, speaker_of)
-    assert {name: list(np.flatnonzero(x)) for name, x in found.items()} == {
-        "gender: f": [0, 3],
-        "gender: f - m": [1, 2],
-        "gender: m - unknown": [4],
-        "language: de": [0, 1],
-        "language: de - en": [2],
-        "language: de - unknown": [4],
-        "language: en": [3],
+@pytest.mark.parametrize(
+    "text, columns, wanted",
+    [
+        (
+            "speaker,gender,language\nann,f,de\nbob,m,de\ncleo,f,en\n",
+            ["gender", "language"],
+            {
+                "gender: f": [0, 3],
+                "gender: f - m": [1, 2],
+                "gender: m - unknown": [4],
+                "language: de": [0, 1],
+                "language: de - en": [2],
+                "language: de - unknown": [4],
+                "language: en": [3],
+            },
+        ),
+        (
+            "path,genre\nann/1/b,song\nbob/1/a,vlog\n",
+            ["test_genre"],
+            {
+                "test_genre: song": [0],
+                "test_genre: unknown": [2, 3],
+                "test_genre: vlog": [1, 4],
+            },
+        ),
+        (
+            "path,duration\nann/1/a,1.9\nann/1/b.flac,9\nbob/1/a.wav,2\n"
+            "cleo/1/a,4.5\ncleo/1/b,30\n",
+            ["duration"],
+            {
+                "duration: below 2 s": [0, 1],
+                "duration: 2 to 4 s": [2, 4],
+                "duration: 4 to 8 s": [3],
+            },
+        ),
+    ],
+)
+def test_trials_sorted_by_hand(trials, tmp_path, text, columns, wanted):
+    metadata = read_metadata(write(tmp_path, text), columns)
+    found = {
+        name: np.flatnonzero(which == i).tolist()
+        for names, which in conditions(trials, metadata, columns, speaker_of)
+        for i, name in enumerate(names)
     }
-    for column in columns:
-        parts = [x for name, x in found.items() if name.startswith(column)]
-        assert np.array_equal(sum(x.astype(int) for x in parts), np.ones(5))
-
-
-def test_the_test_side_alone(trials, tmp_path):
-    path = write(tmp_path, "path,genre\nann/1/b,song\nbob/1/a,vlog\n")
-    metadata = read_metadata(path, ["test_genre"])
-    found = split_by_conditions(trials, metadata, ["test_genre"], speaker_of)
-    assert {name: list(np.flatnonzero(x)) for name, x in found.items()} == {
-        "test_genre: song": [0],
-        "test_genre: unknown": [2, 3],
-        "test_genre: vlog": [1, 4],
-    }
-
-
-def test_a_trial_is_as_long_as_its_shorter_side(trials, tmp_path):
-    path = write(
-        tmp_path,
-        "path,duration\nann/1/a,1.9\nann/1/b.flac,9\nbob/1/a.wav,2\n"
-        "cleo/1/a,4.5\ncleo/1/b,30\n",
-    )
-    metadata = read_metadata(path, ["duration"])
-    found = split_by_conditions(trials, metadata, ["duration"], speaker_of)
-    assert {name: list(np.flatnonzero(x)) for name, x in found.items()} == {
-        "duration: below 2 s": [0, 1],
-        "duration: 2 to 4 s": [2, 4],
-        "duration: 4 to 8 s": [3],
-    }
+    assert {name: which for name, which in found.items() if which} == wanted
 
 
 @pytest.mark.parametrize(
@@ -95,29 +86,23 @@ def test_a_trial_is_as_long_as_its_shorter_side(trials, tmp_path):
         ("name,gender\nann,f\n", "path or speaker, and gender; it has name"),
         ("speaker,age\nann,3\n", "path or speaker, and gender; it has"),
         ("speaker,gender\nann,f\nann,m\n", "line 3: ann comes with other"),
+        ("speaker,gender,duration\nann,f,long\n", "line 2: duration"),
     ],
 )
 def test_a_wrong_file_is_told_with_its_line(tmp_path, text, message):
+    columns = ["gender"] + ["duration"] * ("duration" in text)
     with pytest.raises(UserError, match=message):
-        read_metadata(write(tmp_path, text), ["gender"])
-
-
-def test_a_duration_is_a_number_and_the_file_is_there(tmp_path):
-    path = write(tmp_path, "speaker,duration\nann,long\n")
-    with pytest.raises(UserError, match="line 2: duration"):
-        read_metadata(path, ["duration"])
+        read_metadata(write(tmp_path, text), columns)
     with pytest.raises(UserError, match="no such metadata"):
-        read_metadata(str(tmp_path / "gone.csv"), ["gender"])
+        read_metadata(str(tmp_path / "gone.csv"), columns)
 
 
 def test_metadata_of_other_speakers_or_of_names_is_refused(trials, tmp_path):
     other = {"eve": {"gender": "f"}}
     with pytest.raises(UserError, match="knows none of its utterances"):
-        split_by_conditions(trials, other, ["gender"], speaker_of)
-    rows = {f"{i}": {"id": str(i)} for i in range(40)}
-    rows.update({n: {"id": n} for n in ("ann", "bob", "cleo", "dan")})
+        conditions(trials, other, ["gender"], speaker_of)
+    rows = {name: {"id": name} for name in (*map(str, range(40)), "ann")}
     many = tmp_path / "many.txt"
     many.write_text("".join(f"{i % 2} {i}/1/a ann/1/a\n" for i in range(40)))
-    names = read_trials(str(many))
     with pytest.raises(UserError, match="id has 41 values"):
-        split_by_conditions(names, rows, ["id"], speaker_of)
+        conditions(read_trials(str(many)), rows, ["id"], speaker_of)

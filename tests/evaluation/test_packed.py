@@ -134,16 +134,6 @@ def test_features_of_any_kind(features, length):
     assert_as_alone(modules_of(features), noises([3000, length, 4001]))
 
 
-def test_a_pack_keeps_the_order_and_does_not_mix():
-    encoder = PackedEncoder(*modules_of().values())
-    wavs = noises([5000, 1700, 9000, 1700, 4000])
-    together = encoder(wavs)
-    assert off(encoder(wavs[::-1]).flip(0), together) < 1e-12
-    parts = torch.cat([encoder(wavs[:2]), encoder(wavs[2:])])
-    assert off(parts, together) < 1e-12
-    assert torch.equal(encoder(wavs), together)
-
-
 def xvector():
     modules = modules_of()
     modules["embedding_model"] = Xvector(

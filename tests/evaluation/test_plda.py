@@ -5,9 +5,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.metrics import eer
 from speechbrain_scl.evaluation.plda import fit_plda, plda_scores
-from speechbrain_scl.evaluation.scoring import cosine_scores
 
 DIM = 6
 
@@ -43,15 +41,6 @@ def test_scores_are_log_likelihood_ratios(model):
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-def test_it_ignores_what_varies_between_sessions(model):
-    vectors, speakers = voices(40, 5, seed=3)
-    first, second = np.triu_indices(len(vectors), 1)
-    labels = np.array(speakers)[first] == np.array(speakers)[second]
-    plda = plda_scores(model, vectors, vectors, first, second)
-    cosine = cosine_scores(vectors, vectors, first, second)
-    assert eer(plda, labels)[0] < 0.8 * eer(cosine, labels)[0]
-
-
 def test_blocks_and_sides_do_not_matter(model, monkeypatch):
     vectors, _ = voices(20, 5, seed=4)
     before = vectors.copy()
@@ -67,14 +56,6 @@ def test_blocks_and_sides_do_not_matter(model, monkeypatch):
     assert np.array_equal(vectors, before)
 
 
-def test_too_little_to_fit_is_told():
-    vectors, speakers = voices(4, 3, seed=6)
-    with pytest.raises(UserError, match="plda_rank=4: with 4 speakers"):
-        fit_plda(vectors, speakers, rank=4)
-    with pytest.raises(UserError, match="5 utterances of 2 speakers cannot"):
-        fit_plda(vectors[:5], speakers[:5], rank=1)
-
-
 @pytest.mark.parametrize(
     "spoil, message",
     [
@@ -88,5 +69,7 @@ def test_a_cohort_without_full_rank_is_told(spoil, message):
     vectors, speakers = voices(30, 8, seed=0)
     with pytest.raises(UserError, match=message):
         fit_plda(spoil(vectors), speakers, rank=3)
-    with pytest.raises(UserError, match="differ in 0"):  # one of each
+    with pytest.raises(UserError, match="240 speakers .* differ in 0"):
         fit_plda(vectors, [str(i) for i in range(len(vectors))], rank=3)
+    with pytest.raises(UserError, match="plda_rank=9: with 30 speakers"):
+        fit_plda(vectors, speakers, rank=9)

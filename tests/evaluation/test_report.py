@@ -123,8 +123,6 @@ def test_names_are_text_and_missing_figures_are_dashes(written, compared):
         assert NAME not in text and "&lt;script&gt;" in text
         fetched = re.findall(r'(?:src|href)="((?!#)[^"]*)"', text)
         assert fetched and not any(":" in link for link in fetched)
-        ids = re.findall(r' id="([^"]+)"', text)
-        assert len(ids) == len(set(ids))
     assert "<span>–</span>" in written.read_text(encoding="utf-8")
     for link in ("aam/1/report.html", "aam/1/f%201.txt", "f2.txt"):
         assert f'href="{link}"' in text
@@ -137,12 +135,6 @@ def test_the_report_says_what_when_and_how(written):
     assert RUN["command"] in re.sub("</?span>", "", text)
     assert "contrastive loss" not in text
     assert "95 % intervals" not in text  # there are none
-    # The result stands before all else, the circumstances at the end.
-    places = [
-        text.index(part)
-        for part in ("equal error rate", "<table", "<svg", "Training", "date<")
-    ]
-    assert places == sorted(places)
     assert text.count("<audio") == 1 and 'src="a%201.wav"' in text
     assert re.search(r"ann-2.*bob.*-0\.1", text, re.DOTALL)
     for link in ("metrics.json", "scores%20%26%20more.txt", "train_log.txt"):
@@ -163,13 +155,14 @@ def test_the_log_gives_the_curves(tmp_path):
     assert provenance.find_training_log(str(folder)) == str(path)
 
 
-@pytest.mark.parametrize("name", ["cost$_{$", "a$b$c", "_hidden", "<b>&amp;"])
-def test_any_name_of_a_list_is_shown(name):
+def test_any_name_of_a_list_is_shown():
     """matplotlib takes $ for a formula's, and _ for what not to show."""
+    names = ["cost$_{$", "a$b$c", "_hidden", "<b>&amp;"]
     counts = Counts.of([0.0, 1.0, 2.0, 3.0], [0, 1, 0, 1])
     found = {**rates(counts), "p_target": 0.01}
-    drawn = plots.svg(plots.det({name: (found, counts)}), "DET")
-    assert name in "".join(ElementTree.fromstring(drawn).itertext())
+    lists = dict.fromkeys(names, (found, counts))
+    drawn = ElementTree.fromstring(plots.svg(plots.det(lists), "DET"))
+    assert set(names) <= {x.replace("\u200b", "") for x in drawn.itertext()}
 
 
 def said(sentence, *facts):
@@ -195,16 +188,16 @@ def test_the_error_rate_in_words():
 
 
 @pytest.mark.parametrize(
-    "found, told",
+    "cost, best, told",
     [
-        ({"cllr": 0.5, "min_cllr": 0.45}, "well calibrated"),
-        ({"cllr": 0.5, "min_cllr": 0.2}, "60 % is lost"),
-        ({"cllr": 1.3, "min_cllr": 0.2}, "worse than not listening"),
-        ({}, "not calibrated"),
+        (0.5, 0.45, "well calibrated"),
+        (0.5, 0.2, "60 % is lost"),
+        (1.3, 0.2, "worse than not listening"),
     ],
 )
-def test_the_calibration_is_judged(found, told):
-    assert told in said("calibration", found)
+def test_the_calibration_is_judged(cost, best, told):
+    assert told in said("calibration", {"cllr": cost, "min_cllr": best})
+    assert "not calibrated" in said("calibration", {})
 
 
 @pytest.mark.parametrize(

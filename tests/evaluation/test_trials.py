@@ -55,19 +55,16 @@ def test_layouts(tmp_path, text):
         ("1 a b\n0.9 a c\n", "line 2: the label is '0.9'"),
         ("1 a b\n1 a c\n", "none of its 2 trials is an impostor"),
         ("0 a b\n", "none of its 1 trials is a target"),
-        ("1 a b\n0 a c\n\n1 a b\n", "line 4: the trial a b is listed before"),
+        ("1 a b\n0 a c\n\n0 a c\n1 a b\n", "line 4: the trial a c is listed"),
         ("\n\n", "no trial"),
+        ("1 a b\n\udcff", "not a text file"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):
     path = tmp_path / "trials.txt"
-    path.write_text(text)
-    with pytest.raises(UserError, match=message) as caught:
+    path.write_text(text, errors="surrogateescape")
+    with pytest.raises(UserError, match=f"{path}.*{message}"):
         read_trials(str(path))
-    assert str(path) in str(caught.value)
-
-
-def test_a_missing_list():
     with pytest.raises(UserError, match="absent.txt"):
         read_trials("absent.txt")
 
@@ -91,13 +88,6 @@ def test_an_ambiguous_layout_is_asked_for(tmp_path):
     assert read_trials(str(path), "label_last").enrol_ids == ["1", "0"]
     with pytest.raises(UserError, match="trial_layout='kaldi': choose one"):
         read_trials(str(path), "kaldi")
-
-
-def test_what_is_no_text_is_told(tmp_path):
-    path = tmp_path / "trials.txt"
-    path.write_bytes(b"1 a b\n\xff\xfe\x00")
-    with pytest.raises(UserError, match="not a text file"):
-        read_trials(str(path))
 
 
 NAMES = st.text(
@@ -173,14 +163,6 @@ def test_a_list_takes_the_memory_of_its_arrays(tmp_path, monkeypatch):
     assert len(trials) == n and trials.labels.sum() == n // 20
     assert held < 9 * n + 2 * 2**20
     assert peak < 60 * n + 4 * 2**20
-
-
-def test_the_first_trial_that_is_listed_twice_is_named(tmp_path):
-    path = tmp_path / "trials.txt"
-    lines = [f"{i % 2} a{i % 5} b{i}\n" for i in range(20)]
-    path.write_text("".join([*lines, "\n", lines[7], lines[3]]))
-    with pytest.raises(UserError, match="line 22: the trial a2 b7 is listed"):
-        read_trials(str(path))
 
 
 def test_a_score_that_is_not_finite_is_named(tmp_path):

@@ -3,15 +3,14 @@
 import contextlib
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from commands import ROOT
-from hyperpyyaml import load_hyperpyyaml
 
-from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.data.audio import find_audio
@@ -22,26 +21,7 @@ from speechbrain_scl.data.tables import as_list
 from speechbrain_scl.evaluation import plots, results, verification
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.evaluation.trials import read_trials
-from speechbrain_scl.release.inference import save_inference_folder
 from speechbrain_scl.training.data import dataio_prep
-
-MODEL = """
-compute_features: !new:speechbrain.lobes.features.Fbank
-    n_mels: 20
-mean_var_norm: !new:speechbrain.processing.features.InputNormalization
-    norm_type: sentence
-    std_norm: False
-embedding_model: !new:speechbrain.lobes.models.Xvector.Xvector
-    in_channels: 20
-    tdnn_blocks: 1
-    tdnn_channels: [8]
-    tdnn_kernel_sizes: [5]
-    tdnn_dilations: [1]
-    lin_neurons: 4
-classifier: !new:speechbrain.lobes.models.ECAPA_TDNN.Classifier
-    input_size: 4
-    out_neurons: 2
-"""
 
 
 def noise(path, rate=16000, seed=0):
@@ -51,53 +31,44 @@ def noise(path, rate=16000, seed=0):
     return str(path)
 
 
-def test_another_model_in_the_same_folders_gives_other_scores(tmp_path):
-    (tmp_path / "model.yaml").write_text(MODEL)
-    labels = CategoricalEncoder()
-    labels.update_from_iterable(["ann", "bob"])
-    source = str(tmp_path / "inference")
+def test_another_model_in_the_same_folders_gives_other_scores(
+    untrained, tmp_path
+):
+    source = shutil.copytree(untrained, tmp_path / "inference")
+    path = source / "embedding_model.ckpt"
     wav = torch.randn(1, 16000)
     found, keys = [], set()
-    for seed in (0, 1):  # trained anew in the same place
-        torch.manual_seed(seed)
-        hparams = load_hyperpyyaml(MODEL)
-        save_inference_folder(
-            source, str(tmp_path / "model.yaml"), "", hparams, labels
-        )
-        encoder = load_encoder(source, str(tmp_path / "output"))
+    for factor in (1, 2):  # trained anew in the same place
+        state = torch.load(path, weights_only=True)
+        state["fc.conv.bias"] += factor
+        torch.save(state, path)
+        encoder = load_encoder(str(source), str(tmp_path / "output"))
         found.append(encoder(wav))
         keys.add(encoder.key)  # what the cache of embeddings goes by
     assert not torch.allclose(*found, atol=1e-3)
     assert len(keys) == 2
 
 
-class Listing(contextlib.ExitStack):
-    """What ``os.scandir`` returns, from the last name to the first."""
-
-    def __init__(self, entries):
-        super().__init__()
-        self.entries = sorted(entries, key=lambda e: e.name)
-
-    def __next__(self):
-        if not self.entries:
-            raise StopIteration
-        return self.entries.pop()
-
-
 def test_files_come_in_one_order(tmp_path, monkeypatch):
+    """However the system lists them: here from the last name to the first."""
     paths = {noise(tmp_path / s / "1.wav") for s in ("b", "a", "c", "10", "9")}
     scandir, listed = os.scandir, []
 
-    def as_another_system_lists(place):
-        with scandir(place) as entries:
-            found = Listing(entries)
-        listed.append([e.name for e in found.entries])
-        return found
+    class Backwards(contextlib.ExitStack):
+        def __init__(self, place):
+            super().__init__()
+            with scandir(place) as entries:
+                self.left = sorted(entries, key=lambda e: e.name)
+            listed.append(len(self.left))
 
-    wanted = find_audio(tmp_path)
-    monkeypatch.setattr(os, "scandir", as_another_system_lists)
-    assert find_audio(tmp_path) == wanted == sorted(paths)
-    assert len(listed[0]) == 5
+        def __next__(self):
+            if not self.left:
+                raise StopIteration
+            return self.left.pop()
+
+    monkeypatch.setattr(os, "scandir", Backwards)
+    assert find_audio(tmp_path) == sorted(paths)
+    assert listed[0] == 5
 
 
 def test_validation_hears_the_same_in_every_epoch(tmp_path):
