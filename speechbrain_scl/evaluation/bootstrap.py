@@ -13,7 +13,7 @@ from speechbrain_scl.evaluation.metrics import (
 )
 
 _EXACT = 2**24  # whole numbers up to it are exact in single precision
-_CELLS = 2**23  # of the tables of resamples that are weighed together
+_CELLS = 2**22  # of the tables of resamples that are weighed together
 
 
 def bootstrap(

@@ -30,7 +30,7 @@ class Counts:
                 f"{n_targets} target and {len(labels) - n_targets} impostor "
                 "trials: at least one of each is needed"
             )
-        first = np.flatnonzero(np.diff(scores, prepend=-np.inf))
+        first = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))
         targets = np.add.reduceat(labels, first, dtype=np.int64)
         trials = np.diff(first, append=len(scores))
         return cls(scores[first], targets, trials - targets)
