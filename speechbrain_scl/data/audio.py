@@ -16,6 +16,7 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_scl.data.recordings import (
     LENGTH_UNKNOWN,
     UNREADABLE,
+    check_kind,
     unfilled,
     what_is_missing,
 )
@@ -162,6 +163,7 @@ def _to_convert(path, reason, value, sample_rate):
 
 
 def _judge_header(file, path, sample_rate, min_duration):
+    check_kind(file)
     samples = file.frames
     if file.samplerate != sample_rate:
         value = f"{file.samplerate} Hz instead of {sample_rate}"

@@ -26,6 +26,8 @@ LENGTH_UNKNOWN = 2**62
 # Kilobits per second of an MP3's frames: of MPEG-1, and of MPEG-2's low rates
 _KBIT = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
 _KBIT_LOW = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
+# Formats of which a cut can be told
+_TELLING = "WAV WAVEX RF64 W64 AIFF AU CAF NIST SVX FLAC OGG MP3".split()
 # libsndfile's log of a header that promises another length than there is
 _PROMISED = re.compile(r"(\w+) *: (\d+) \(should be (\d+)\)")
 _FFMPEG_CUT = re.compile(
@@ -89,6 +91,17 @@ def resample(waveform, rate, wanted):
         return waveform
     common = gcd(rate, wanted)
     return resample_poly(waveform, wanted // common, rate // common)
+
+
+def check_kind(file):
+    """Refuses an open sound file that may be a part without its header saying
+    so."""
+    of_blocks = file.format in ("AIFF", "AU") and file.subtype[0] == "G"
+    if file.format not in _TELLING or of_blocks:
+        raise UserError(
+            f"nobody can tell whether a file of {file.format} ({file.subtype}) "
+            "is whole: convert it to WAV or FLAC"
+        )
 
 
 def what_is_missing(file, n_read=None):
@@ -250,6 +263,7 @@ def _decoded(name, content):
     try:
         source = name if content is None else io.BytesIO(content)
         with soundfile.SoundFile(source) as file:
+            check_kind(file)
             if file.frames == 0:
                 raw = Path(name).read_bytes() if content is None else content
                 filled = unfilled(raw)
@@ -261,6 +275,8 @@ def _decoded(name, content):
             return name, samples, file.samplerate, missing
     except OSError as error:
         raise UserError(f"{name}: {error.strerror}") from error
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
     except UNREADABLE as error:
         if ffmpeg_program() is None:
             raise UserError(

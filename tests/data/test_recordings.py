@@ -161,6 +161,17 @@ def test_what_was_cut_is_told(tmp_path, kind, subtype):
             assert found.reason in ("truncated", "unreadable")
 
 
+@pytest.mark.parametrize(
+    "kind, subtype", [("VOC", "PCM_16"), ("MAT5", "FLOAT"), ("AU", "G721_32")]
+)
+def test_a_file_of_which_no_cut_can_be_told_is_refused(tmp_path, kind, subtype):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(16000), 16000, subtype, format=kind)
+    with pytest.raises(UserError, match=f"a.wav: nobody .*{kind} .* is whole"):
+        read_recording(path)
+    assert check_audio(str(path)).reason == "unreadable"
+
+
 ENDINGS = ["m4a", "webm", "amr", "aac", "wma", "mp3"]
 
 

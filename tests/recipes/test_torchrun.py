@@ -10,40 +10,34 @@ import torch
 from commands import RECIPE, ROOT, SMALL, trial_option
 
 # The recipe's own script, whose Brain notes what each process does.
-SCRIPT = """
+SCRIPT = f"""
 import sys
 
 import torch
 
-sys.path[:0] = [{recipe!r}]
+sys.path[:0] = [{str(RECIPE)!r}]
 import train_speaker_embeddings
 from speechbrain_scl import brain, distributed
 
+notes = {{"batches": [], "weights": []}}
+
 
 class Noting(brain.SupConSpeakerBrain):
-    def on_fit_start(self):
-        super().on_fit_start()
-        self.notes = {{"batches": [], "weights": [], "valid": []}}
-
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         super().on_fit_batch_end(batch, outputs, loss, should_step)
         labels = batch.spk_id_encoded.data.flatten().tolist()
-        epoch = self.hparams.epoch_counter.current
-        self.notes["batches"].append((epoch, batch.id, labels))
-        self.notes["weights"].append(
-            float(self.hparams.objective.log["weight_contrastive"])
-        )
+        notes["batches"].append((self.epoch, batch.id, labels))
+        log = self.hparams.objective.log
+        notes["weights"].append(float(log["weight_contrastive"]))
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         super().on_stage_end(stage, stage_loss, epoch)
+        notes["random"] = torch.get_rng_state()
         if stage.name == "VALID":
-            self.notes["valid"].append(len(self.error_stats.speakers))
-        self.notes["random"] = torch.get_rng_state()
-        self.notes["stats"] = self.train_stats
-        self.notes["parameters"] = [
-            p.detach().clone() for p in self.modules.parameters()
-        ]
-        torch.save(self.notes, sys.argv[-1] + f"/{{distributed.rank()}}.pt")
+            notes["valid"] = len(self.error_stats.speakers)
+            notes["stats"] = self.train_stats
+            notes["parameters"] = [*map(torch.clone, self.parameters)]
+            torch.save(notes, sys.argv[-1] + f"/{{distributed.rank()}}.pt")
 
 
 train_speaker_embeddings.SupConSpeakerBrain = Noting
@@ -63,21 +57,29 @@ ENCODER = """embedding_model: !new:speechbrain.nnet.containers.Sequential
 """
 
 
-def torchrun(folder, corpus, script, hparams_file, *arguments):
-    return subprocess.run(
+@pytest.fixture(scope="module")
+def folder(corpus, tmp_path_factory):
+    """What two processes left, of two epochs."""
+    folder = tmp_path_factory.mktemp("torchrun")
+    small = (RECIPE / SMALL[0]).read_text(encoding="utf-8")
+    # Batch normalisation cannot be synchronised on the CPU.
+    (folder / "hparams.yaml").write_text(
+        re.sub(r"(?m)^embedding_model: .*\n(    .*\n)+", ENCODER, small)
+    )
+    (folder / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
         [
             sys.executable,
             *("-m", "torch.distributed.run", "--standalone"),
-            *("--nproc_per_node=2", script, hparams_file),
+            *("--nproc_per_node=2", folder / "script.py"),
+            folder / "hparams.yaml",
             *[x for x in SMALL[1:] if "embedding_model" not in x],
-            "--distributed_backend=gloo",
-            "--device=cpu",
-            "--utterances_per_speaker=2",
-            "--speakers_per_batch=2",
+            *("--distributed_backend=gloo", "--device=cpu"),
+            *("--utterances_per_speaker=2", "--speakers_per_batch=2"),
             f"--data_folder={corpus}",
             f"--output_folder={folder / 'out'}",
             trial_option(corpus, "verification_file"),
-            *arguments,
+            folder,
         ],
         cwd=RECIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -85,21 +87,6 @@ def torchrun(folder, corpus, script, hparams_file, *arguments):
         text=True,
         timeout=240,
     )
-
-
-@pytest.fixture(scope="module")
-def folder(corpus, tmp_path_factory):
-    """What two processes left, of two epochs."""
-    folder = tmp_path_factory.mktemp("torchrun")
-    small = (RECIPE / SMALL[0]).read_text(encoding="utf-8")
-    hparams_file = folder / "hparams.yaml"
-    # Batch normalisation cannot be synchronised on the CPU.
-    hparams_file.write_text(
-        re.sub(r"(?m)^embedding_model: .*\n(    .*\n)+", ENCODER, small)
-    )
-    script = folder / "script.py"
-    script.write_text(SCRIPT.format(recipe=str(RECIPE)))
-    done = torchrun(folder, corpus, script, hparams_file, folder)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
 
@@ -128,7 +115,11 @@ def test_the_processes_agree(ranks, folder):
 def test_every_batch_goes_to_one_process(ranks, folder):
     """Each epoch's batches are dealt out, with a speaker's utterances; all
     validation utterances count."""
-    lines = (folder / "out" / "save" / "train.csv").read_text().splitlines()
+
+    def utterances(name):
+        text = (folder / "out" / "save" / name).read_text()
+        return len(text.splitlines()) - 1
+
     for epoch in (1, 2):
         shards = [
             [tuple(ids) for e, ids, _ in r["batches"] if e == epoch]
@@ -136,11 +127,9 @@ def test_every_batch_goes_to_one_process(ranks, folder):
         ]
         assert len(shards[0]) == len(shards[1]) > 1
         batches = [*shards[0], *shards[1]]
-        assert len({u for ids in batches for u in ids}) == len(lines) - 1
+        assert len({u for b in batches for u in b}) == utterances("train.csv")
         assert len(set(batches)) == len(batches)
         for ids in batches:
-            speakers = [utterance.split("--")[0] for utterance in ids]
-            assert speakers[0] == speakers[1] != speakers[2] == speakers[3]
-    lines = (folder / "out" / "save" / "valid.csv").read_text().splitlines()
-    for found in ranks:
-        assert found["valid"][-1] == len(lines) - 1
+            a, b, c, d = [utterance.split("--")[0] for utterance in ids]
+            assert a == b != c == d
+    assert [r["valid"] for r in ranks] == [utterances("valid.csv")] * 2

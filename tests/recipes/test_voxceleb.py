@@ -129,7 +129,6 @@ def test_a_finished_run_goes_on_with_its_own_options(
     [
         (["hparams/absent.yaml"], "hparams/absent.yaml: there is no such file"),
         (["hparams/ecapa_scl.yaml"], "data/VoxCeleb1: there is no such folder"),
-        ([*SMALL, "--temperatur=0.1"], "--temperatur: neither a key"),
         (
             [*SMALL, "--objective={contrastive: {margin: 10}}"],
             "margin=10: an angular margin lies in",
@@ -139,7 +138,6 @@ def test_a_finished_run_goes_on_with_its_own_options(
             [*SMALL, "--speakers_per_batch=9"],
             "4 fit where 2 are held out: python train_speaker_embeddings.py",
         ),
-        ([*SMALL, "sentence_len=2"], "sentence_len=2: not an option"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, message, corpus, run_warm, tmp_path):

@@ -87,44 +87,33 @@ def ready(brain):
     return brain
 
 
-class Overflow(torch.autograd.Function):
-    """Finite forward, not backward."""
+class Sometimes(torch.nn.Linear):
+    """Of whose weight the gradient is infinite, and of whose bias it is not,
+    which must stay all the same."""
 
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
+    broken = True
 
-    @staticmethod
-    def backward(ctx, grad):
-        return grad * float("inf")
+    def forward(self, x):
+        y = torch.nn.functional.linear(x, self.weight)
+        if self.broken:
+            y.register_hook(lambda gradient: gradient * float("inf"))
+        return y + self.bias
 
 
 def test_a_gradient_that_is_not_finite_drops_the_whole_step(caplog):
-    model = torch.nn.Linear(3, 1)
-    broken = [True]
-
-    class Sometimes(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.line, self.bias = model, torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, x):
-            y = self.line(x)
-            # The bias has a finite gradient, and must stay all the same.
-            return (Overflow.apply(y) if broken[0] else y) + self.bias
-
-    brain = ready(line(model=Sometimes(), nonfinite_patience=1))
+    model = Sometimes(3, 1)
+    brain = ready(line(model=model, nonfinite_patience=1))
     before = weights(brain).clone()
     with caplog.at_level(logging.WARNING):
         brain.fit_batch(batches()[0])
     assert "gradient is not finite" in caplog.text
     assert torch.equal(weights(brain), before)
     assert brain.nonfinite_count == 1
-    broken[0] = False
+    model.broken = False
     brain.fit_batch(batches()[1])
     assert weights(brain).isfinite().all()
     assert not torch.equal(weights(brain), before)
-    broken[0] = True
+    model.broken = True
     with pytest.raises(UserError, match="nonfinite_patience is 1"):
         brain.fit_batch(batches()[2])
 
