@@ -8,18 +8,13 @@ from tqdm import tqdm
 from speechbrain_scl.errors import printable
 
 
-def say(args, text, kind=None):
-    """Says a text on standard error, unless it (or its kind) was said before,
-    or the command is to be quiet."""
-    if not args.quiet and (kind or text) not in args.said:
-        tqdm.write(printable(text), file=sys.stderr)
-        args.said.add(kind or text)
-
-
-def warn(args, warnings):
-    """Says each."""
-    for warning in warnings:
-        say(args, f"warning: {warning}")
+def say(args, before, *remarks):
+    """Says remarks on standard error, behind the same words, unless they were
+    said before or the command is to be quiet."""
+    for remark in remarks:
+        if not args.quiet and remark not in args.said:
+            tqdm.write(printable(before + remark), file=sys.stderr)
+            args.said.add(remark)
 
 
 def result(args, *lines, **facts):

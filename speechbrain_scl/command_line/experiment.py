@@ -140,7 +140,6 @@ def read_experiment(arguments, default_file=None):
     arguments = list(arguments)
     if default_file and (not arguments or arguments[0].startswith("-")):
         arguments.insert(0, default_file)
-    _check_form(arguments)
     hparams_file, run_opts, overrides = _parsed(arguments)
     if not os.path.isfile(hparams_file):
         raise UserError(f"{hparams_file}: there is no such file")
@@ -163,37 +162,29 @@ def _helps(record):
 
 
 def _parsed(arguments):
-    """As SpeechBrain reads them, which splits overrides at every "="; here
-    the first alone separates."""
-    hidden = "\x00"
-    options = {}
-    for argument in arguments:
-        key, separator, value = argument.partition("=")
-        # Of an option that is given twice, the last one counts.
-        name = key if separator else len(options)
-        options.pop(name, None)
-        options[name] = key + separator + value.replace("=", hidden)
-    file, run_opts, overrides = sb.parse_arguments(list(options.values()))
-    return file, run_opts, overrides.replace(hidden, "=")
-
-
-def _check_form(arguments):
-    """Every word is an option, or the value of the one before it."""
-    values = 0
+    """As SpeechBrain reads them, with three differences: the first "=" alone
+    separates, of an option that is given twice the last one counts, and a word
+    that is neither an option nor the value of one is refused."""
+    hidden, options, values = "\x00", {"": arguments[:1]}, 0
     for argument in arguments[1:]:
+        name, given, value = argument.partition("=")
         if argument.startswith("--"):
-            name, given, _ = argument[2:].partition("=")
-            default = getattr(RunOptions, name, "")
-            many = name in ("jit_module_keys", "compile_module_keys")
+            default = getattr(RunOptions, name[2:], "")
+            many = name in ("--jit_module_keys", "--compile_module_keys")
             values = len(arguments) if many else int(default is not False)
             values = 0 if given else values
+            options.pop(name, None)
+            options[name] = [name + given + value.replace("=", hidden)]
         elif values:
             values -= 1
+            options[[*options][-1]].append(argument.replace("=", hidden))
         else:
             raise UserError(
                 f"{argument}: not an option, nor the value of one; options "
                 "are given as --key=value"
             )
+    file, run_opts, overrides = sb.parse_arguments(sum(options.values(), []))
+    return file, run_opts, overrides.replace(hidden, "=")
 
 
 def _check_overrides(hparams_file, overrides):

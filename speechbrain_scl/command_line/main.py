@@ -1,20 +1,14 @@
 """Speaker verification with recordings from anywhere, and giving models away.
 
     speechbrain-scl verify a.wav b.m4a
-    speechbrain-scl verify MODEL a.wav b.m4a --threshold 0.5
     speechbrain-scl verify MODEL a.wav - --calibration calibration.json --json
     speechbrain-scl enrol MODEL voices.npz ann a.wav b.wav
     speechbrain-scl identify MODEL voices.npz test.wav --threshold 0.5
-    speechbrain-scl voices voices.npz
-    speechbrain-scl remove voices.npz ann
     speechbrain-scl embed MODEL --list wav.scp --output embeddings.npz --skip-bad
     speechbrain-scl score MODEL pairs.txt --output scores.txt
     speechbrain-scl calibrate MODEL pairs.csv --output calibration.json
     speechbrain-scl import RECORDINGS data/own
-    speechbrain-scl init FOLDER
-    speechbrain-scl export MODEL model.onnx
     speechbrain-scl card MODEL --metrics FILE --training-data TEXT --license ID
-    speechbrain-scl upload MODEL REPOSITORY [--yes]
 
 MODEL is the inference folder of a training, a hub repository such as
 speechbrain/spkrec-ecapa-voxceleb, or a short name such as ecapa-voxceleb.

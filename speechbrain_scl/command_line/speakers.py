@@ -10,7 +10,7 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from speechbrain_scl.command_line.console import result, say, warn
+from speechbrain_scl.command_line.console import result, say
 from speechbrain_scl.command_line.lists import read_list, read_pairs
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.encoder import KNOWN
@@ -48,7 +48,7 @@ def verify(args):
         said += ")"
     model = KNOWN.get(args.model, args.model)
     result(args, said, model=model, **dataclasses.asdict(found))
-    warn(args, found.warnings)
+    say(args, "warning: ", *found.warnings)
     status = {True: 0, False: 1, None: 2}[found.same_speaker]
     return status if args.exit_status else 0
 
@@ -59,7 +59,7 @@ def identify(args):
     verifier.load_voices(args.voices)
     for name, heard in _hear_all(verifier, args, _recordings(args)).items():
         found = verifier.identify(heard, args.top)
-        warn(args, found.warnings)
+        say(args, "warning: ", *found.warnings)
         lines = [f"{name}: {found.speaker or 'no decision'}"]
         lines += [f"  {v}: {c}" for v, c in found.candidates.items()]
         result(args, *lines, recording=name, **dataclasses.asdict(found))
@@ -91,7 +91,7 @@ def score(args):
             stack.enter_context(contextlib.redirect_stdout(file))
         for label, first, second in scored:
             found = verifier.verify(heard[first], heard[second])
-            warn(args, found.warnings)
+            say(args, "warning: ", *found.warnings)
             facts = {"label": label, "first": first, "second": second}
             facts.update(dataclasses.asdict(found))
             result(args, _columns(label, first, second, found), **facts)
@@ -126,7 +126,7 @@ def calibrate(args):
     decides = f"same speaker from {found['threshold']:.3f} on"
     counts = Counts.of(scores, labels)
     plots.save(plots.histogram(counts, {decides: found["threshold"]}), picture)
-    warn(args, found["remarks"])
+    say(args, "warning: ", *found["remarks"])
     rates = [
         f"{100 * found[name]:.1f} % {name.replace('_', ' ')} (95 % interval "
         f"over speakers: {100 * low:.1f} to {100 * high:.1f})"
@@ -202,8 +202,8 @@ def _hear(verifier, args, path, needs_speech=False):
         source.name = "standard input"
     heard = verifier.listen(source, needs_speech)
     if heard.change:
-        say(args, f"{heard.name}: converted, {heard.change}", heard.change)
-    warn(args, heard.warnings)
+        say(args, f"{heard.name}: converted, ", heard.change)
+    say(args, "warning: ", *heard.warnings)
     return heard
 
 
@@ -223,7 +223,7 @@ def _hear_all(verifier, args, places, needs_speech=False):
         except UserError as error:
             if not args.skip_bad:
                 raise UserError(f"{error}{hint}") from error
-            say(args, f"skipped: {error}")
+            say(args, "skipped: ", str(error))
     if skipped := len(places) - len(heard):
         print(f"{skipped} of {len(places)} recordings skipped", file=sys.stderr)
     if not heard:

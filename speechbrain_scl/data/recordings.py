@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy.signal import resample_poly
 
 from speechbrain_scl.errors import UserError
 
@@ -65,21 +64,23 @@ def read_recording(source, sample_rate=16000):
             raise UserError(
                 "a tuple is (samples, rate); several recordings come as a list"
             )
-        samples, rate = _given(name, *source)
+        waveform, channels, rate = _given(name, *source)
     else:
-        name, samples, rate, missing = _decoded(*_name_and_content(source))
+        name, *found = _decoded(*_name_and_content(source))
+        waveform, channels, rate, missing = found
     if not 1000 <= rate <= 1_000_000:  # a damaged header, or days of work
         raise UserError(f"{name}: its rate is {rate} Hz, which no sound has")
-    if not np.isfinite(samples).all():
+    # A sum of all needs no copy of a long recording.
+    if not np.isfinite(waveform.sum(dtype=np.float64)):
         raise UserError(f"{name}: some of its samples are NaN or infinite")
-    if samples.size == 0:
+    if waveform.size == 0:
         raise UserError(f"{name}: it holds no samples")
     changes = []
     if rate != sample_rate:
         changes.append(f"{rate} Hz to {sample_rate} Hz")
-    if samples.shape[1] > 1:
-        changes.append(f"{samples.shape[1]} channels to 1")
-    waveform = resample(samples.mean(1), rate, sample_rate)
+    if channels > 1:
+        changes.append(f"{channels} channels to 1")
+    waveform = resample(waveform, rate, sample_rate)
     change = ", ".join(changes)
     return Recording(name, waveform, sample_rate, change, missing)
 
@@ -89,6 +90,8 @@ def resample(waveform, rate, wanted):
     waveform = np.asarray(waveform, dtype=np.float32)
     if rate == wanted:
         return waveform
+    from scipy.signal import resample_poly  # its import takes a while
+
     common = gcd(rate, wanted)
     return resample_poly(waveform, wanted // common, rate // common)
 
@@ -184,7 +187,7 @@ def ffmpeg_program():
 
 
 def _given(name, samples, rate):
-    """Samples from memory, as those of a file: [time, channels], and rate."""
+    """Samples from memory, as ``_mono`` those of a file, and rate."""
     if not isinstance(rate, Real) or not rate >= 1 or rate != int(rate):
         raise UserError(f"{name}: its rate is {rate!r} instead of some Hz")
     if hasattr(samples, "detach"):
@@ -207,7 +210,8 @@ def _given(name, samples, rate):
         samples = samples[:, None]
     elif samples.shape[0] < samples.shape[1]:
         samples = samples.T
-    return samples.astype(np.float32), int(rate)
+    waveform = samples.astype(np.float32).mean(1)
+    return waveform, samples.shape[1], int(rate)
 
 
 def _name_and_content(source):
@@ -258,7 +262,7 @@ def unfilled(content):
 
 
 def _decoded(name, content):
-    """Name, samples [time, channels] as float32, rate, what is missing."""
+    """Name, waveform, number of channels, rate, what is missing."""
     promised = None
     try:
         source = name if content is None else io.BytesIO(content)
@@ -270,9 +274,9 @@ def _decoded(name, content):
                 if filled:
                     return _decoded(name, filled)
             promised = file.frames
-            samples = file.read(dtype="float32", always_2d=True)
-            missing = what_is_missing(file, len(samples))
-            return name, samples, file.samplerate, missing
+            waveform = _mono(file)
+            missing = what_is_missing(file, len(waveform))
+            return name, waveform, file.channels, file.samplerate, missing
     except OSError as error:
         raise UserError(f"{name}: {error.strerror}") from error
     except UserError as error:
@@ -283,14 +287,23 @@ def _decoded(name, content):
                 f"{name}: not a format that soundfile reads; if it is sound, "
                 f"install ffmpeg and try again: {FFMPEG}"
             ) from error
-    samples, rate, missing = _by_ffmpeg(name, content)
-    if promised and len(samples) < promised < LENGTH_UNKNOWN:
-        missing = f"{promised - len(samples)} of {promised} samples"
-    return name, samples, rate, missing
+    waveform, channels, rate, missing = _by_ffmpeg(name, content)
+    if promised and len(waveform) < promised < LENGTH_UNKNOWN:
+        missing = f"{promised - len(waveform)} of {promised} samples"
+    return name, waveform, channels, rate, missing
+
+
+def _mono(file):
+    """The mean of the channels [time] of an open sound file, read in blocks: a
+    long recording is in memory once."""
+    mono = bytearray()
+    while len(block := file.read(2**20, dtype="float32", always_2d=True)):
+        mono += block.mean(1).tobytes()
+    return np.frombuffer(mono, dtype=np.float32)
 
 
 def _by_ffmpeg(name, content):
-    """Samples, rate, and what ffmpeg says of one that was cut."""
+    """As ``_decoded``, with what ffmpeg says of one that was cut."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.abspath(name)
         if content is not None:
@@ -312,6 +325,7 @@ def _by_ffmpeg(name, content):
                 f"{name}: neither soundfile nor ffmpeg reads it "
                 f"({said[-1].replace(path, name)})"
             )
-        samples, rate = soundfile.read(target, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(target) as file:
+            found = _mono(file), file.channels, file.samplerate
     cut = any(map(_FFMPEG_CUT.search, said))
-    return samples, rate, "its end, or parts of it" if cut else ""
+    return *found, "its end, or parts of it" if cut else ""

@@ -30,6 +30,9 @@ def write_card(
     identifiers of the hub, such as cc-by-4.0 and zh.
     """
     metrics = _figures_of(folder, metrics_file)
+    path = os.path.join(folder, "README.md")
+    model = Path(folder, "hyperparams.yaml").read_text(encoding="utf-8")
+    rate = re.search(r"^sample_rate: *(\d+)", model, re.MULTILINE)
     name = repo.split("/")[-1] if repo else "Speaker encoder"
     figures = [
         EvalResult(
@@ -37,16 +40,16 @@ def write_card(
             task_name="Speaker verification",
             dataset_type=trials,
             dataset_name=trials,
-            metric_type=kind,
-            metric_name=label,
-            metric_value=round(factor * found[key], 4),
+            metric_type=label.split("(")[0].lower(),
+            metric_name=f"{label} %" if label == "EER" else label,
+            metric_value=round(value, 4),
         )
         for trials, found in metrics["trials"].items()
-        for key, kind, label, factor in (
-            ("eer", "eer", "EER %", 100),
-            ("min_dcf", "mindcf", f"minDCF({found['p_target']})", 1),
+        for label, value in (
+            ("EER", found["eer"] and 100 * found["eer"]),
+            (f"minDCF({found['p_target']})", found["min_dcf"]),
         )
-        if found[key] is not None
+        if value is not None
     ]
     data = ModelCardData(
         model_name=name,
@@ -62,14 +65,13 @@ def write_card(
         str(Path(__file__).with_name("card.md")),
         name=name,
         repo=repo or os.path.basename(os.path.abspath(folder)),
-        rate=_sample_rate(folder),
+        rate=rate[1] if rate else 16000,
         training=read_description(folder),
         data=training_data,
         results=table(metrics["trials"]),
         metrics=metrics,
         license=license,
     )
-    path = os.path.join(folder, "README.md")
     with atomic_write(path) as file:
         file.write(str(card))
     return path
@@ -95,22 +97,17 @@ def _figures_of(folder, metrics_file):
     return metrics
 
 
-def _encoder_of(folder):
-    """The path of an inference folder's encoder."""
-    path = os.path.join(folder, "embedding_model.ckpt")
+def _needs(folder, name, otherwise):
+    """The path of a file that an inference folder must have."""
+    path = os.path.join(folder, name)
     if not os.path.isfile(path):
-        raise UserError(
-            f"{folder}: no embedding_model.ckpt; it must be the `inference` "
-            "folder of a training"
-        )
+        raise UserError(f"{folder}: no {name}; {otherwise}")
     return path
 
 
-def _sample_rate(folder):
-    """As the folder's own yaml says, in Hz."""
-    with open(os.path.join(folder, "hyperparams.yaml"), encoding="utf-8") as f:
-        found = re.search(r"^sample_rate: *(\d+)", f.read(), re.MULTILINE)
-    return found[1] if found else "16000"
+def _encoder_of(folder):
+    must = "it must be the `inference` folder of a training"
+    return _needs(folder, "embedding_model.ckpt", must)
 
 
 def upload(folder, repo, private=False):
@@ -138,15 +135,10 @@ def upload(folder, repo, private=False):
 
 
 def public_files(folder):
-    """What of an inference folder is sent, name -> bytes; UserError where it
-    has no encoder or no card."""
+    """What of an inference folder is sent, name -> bytes; refuses one without
+    an encoder or a card."""
     _encoder_of(folder)
-    if not os.path.isfile(os.path.join(folder, "README.md")):
-        raise UserError(
-            f"{folder}: no README.md; write its model card first: "
-            "speechbrain-scl card"
-        )
-    paths = {name: os.path.join(folder, name) for name in PUBLIC}
-    return {
-        n: os.path.getsize(p) for n, p in paths.items() if os.path.isfile(p)
-    }
+    first = "write its model card first: speechbrain-scl card"
+    _needs(folder, "README.md", first)
+    paths = (Path(folder, name) for name in PUBLIC)
+    return {path.name: path.stat().st_size for path in paths if path.is_file()}

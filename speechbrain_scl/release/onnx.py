@@ -88,15 +88,28 @@ def export_onnx(encoder, path):
             f"{type(modules.compute_features).__name__}, not Fbank"
         )
     module = _WaveformToEmbedding(modules).eval()
+    # Whether both really stay free, the comparison shows.
+    free = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
     try:
         with _in_silence():
+            traced = torch.export.export(
+                module,
+                (torch.randn(2, encoder.sample_rate),),
+                dynamic_shapes=(free,),
+                strict=False,
+            )
             program = torch.onnx.export(
-                _traced(module, torch.randn(2, encoder.sample_rate)),
+                traced,
                 input_names=["waveform"],
                 output_names=["embedding"],
                 verbose=False,
             )
-        _name_axes(program.model.graph)
+        # The exporter calls the axes s16 and the like.
+        graph = program.model.graph
+        (waveform,), (embedding,) = graph.inputs, graph.outputs
+        shape = type(waveform.shape)
+        waveform.shape = shape(["batch", "time"])
+        embedding.shape = shape(["batch", embedding.shape[1]])
         program.model.metadata_props["sample_rate"] = str(encoder.sample_rate)
         content = program.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(
@@ -122,30 +135,12 @@ def export_onnx(encoder, path):
     return difference
 
 
-def _traced(module, waveform):
-    # Whether both really stay free, the comparison shows.
-    free = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
-    return torch.export.export(
-        module, (waveform,), dynamic_shapes=(free,), strict=False
-    )
-
-
-def _name_axes(graph):
-    """The exporter calls them s16 and the like."""
-    (waveform,), (embedding,) = graph.inputs, graph.outputs
-    shape = type(waveform.shape)
-    waveform.shape = shape(["batch", "time"])
-    embedding.shape = shape(["batch", embedding.shape[1]])
-
-
 @contextlib.contextmanager
 def _in_silence():
     """The exporter prints pages on what it cannot express; errors are told."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
+    nowhere = io.StringIO()
+    quiet = contextlib.redirect_stdout(nowhere)
+    with quiet, contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.CRITICAL)
         try:

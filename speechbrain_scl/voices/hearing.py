@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.signal import welch
 from tqdm import tqdm
 
 from speechbrain_scl.data.recordings import read_recording
@@ -110,13 +109,14 @@ def _windows(waveform, sample_rate):
 
 def _is_narrow(waveform, sample_rate):
     """Whether it was recorded or sent at 8 kHz, whatever its rate is now."""
-    windows = _windows(waveform, sample_rate)
-    spectra = [welch(window, sample_rate, nperseg=512) for window in windows]
-    frequencies, power = np.mean(spectra, axis=0)
-    return (
-        sample_rate >= 12000
-        and power[frequencies > 5000].sum() < _NARROW * power.sum()
-    )
+    if sample_rate < 12000:
+        return False
+    power, hann = 0, torch.hann_window(512)
+    for window in map(torch.from_numpy, _windows(waveform, sample_rate)):
+        spectra = torch.stft(window, 512, window=hann, return_complex=True)
+        power = power + spectra.abs().square().sum(1)
+    above = round(5000 / sample_rate * 512)
+    return bool(power[above:].sum() < _NARROW * power.sum())
 
 
 def _agreement(encoder, name, waveform):

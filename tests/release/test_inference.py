@@ -4,7 +4,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain.dataio.encoder import CategoricalEncoder
-from speechbrain.inference import EncoderClassifier, SpeakerRecognition
+from speechbrain.inference import EncoderClassifier
 from speechbrain_scl.release.inference import save_inference_folder
 
 TRAINING = """
@@ -58,9 +58,4 @@ def test_speechbrain_loads_the_folder_with_the_same_scores(tmp_path):
     torch.testing.assert_close(found, wanted)
     assert encoder.classify_batch(wavs)[3][0] in {"ann", "bob", "cleo", "dan"}
 
-    verification = SpeakerRecognition.from_hparams(str(folder), savedir=savedir)
-    score, _ = verification.verify_batch(wavs[:1], wavs[1:])
-    torch.testing.assert_close(
-        score.squeeze(), torch.cosine_similarity(wanted[0], wanted[1], dim=0)
-    )
     assert "not for inference" not in (folder / "hyperparams.yaml").read_text()

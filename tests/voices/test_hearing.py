@@ -1,9 +1,14 @@
 """What is embedded: the speech, at a level that the encoder can use."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import soundfile
 import torch
+from commands import ROOT
 from scipy.signal import resample_poly
 
 from speechbrain_scl.evaluation.encoder import load_encoder
@@ -128,6 +133,43 @@ def test_long_recordings_are_heard_in_windows(long):
     heard = toy(embed).listen((long, 16000))
     assert max(lengths) <= 60 * 16000 and max(lengths) - lengths[2] <= 1
     np.testing.assert_allclose(heard.embedding, [1, 2] / np.sqrt(5), rtol=1e-4)
+
+
+HOUR = """
+import resource, sys
+import torch
+from speechbrain_scl.verifier import SpeakerVerifier
+from speechbrain_scl.voices import speech
+
+def encoder(waveforms):
+    return waveforms.reshape(len(waveforms), 2, -1)[..., :80_000].std(2)
+
+encoder.sample_rate, encoder.key = 16000, "toy"
+# What the detector takes does not grow with the recording.
+speech._detect = lambda block: [{"start": 0, "end": len(block) - 32000}]
+verifier = SpeakerVerifier(encoder, threshold=0.5)
+
+def peak(path):
+    heard = verifier.listen(path)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+short, long = map(peak, sys.argv[1:])
+print((long - short) / (4 * 3600 * 16000))
+"""
+
+
+def test_an_hour_is_in_memory_once(tmp_path):
+    paths = [str(tmp_path / f"{seconds}.wav") for seconds in (60, 3600)]
+    minute = np.random.default_rng(0).integers(-999, 999, 60 * 16000, np.int16)
+    for path, times in zip(paths, (1, 60)):
+        soundfile.write(path, np.tile(minute, times), 16000)
+    done = subprocess.run(
+        [sys.executable, "-c", HOUR, *paths],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert float(done.stdout) < 1.4, done.stderr
 
 
 def seconds_of_speech(waveform, rate):
