@@ -3,20 +3,18 @@
 import ast
 import csv
 import sys
+from runpy import run_path
 
 import pytest
 import yaml
 from commands import ROOT
-from upstream_tree import CNCELEB, VOXCELEB, checkout, export, load, run
+from upstream_tree import CNCELEB, VOXCELEB, checkout, export, run
 
 
 def contents(tree):
     """What is where."""
-    return {
-        path.relative_to(tree): path.read_bytes()
-        for path in tree.rglob("*")
-        if path.is_file()
-    }
+    files = (path for path in tree.rglob("*") if path.is_file())
+    return {str(p.relative_to(tree)): p.read_bytes() for p in files}
 
 
 def test_a_series_is_written_once_or_not_at_all(tmp_path, monkeypatch, capsys):
@@ -35,12 +33,8 @@ def test_a_series_is_written_once_or_not_at_all(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [*command, "metrics", "sampler"])
     export.main()
     assert "written" in capsys.readouterr().out
-    changed = {
-        str(path)
-        for path, text in contents(tree).items()
-        if before.get(path) != text
-    }
-    assert changed == {
+    after = contents(tree)
+    assert {path for path in after if before.get(path) != after[path]} == {
         "speechbrain/dataio/sampler.py",
         "speechbrain/utils/metric_stats.py",
         "tests/unittests/test_speaker_batch_sampler.py",
@@ -79,10 +73,10 @@ def test_the_code_is_as_speechbrain_wants_it(tree):
 
 def test_speechbrains_own_checks_pass(tree, monkeypatch):
     monkeypatch.chdir(tree)
-    check = load(tree / "tests/utils/check_docstrings.py").check_docstrings
+    check = run_path("tests/utils/check_docstrings.py")["check_docstrings"]
     edited = [target for target, *_ in export.APPENDED.values()]
     assert check(".", [*export.PIECES, *edited, "utils/metric_stats.py"])
-    check = load(tree / "tests/utils/check_yaml.py").check_yaml_vs_script
+    check = run_path("tests/utils/check_yaml.py")["check_yaml_vs_script"]
     theirs, ours = (
         list(csv.DictReader((tree / f"tests/recipes/{corpus}.csv").open()))
         for corpus in ("VoxCeleb", "CNCeleb")

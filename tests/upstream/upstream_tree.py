@@ -1,6 +1,5 @@
 """A SpeechBrain to export onto, and how the tests run what is there."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -18,14 +17,6 @@ import export  # noqa: E402, F401
 VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
 CNCELEB = "recipes/CNCeleb/SpeakerRec"
 TINY = "--embedding_model={channels: [8, 8, 8, 8, 24], attention_channels: 8}"
-
-
-def load(path):
-    """A module of a file."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def checkout(folder):
