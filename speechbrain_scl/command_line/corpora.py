@@ -18,6 +18,9 @@ from speechbrain_scl.verifier import SpeakerVerifier
 from speechbrain_scl.voices.speech import find_speech
 
 SAMPLE_RATE = 16000
+# Of the import itself, which the command that --check prints repeats
+_OPTIONS = dict.fromkeys(("trials", "test_speakers", "encoding"))
+_OPTIONS |= {"max_excluded": 0.05, "seed": 1986}
 
 
 def import_(args):
@@ -51,31 +54,38 @@ def import_(args):
 def _check(args):
     """Writes the suspects, and says how to go on without them."""
     verifier = SpeakerVerifier.load(args.model) if args.model else None
-    spoken, _ = read_source(args.recordings, args.encoding)
+    spoken, left_out = read_source(args.recordings, args.encoding)
     rows = find_suspects(spoken, verifier)
     path = f"{os.path.normpath(args.corpus)}.suspects.csv"
     write_csv(path, ["name", "speaker", "reason", "value", "path"], rows)
     counts = Counter(row[2] for row in rows)
-    reasons = "".join(f", {n} {reason}" for reason, n in counts.items())
+    found = sorted(counts.items())
+    reasons = "".join(f", {n} {reason}" for reason, n in found)
     lines = [
         f"{len(spoken)} utterances, {len({row[0] for row in rows})} of them "
         f"suspect{reasons}"
     ]
+    lines += [f"left out: {': '.join(file)}" for file in left_out]
     command = ["speechbrain-scl", "import", args.recordings, args.corpus]
+    for name, default in _OPTIONS.items():
+        if (given := getattr(args, name)) != default:
+            command.append(f"--{name.replace('_', '-')}={given}")
     if rows:
         command += ["--without", path]
         lines.append(
             f"Each is named in {path}: listen to them, delete the lines of "
             "those that are right, and go on without the rest:"
         )
+    else:
+        lines.append("Go on with:")
     facts = {"utterances": len(spoken), "suspects": counts, "list": path}
+    facts["left_out"] = Counter(file.reason for file in left_out)
     result(args, *lines, shlex.join(command), **facts)
 
 
 def find_suspects(spoken, verifier=None):
     """Utterances that may harm a corpus: name, speaker, reason, value, path.
-    What cannot be read is no suspect, as the import counts it. A verifier tells
-    which utterances another speaker fits better."""
+    A verifier tells which utterances another speaker fits better."""
     of_path, of_audio, heard = defaultdict(list), defaultdict(list), {}
     for one in spoken:
         of_path[one.path].append(one)
@@ -83,17 +93,21 @@ def find_suspects(spoken, verifier=None):
     for path in tqdm(of_path, desc="Checking audio", dynamic_ncols=True):
         try:
             read = read_recording(path, SAMPLE_RATE)
-        except UserError:
+            harm, said = "truncated", read.missing
+        except UserError as error:
+            harm, said = "unreadable", str(error).removeprefix(f"{path}: ")
+        if said:
+            suspects += [(one, harm, said) for one in of_path[path]]
             continue
         for one in of_path[path]:
             part = part_of(read, one.span)
-            if not part.any():
+            if not part.any() or not find_speech(part, SAMPLE_RATE):
+                seconds = f"{len(part) / SAMPLE_RATE:.1f} s"
+                suspects.append((one, "no speech", seconds))
                 continue
             digest = hashlib.sha256((part * 2**15).round().astype("<i4"))
             of_audio[digest.digest()].append(one)
-            if not find_speech(part, SAMPLE_RATE):
-                suspects.append((one, "no speech", f"{len(part)} samples"))
-            elif verifier:
+            if verifier:
                 heard[one] = verifier.embed((part, SAMPLE_RATE))[0]
     for alike in of_audio.values():
         speakers = sorted({one.speaker for one in alike})
@@ -132,7 +146,8 @@ def next_commands(counts, folder):
     """What to expect of training on that many speakers, and how to."""
     n_train = counts["speakers"] - counts["test_speakers"]
     said = f"{n_train} speakers are left for training: "
-    if n_train < 20:
+    few = n_train < 20
+    if few:
         said += (
             "too few to learn from scratch. Score the trials with a trained "
             "encoder, or fine-tune one (--pretrained)."
@@ -160,7 +175,7 @@ def next_commands(counts, folder):
     n_valid = min(max(n_train // 4, 2), 8)
     n_train -= n_valid
     return said + (
-        "\nOne of your own:\n\n"
+        "\nOne of your own" + (", to see how it goes" if few else "") + ":\n\n"
         "python train_speaker_embeddings.py ../../../hparams/ecapa_small.yaml"
         f" \\\n   {own} \\\n"
         f"    --augmentation=synthesised --out_n_neurons={n_train} "

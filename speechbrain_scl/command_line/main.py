@@ -177,8 +177,10 @@ def _corpora(command):
     add("--max-excluded", type=float, default=0.05, help="share of the files")
     add("--encoding", help="of the CSV file or of Kaldi's, such as cp1250")
     add("--seed", type=int, default=1986, help="draws speakers and trials")
-    said = "make nothing, but list suspects: one audio of two speakers, no "
-    said += "speech and, with --model, what another speaker fits better"
+    said = (
+        "make nothing, but list suspects: damage, one audio of two speakers, "
+    )
+    said += "no speech and, with --model, what another speaker fits better"
     add("--check", help=said, flag=True)
     add("--model", help="for --check: an encoder, such as ecapa-voxceleb")
     add("--without", help="leave out the suspects of a list of --check")

@@ -1,5 +1,6 @@
 """From a corpus's files to the manifests of training and validation."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -42,10 +43,11 @@ def up_to_date(options, lists, paths):
     files = ("prepare.json", "train.csv", "valid.csv")
     record, *manifests = (Path(options["save_folder"], name) for name in files)
     if record.is_file() and all(path.is_file() for path in manifests):
-        done = json.loads(record.read_text(encoding="utf-8"))
-        if {key: done.get(key) for key in state} == state:
-            logger.info("The manifests in %s are up to date", record.parent)
-            return state, done["counts"]
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged
+            done = json.loads(record.read_text(encoding="utf-8"))
+            if {key: done[key] for key in state} == state:
+                logger.info("The manifests in %s are up to date", record.parent)
+                return state, done["counts"]
     return state, None
 
 

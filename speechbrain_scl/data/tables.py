@@ -18,7 +18,7 @@ _ENCODINGS += ["cp932", "cp949", "gb18030", "big5"]
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def _read_text(path, encoding=None, plausible=None):
+def read_text(path, encoding=None, plausible=None):
     """A file's text; a guess at its encoding is logged. Of several guesses the
     first that ``plausible`` takes is meant: a few letters suggest several code
     pages."""
@@ -60,7 +60,7 @@ def _read_text(path, encoding=None, plausible=None):
 def read_lines(path, encoding=None):
     """The lines of a list that hold something, with their numbers from 1. No
     encoding takes UTF-8 or, where it is not that, what its letters suggest."""
-    text = _read_text(path, encoding)
+    text = read_text(path, encoding)
     lines = [(n, x.strip()) for n, x in enumerate(text.split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line]
     if not lines:
@@ -79,7 +79,7 @@ def read_table(path, columns, encoding=None, plausible=None):
         except UserError:
             return False
 
-    text = _read_text(path, encoding, plausible and meant)
+    text = read_text(path, encoding, plausible and meant)
     return _rows(path, text, columns)
 
 

@@ -1,11 +1,13 @@
 """Parts of a trial list: by gender, language, duration, ..."""
 
 import csv
+import io
 import os
 from bisect import bisect
 
 import numpy as np
 
+from speechbrain_scl.data.tables import read_text
 from speechbrain_scl.errors import UserError
 
 UNKNOWN = "unknown"
@@ -24,11 +26,9 @@ def read_metadata(path, columns):
     them; endings do not count) or ``speaker``, and with ``columns``; ``duration``
     is in seconds, ``test_X`` and ``same_X`` read the column X.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: there is no such metadata file")
     found = {}
     columns = [_column(condition) for condition in columns]
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    with io.StringIO(read_text(path), newline="") as file:
         reader = csv.DictReader(file)
         names = reader.fieldnames or []
         key = next((k for k in ("path", "speaker") if k in names), None)

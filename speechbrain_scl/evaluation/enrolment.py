@@ -1,9 +1,8 @@
 """Enrolment models: speakers enrolled with several utterances."""
 
-import os
-
 import numpy as np
 
+from speechbrain_scl.data.tables import read_lines
 from speechbrain_scl.errors import UserError
 
 # Which of the two is used changes the figures: CN-Celeb's are published in
@@ -14,22 +13,17 @@ CONVENTIONS = ("mean", "concatenate")
 def read_enrolment_map(path):
     """Model -> utterances, of lines of ``model utterance [utterance ...]``, as
     Kaldi's spk2utt and CN-Celeb's enroll.map have them."""
-    if not os.path.isfile(path):
-        raise UserError(f"enrolment_map={path}: there is no such file")
     models = {}
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            where = f"{path}, line {number}"
-            model, *utterances = line.split() or [None]
-            if model is None:
-                continue
-            if not utterances:
-                raise UserError(f"{where}: {model} has no utterance")
-            if model in models:
-                raise UserError(f"{where}: {model} comes twice")
-            if len(set(utterances)) < len(utterances):
-                raise UserError(f"{where}: an utterance comes twice")
-            models[model] = utterances
+    for number, line in read_lines(path):
+        where = f"{path}, line {number}"
+        model, *utterances = line.split()
+        if not utterances:
+            raise UserError(f"{where}: {model} has no utterance")
+        if model in models:
+            raise UserError(f"{where}: {model} comes twice")
+        if len(set(utterances)) < len(utterances):
+            raise UserError(f"{where}: an utterance comes twice")
+        models[model] = utterances
     return models
 
 

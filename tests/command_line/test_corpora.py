@@ -57,15 +57,18 @@ def test_suspects_are_listed_and_left_out(
     recordings, untrained, tmp_path, capsys
 ):
     own = str(tmp_path / "own")
+    shutil.copy(recordings / "s0" / "0.wav", recordings)
     asked = ["import", str(recordings), own, "--model", untrained]
     with pytest.raises(SystemExit) as ended:
         main(asked)
     assert "--model: it serves --check" in str(ended.value)
     main([*asked, "--check"])
     assert "no speech" in capsys.readouterr().out
-    main([*asked[:3], "--check"])
+    given = ["--test-speakers=3", "--max-excluded=0.06"]
+    main([*asked[:3], "--check", *given])
     said = capsys.readouterr().out
-    assert "16 utterances, 4 of them suspect, 2 no speech, 2 identical" in said
+    assert f"left out: {recordings}/0.wav: place: it lies beside" in said
+    assert "16 utterances, 5 of them suspect, 2 identical audio" in said
     assert not os.path.exists(own)
     with open(f"{own}.suspects.csv", newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
@@ -73,11 +76,14 @@ def test_suspects_are_listed_and_left_out(
     assert rows["s3/sine.wav"]["reason"] == "no speech"
     assert rows["s0/0.wav"]["value"] == "of s0 and s1"
     assert rows["s1/copy.flac"]["reason"] == "identical audio"
-    main([*shlex.split(said.splitlines()[-1])[1:], "--max-excluded=0.1"])
+    # The command that goes on keeps the options.
+    command = shlex.split(said.splitlines()[-1])[1:]
+    assert set(given) < set(command)
+    main(command)
     said = capsys.readouterr().out
-    assert "11 utterances of 4 speakers (0 converted, 5 left out)" in said
+    assert "11 utterances of 4 speakers (0 converted, 6 left out)" in said
     with open(f"{own}/import.json") as file:
-        assert json.load(file)["left_out"] == {"suspect": 4, "unreadable": 1}
+        assert json.load(file)["left_out"] == {"place": 1, "suspect": 5}
     with open(f"{own}.suspects.csv", "a") as file:
         file.write("s9/gone.wav,s9,no speech,,gone.wav\n")
     with pytest.raises(SystemExit) as ended:
@@ -85,7 +91,7 @@ def test_suspects_are_listed_and_left_out(
             ["import", str(recordings), own + "2", "--without"]
             + [f"{own}.suspects.csv"]
         )
-    assert "line 6: s9/gone.wav is no utterance" in str(ended.value)
+    assert "line 7: s9/gone.wav is no utterance" in str(ended.value)
 
 
 def test_what_another_speaker_fits_better(recordings):

@@ -93,7 +93,7 @@ def test_a_wrong_file_is_told_with_its_line(tmp_path, text, message):
     columns = ["gender"] + ["duration"] * ("duration" in text)
     with pytest.raises(UserError, match=message):
         read_metadata(write(tmp_path, text), columns)
-    with pytest.raises(UserError, match="no such metadata"):
+    with pytest.raises(UserError, match="no such file"):
         read_metadata(str(tmp_path / "gone.csv"), columns)
 
 

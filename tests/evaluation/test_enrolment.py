@@ -12,13 +12,13 @@ from speechbrain_scl.evaluation.enrolment import (
 
 def test_kaldis_and_cn_celebs_layout(tmp_path):
     path = tmp_path / "enroll.map"
-    path.write_bytes(
-        b"ann-enroll a/1.wav\ta/2.wav\r\n\r\nbob-enroll b/1.wav\r\n"
-    )
-    assert read_enrolment_map(str(path)) == {
-        "ann-enroll": ["a/1.wav", "a/2.wav"],
-        "bob-enroll": ["b/1.wav"],
-    }
+    text = "José-enroll a/1.wav\ta/2.wav\r\n\r\nbob-enroll b/1.wav\r\n"
+    for encoding in ("utf-8-sig", "cp1252"):
+        path.write_bytes(text.encode(encoding))
+        assert read_enrolment_map(str(path)) == {
+            "José-enroll": ["a/1.wav", "a/2.wav"],
+            "bob-enroll": ["b/1.wav"],
+        }
 
 
 @pytest.mark.parametrize(

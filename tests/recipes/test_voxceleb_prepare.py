@@ -131,6 +131,15 @@ def test_it_is_redone_when_and_only_when_something_changed(root):
     assert is_redone()["trial_speakers_kept_out"] == 3
     write(root / "wav" / "s7" / "v9" / "00001.wav")
     assert is_redone() and is_redone(min_duration=0.5)
+    # Another file of the same size and time, and a damaged record
+    path = root / "wav" / "s7" / "v9" / "00001.wav"
+    times = os.stat(path)
+    write(path, seconds=3, rate=8000)
+    assert os.stat(path).st_size == times.st_size
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert is_redone(min_duration=0.5)["left_out"] == {"sample rate": 1}
+    record.write_text("{")
+    assert is_redone(min_duration=0.5)
     (root.parent / "save" / "valid.csv").unlink()
     assert is_redone(min_duration=0.5) and not is_redone(min_duration=0.5)
 
