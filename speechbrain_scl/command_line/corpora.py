@@ -150,7 +150,7 @@ def next_commands(counts, folder):
     if few:
         said += (
             "too few to learn from scratch. Score the trials with a trained "
-            "encoder, or fine-tune one (--pretrained)."
+            "encoder, or fine-tune one (--pretrained: docs/variants.md)."
         )
     elif n_train < 500:
         said += "enough to see learning, not for a useful system."
