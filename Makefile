@@ -2,12 +2,13 @@
 #   make demo   installs, synthesises a small corpus, trains, verifies, reports
 #   make test   installs and runs every test and linter
 #   make docs   installs and writes the pages and the API reference, build/docs
+#   make chaos  kills, full disks, flipped bits: docs/reliability.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs chaos clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m demo.mini data/mini
@@ -35,6 +36,9 @@ lint: $(VENV)/.test
 
 docs: $(VENV)/.test
 	$(BIN)/python -m sphinx -W --keep-going docs build/docs
+
+chaos: $(VENV)/.test
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python tests/chaos.py
 
 $(VENV)/.demo: setup.py | $(VENV)
 	$(PIP) install -e '.[demo]'

@@ -35,13 +35,6 @@ class UserError(ValueError):
 def user_errors_in_one_line(status=1):
     """Ends the program with one line where the user is at fault, nothing more
     can be written, or Ctrl-C was pressed (status 130).
-
-    Example
-    -------
-    >>> with user_errors_in_one_line():
-    ...     raise UserError("trials.txt, line 3: ...")
-    Traceback (most recent call last):
-    SystemExit: error: trials.txt, line 3: ...
     """
     try:
         yield

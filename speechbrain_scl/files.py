@@ -30,16 +30,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 @contextlib.contextmanager
 def atomic_write(path, binary=False):
     """A file, written beside its name and moved there at the end; its folder is
-    made. Text is UTF-8.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "sub" / "a.txt"
-    >>> with atomic_write(path) as file:
-    ...     _ = file.write("done")
-    >>> path.read_text()
-    'done'
-    """
+    made. Text is UTF-8."""
     path = os.path.realpath(path)  # a link stays one
     text = {} if binary else {"encoding": "utf-8", "newline": ""}
     with _aside(os.path.dirname(path), _make_file) as aside:
@@ -51,16 +42,7 @@ def atomic_write(path, binary=False):
 
 @contextlib.contextmanager
 def atomic_folder(path):
-    """A folder, filled beside its name; it replaces what has the name.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "model"
-    >>> with atomic_folder(path) as aside:
-    ...     open(os.path.join(aside, "a.txt"), "w").close()
-    >>> os.listdir(path)
-    ['a.txt']
-    """
+    """A folder, filled beside its name; it replaces what has the name."""
     path = os.path.realpath(path)  # a link stays one
     with _aside(os.path.dirname(path), tempfile.mkdtemp) as aside:
         yield aside

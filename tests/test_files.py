@@ -95,9 +95,7 @@ def test_a_kill_loses_nothing(tmp_path):
     path = tmp_path / "model"
     path.symlink_to(tmp_path / "disk" / "model")
     done = subprocess.run(
-        [sys.executable, "-c", KILLS, str(path)],
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", KILLS, str(path)], capture_output=True, text=True
     )
     assert done.stdout == "100 kills\n", done.stderr
     assert path.is_symlink()

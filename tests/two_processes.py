@@ -17,10 +17,7 @@ multiprocessing.set_forkserver_preload(["speechbrain_scl.brain"])
 def results_of(function, folder):
     """What ``function(rank, folder)`` returns on each of them."""
     mp.start_processes(
-        _on_a_rank,
-        (function, str(folder)),
-        nprocs=2,
-        start_method="forkserver",
+        _on_a_rank, (function, str(folder)), nprocs=2, start_method="forkserver"
     )
     return [
         torch.load(Path(folder, f"{rank}.pt"), weights_only=False)

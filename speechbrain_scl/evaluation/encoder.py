@@ -96,7 +96,8 @@ def load_encoder(source, folder, device="cpu", trust=False):
                 fetch(DESCRIPTION, source, savedir, fetch_config=how)
     except UserError:
         raise
-    except UNLOADABLE as error:
+    except Exception as error:
+        # Whatever a damaged or foreign file makes its reader raise
         bring = (
             f"; where there is a network, `hf download {source} --local-dir "
             "FOLDER` makes a folder to bring here and give as the model"

@@ -2,6 +2,7 @@
 
 import pydoc
 import zipfile
+import zlib
 from pathlib import Path
 
 import ruamel.yaml
@@ -16,6 +17,7 @@ from speechbrain_scl.errors import UserError
 
 _PACKAGES = ("speechbrain", "speechbrain_scl", "torch", "torchaudio")
 _CLASSES = (torch.nn.Module, Pretrainer, CategoricalEncoder)
+_MARK = "# A speaker encoder, trained with speechbrain_scl; checksum "
 # Of HyperPyYAML's tags, those that make nothing
 _HARMLESS = ("!ref", "!copy", "!tuple", "!PLACEHOLDER")
 
@@ -26,7 +28,8 @@ def check_names(path, source):
     HyperPyYAML calls whatever a file names. A model needs modules of torch,
     SpeechBrain and this package, SpeechBrain's pretrainer and label encoder.
     """
-    for event in _events(Path(path).read_text(encoding="utf-8")):
+    text = Path(path).read_text(encoding="utf-8")
+    for event in _events(text):
         tag = getattr(event, "tag", None)
         if tag is not None and not _is_part(str(tag)):
             raise UserError(
@@ -35,6 +38,17 @@ def check_names(path, source):
                 "loads it (trust=True in Python, trust_model: True in a "
                 "verification's yaml)"
             )
+    first, _, rest = text.partition("\n")
+    if first.startswith(_MARK) and text != with_checksum(rest):
+        raise UserError(
+            f"{source}: its hyperparams.yaml is not as it was written; if the "
+            "change is meant, delete its first line"
+        )
+
+
+def with_checksum(text):
+    """A hyperparams.yaml whose damage ``check_names`` tells."""
+    return f"{_MARK}{zlib.crc32(text.encode()):08x}\n{text}"
 
 
 def _events(text):

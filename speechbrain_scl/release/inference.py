@@ -1,11 +1,13 @@
 """Leaves a trained encoder as a folder that SpeechBrain's inference loads."""
 
+import io
 import os
 
 import ruamel.yaml
 import torch
 from hyperpyyaml.core import resolve_references
 
+from speechbrain_scl.evaluation.model_files import with_checksum
 from speechbrain_scl.evaluation.provenance import DESCRIPTION
 from speechbrain_scl.files import atomic_folder, write_json
 
@@ -56,13 +58,13 @@ def save_inference_folder(
     kept = {"sample_rate": tree.get("sample_rate", 16000)}
     kept.update((key, tree[key]) for key in _KEPT)
 
+    text = io.StringIO()
+    round_trip.dump(kept, text, transform=_without_comments)
     with atomic_folder(folder) as aside:
         with open(
             os.path.join(aside, "hyperparams.yaml"), "w", encoding="utf-8"
         ) as file:
-            file.write("# A speaker encoder, trained with speechbrain_scl.\n")
-            round_trip.dump(kept, file, transform=_without_comments)
-            file.write(_LOADING)
+            file.write(with_checksum(text.getvalue() + _LOADING))
         for name in ("embedding_model", "classifier"):
             state = {k: v.cpu() for k, v in modules[name].state_dict().items()}
             torch.save(state, os.path.join(aside, f"{name}.ckpt"))

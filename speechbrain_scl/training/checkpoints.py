@@ -32,15 +32,6 @@ class CompleteCheckpointer(Checkpointer):
     a checkpoint. Here it gets its name last, what an interruption left goes
     with the next checkpoint, and checksums tell a damaged file. The latest is
     the one saved last, whatever the clock says.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> checkpointer = CompleteCheckpointer(
-    ...     folder, {"layer": torch.nn.Linear(2, 2)}
-    ... )
-    >>> checkpointer.save_checkpoint().path.parent == folder
-    True
     """
 
     def save_checkpoint(self, meta=None, *args, **kwargs):

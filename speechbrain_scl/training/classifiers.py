@@ -21,16 +21,6 @@ class SampledClassifier(Classifier):
     gradient is zero, but dense: an optimiser with momentum or weight decay
     moves them too. Each of several processes draws its own others, and DDP
     averages the gradient of all class vectors, as with ``Classifier``.
-
-    Example
-    -------
-    >>> classifier = SampledClassifier(4, out_neurons=1000, rate=0.1)
-    >>> labels = torch.tensor([[999], [7], [999]])
-    >>> cosines, places = classifier(torch.randn(3, 1, 4), labels)
-    >>> cosines.shape, places.shape
-    (torch.Size([3, 1, 100]), torch.Size([3, 1]))
-    >>> classifier(torch.randn(3, 1, 4)).shape
-    torch.Size([3, 1, 1000])
     """
 
     def __init__(self, input_size, out_neurons, rate=0.1):
@@ -70,14 +60,6 @@ class SubCentreClassifier(torch.nn.Module):
     centre of their own (Deng et al., "Sub-center ArcFace", ECCV 2020). It
     takes the place of SpeechBrain's ``Classifier`` before its
     ``AdditiveAngularMargin``.
-
-    Example
-    -------
-    >>> classifier = SubCentreClassifier(4, out_neurons=3, n_centres=2)
-    >>> classifier.weight.shape
-    torch.Size([3, 2, 4])
-    >>> classifier(torch.randn(5, 1, 4)).shape
-    torch.Size([5, 1, 3])
     """
 
     def __init__(self, input_size, out_neurons, n_centres=3):

@@ -40,22 +40,6 @@ class LabelCleaner:
     weigh nothing in any loss. They are watched on ``until`` the epoch in which
     wrong labels begin to be learnt by heart, and decided anew at the end of
     each epoch, by all processes alike.
-
-    Example
-    -------
-    >>> cleaner = LabelCleaner(after=1, quantile=0.9)
-    >>> ids, speakers = list("abcd"), ["ann", "bob", "bob", "bob"]
-    >>> cleaner.start(ids, speakers, [0, 1, 1, 1])
-    >>> classifier = torch.nn.Linear(2, 2, bias=False)
-    >>> classifier.weight.data = torch.eye(2)
-    >>> embeddings = torch.eye(2)[[0, 1, 0, 1]]  # c is of ann
-    >>> labels = torch.tensor([0, 1, 1, 1])
-    >>> _ = cleaner(ids, embeddings, labels, classifier)
-    >>> cleaner.end_epoch()
-    >>> cleaner(ids, embeddings, labels, classifier)[1]
-    tensor([0, 1, 1])
-    >>> cleaner.suspects()
-    [('c', 'bob', 'ann', -1.0)]
     """
 
     def __init__(self, after=None, quantile=0.99, until=16):

@@ -14,16 +14,6 @@ class NearSpeakers:
     sampler finds who is near whom by the classifier's vectors, for all
     processes alike; they make ``share`` of a batch's speakers. A checkpoint
     holds what it found, so that an epoch that is resumed has its batches.
-
-    Example
-    -------
-    >>> from speechbrain_scl.samplers import SpeakerBatchSampler
-    >>> near = NearSpeakers(share=0.5, after=1)
-    >>> sampler = SpeakerBatchSampler(list("abcdef"), 4, 1, hard=near.share)
-    >>> near.start(sampler, classes=range(6))
-    >>> near.start_epoch(2, torch.nn.Linear(3, 6))
-    >>> sorted(sampler.near_order.tolist())
-    [0, 1, 2, 3, 4, 5]
     """
 
     def __init__(self, share=0.5, after=0):

@@ -21,12 +21,6 @@ class WarmupCosine:
         lr = final + (peak - final) (1 + cos(pi s)) / 2
 
     (Loshchilov and Hutter, "SGDR", ICLR 2017, without restarts.)
-
-    Example
-    -------
-    >>> rate = WarmupCosine(peak=0.1, epochs=11, warmup_epochs=1, final=0.001)
-    >>> [round(rate.at(done), 4) for done in (0, 0.5, 1, 6, 11, 20)]
-    [0.001, 0.0505, 0.1, 0.0505, 0.001, 0.001]
     """
 
     def __init__(self, peak, epochs, warmup_epochs=1.0, final=1e-6):
@@ -60,13 +54,7 @@ class WarmupCosine:
 class WarmupExponential(WarmupCosine):
     """As ``WarmupCosine``, but falling by the same factor in every epoch.
 
-        lr = peak (final / peak)^s
-
-    Example
-    -------
-    >>> rate = WarmupExponential(peak=0.1, epochs=3, final=0.001)
-    >>> [round(rate.at(done), 4) for done in (1, 2, 3)]
-    [0.1, 0.01, 0.001]
+    lr = peak (final / peak)^s
     """
 
     def _fall(self, share):
@@ -80,15 +68,6 @@ class MarginWarmup:
     ``loss`` is a module, such as an ``Objective``: the ``margin`` of it and of
     what it holds grows to what it is now, until ``epochs`` are done (0 leaves
     the margins alone).
-
-    Example
-    -------
-    >>> from speechbrain.nnet import losses
-    >>> aam = losses.AdditiveAngularMargin(margin=0.2, scale=30)
-    >>> warmup = MarginWarmup(losses.LogSoftmaxWrapper(aam), epochs=4)
-    >>> warmup.update(1)
-    >>> aam.margin
-    0.05
     """
 
     def __init__(self, loss, epochs):

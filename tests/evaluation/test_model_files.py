@@ -34,8 +34,9 @@ def test_parameters_that_do_not_fit(folder, tmp_path, change, name):
         load_encoder(str(folder), str(tmp_path / "loaded"))
 
 
-def test_no_flipped_bit_is_another_embedding(folder, tmp_path):
-    path = folder / "embedding_model.ckpt"
+@pytest.mark.parametrize("name", ["embedding_model.ckpt", "hyperparams.yaml"])
+def test_no_flipped_bit_is_another_embedding(folder, tmp_path, name):
+    path = folder / name
     content = path.read_bytes()
     wavs = torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
     wanted = load_encoder(str(folder), str(tmp_path))(wavs)
