@@ -54,6 +54,15 @@ class Counts:
         above = np.nextafter(self.scores[-1], np.inf)
         return miss, 1.0 - rejected, np.append(self.scores, above)
 
+    @functools.cached_property
+    def pooled(self):
+        """Isotonic regression of the share of targets on the score, by pooling
+        adjacent violators: ``x`` [K] and the ``blocks`` where it changes."""
+        from scipy.optimize import isotonic_regression
+
+        trials = self.targets + self.impostors
+        return isotonic_regression(self.targets / trials, weights=trials)
+
     def reaching(self, threshold):
         """How many target and impostor trials reach a threshold."""
         first = np.searchsorted(self.scores, threshold)
@@ -150,31 +159,16 @@ def crossing(miss, false_alarm):
     return float(miss[before] + share * (miss[after] - miss[before]))
 
 
-def eer_rocch(miss, false_alarm):
-    """Equal error rate on the convex hull of the ROC, of ``error_rates``.
+def eer_rocch(scores, labels=None):
+    """Equal error rate on the convex hull of the ROC.
 
     The hull is what a calibrated decision can reach (Brummer and de Villiers,
     "The BOSARIS toolkit", 2013). With few trials it lies well below ``eer``,
     and never above 0.5.
     """
-    # Ends of the edge that crosses the diagonal, one on each side. The point
-    # farthest below their line replaces the end on its side, until none is.
-    x, y = false_alarm, miss
-    above, below = np.argmax(y), np.argmax(x)
-    while True:
-        down, right = y[above] - y[below], x[below] - x[above]
-        height = down * x + right * y
-        lowest = np.argmin(height)
-        # Points on the line itself lie below it by a rounding error, and
-        # would take turns forever.
-        rounding = 1e-12 * (down + right)
-        if height[lowest] >= min(height[above], height[below]) - rounding:
-            t = (y[above] - x[above]) / (right + down)
-            return float(x[above] + t * right)
-        if y[lowest] >= x[lowest]:
-            above = lowest
-        else:
-            below = lowest
+    found = Counts.of(scores, labels)
+    corners = found.pooled.blocks
+    return crossing(*(rate[corners] for rate in found.rates[:2]))
 
 
 def min_dcf(scores, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
@@ -252,16 +246,10 @@ def cllr(llrs, labels=None):
 
 
 def min_cllr(scores, labels=None):
-    """Cllr after the best monotone calibration, found on the trials themselves.
-
-    Isotonic regression (pool adjacent violators) makes log-likelihood ratios
-    of the scores; ``cllr`` minus this is lost by calibration."""
-    from scipy.optimize import isotonic_regression
-
+    """Cllr after the best monotone calibration, found on the trials themselves;
+    ``cllr`` minus this is lost by calibration."""
     found = Counts.of(scores, labels)
-    counts = found.targets + found.impostors
-    posterior = isotonic_regression(found.targets / counts, weights=counts).x
-    posterior = posterior.clip(0.0, 1.0)
+    posterior = found.pooled.x.clip(0.0, 1.0)
     prior = np.log(found.n_targets) - np.log(found.n_impostors)
     with np.errstate(divide="ignore"):
         llrs = np.log(posterior) - np.log1p(-posterior) - prior

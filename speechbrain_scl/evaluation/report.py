@@ -2,6 +2,9 @@
 
 import os
 
+import numpy as np
+
+from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import plots
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.provenance import (
@@ -69,6 +72,32 @@ def write_report(folder, lists, facts, score_files, training=None):
             if key not in ("run", "model", "model_sha256")
         },
     )
+
+
+def write_tensorboard(folder, lists, vectors, speaker_of):
+    """The scores of ``lists`` as histograms, and embeddings by utterance's name,
+    coloured by speaker, in the projector."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("tensorboard: pip install tensorboard") from error
+    with SummaryWriter(folder) as writer:
+        for name, (_, counts) in lists.items():
+            x, edges = counts.scores, np.linspace(*counts.scores[[0, -1]], 61)
+            for kind in ("targets", "impostors"):
+                n = getattr(counts, kind)
+                writer.add_histogram_raw(
+                    f"scores of {kind}/{name}",
+                    *(x[0], x[-1], n.sum(), n @ x, n @ x**2),
+                    edges[1:].tolist(),
+                    np.histogram(x, edges, weights=n)[0].tolist(),
+                )
+        writer.add_embedding(
+            np.stack(list(vectors.values())),
+            [[name, speaker_of(name)] for name in vectors],
+            metadata_header=["utterance", "speaker"],
+            tag="embeddings",
+        )
 
 
 def write_page(path, template, **content):

@@ -95,13 +95,12 @@ def _part(scores, labels, chosen, p_target):
 
 def rates(counts, p_target=0.01):
     """EER and minDCF of ``Counts``, with their thresholds."""
-    miss, false_alarm, _ = counts.rates
     rate, at_eer = eer(counts)
     cost, at_cost = min_dcf(counts, p_target=p_target)
     return {
         "eer": rate,
         "eer_threshold": at_eer,
-        "eer_rocch": eer_rocch(miss, false_alarm),
+        "eer_rocch": eer_rocch(counts),
         "min_dcf": cost,
         "min_dcf_threshold": at_cost,
         "n_trials": counts.n_targets + counts.n_impostors,

@@ -31,7 +31,7 @@ from speechbrain_scl.evaluation.provenance import (
     describe_run,
     find_training_log,
 )
-from speechbrain_scl.evaluation.report import write_report
+from speechbrain_scl.evaluation.report import write_report, write_tensorboard
 from speechbrain_scl.evaluation.results import measure, trial_speakers
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
 from speechbrain_scl.evaluation.trials import read_trials, write_scores
@@ -142,10 +142,8 @@ def _verify(params, run_opts):
         measured,
         {
             "run": describe_run(params),
-            "backend": params["backend"],
-            "score_norm": params["score_norm"],
+            **{x: params[x] for x in ("backend", "score_norm", "crops")},
             "enrolment": params["enrolment_map"] and params["enrolment"],
-            "crops": params["crops"],
             "calibrated": bool(calibration),
             "model": os.path.abspath(encoder.model_file),
             "model_sha256": file_digest(encoder.model_file),
@@ -153,6 +151,9 @@ def _verify(params, run_opts):
         score_files,
         find_training_log(params["pretrain_path"]),
     )
+    if params.get("tensorboard"):
+        tested = {x: vectors[x] for t in lists for x in t.test_ids}
+        write_tensorboard(params["tensorboard"], measured, tested, speaker_of)
     return {name: found for name, (found, _) in measured.items()}
 
 
@@ -216,11 +217,9 @@ def _compared_with_itself(trials, audio, enrolled):
         for model in trials.enrol_ids
     ]
     tested = [audio[name][0] for name in trials.test_ids]
-    targets = (
-        index[trials.labels].tolist()
-        for index in (trials.enrol_index, trials.test_index)
-    )
-    return sum(tested[test] in heard[model] for model, test in zip(*targets))
+    index = trials.enrol_index, trials.test_index
+    targets = zip(*(x[trials.labels].tolist() for x in index))
+    return sum(tested[test] in heard[model] for model, test in targets)
 
 
 def speaker_function(params):

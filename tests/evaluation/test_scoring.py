@@ -28,18 +28,6 @@ def test_cosine_of_each_trial(rng, monkeypatch, dense, block):
     np.testing.assert_allclose(scoring.cosine_scores(enrol, test, e, t), wanted)
 
 
-def test_single_precision_is_enough(rng):
-    vectors = scoring.unit(rng.normal(size=(50, 192)) + 1)
-    cohort = scoring.unit(rng.normal(size=(400, 192)) + 1)
-    single = vectors.astype(np.float32), cohort.astype(np.float32)
-    for top_n in (None, 100):
-        for found, wanted in zip(
-            scoring.cohort_statistics(*single, top_n),
-            scoring.cohort_statistics(vectors, cohort, top_n),
-        ):
-            np.testing.assert_allclose(found, wanted, rtol=1e-4)
-
-
 @pytest.mark.parametrize("top_n", [None, 3, 20])
 def test_every_normalisation(rng, top_n, monkeypatch):
     monkeypatch.setattr(scoring, "_BLOCK", 40)  # two embeddings at a time

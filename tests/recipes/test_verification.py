@@ -10,6 +10,9 @@ import kaldiio
 import numpy as np
 import pytest
 from commands import LISTS, RECIPE, trial_option
+from tensorboard.backend.event_processing.event_accumulator import (
+    EventAccumulator,
+)
 
 from speechbrain_scl import files
 from speechbrain_scl.command_line.experiment import read_experiment
@@ -204,7 +207,8 @@ class Page(html.parser.HTMLParser):
 
 
 def test_the_report_needs_no_network(run, tmp_path):
-    metrics, _ = run("--bootstrap=5")
+    folder = tmp_path / "tensorboard"
+    metrics, _ = run("--bootstrap=5", f"--tensorboard={folder}")
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     # A DET plot, a histogram per list, and three curves of the training
@@ -215,6 +219,11 @@ def test_the_report_needs_no_network(run, tmp_path):
         assert (tmp_path / "out" / link).is_file(), link
     for found in metrics.values():
         assert f"{100 * found['eer']:.2f}" in text
+    events = EventAccumulator(str(folder)).Reload()
+    for name, found in metrics.items():
+        (scores,) = events.Histograms(f"scores of targets/{name}")
+        assert scores.histogram_value.num == found["n_targets"]
+    assert len(list(folder.rglob("*.tsv"))) == 2  # vectors and their names
     told = json.loads((tmp_path / "out" / "metrics.json").read_text())["run"]
     assert told["model"].endswith("inference") and told["model"] in text
     assert len(told["lists"]) == len(LISTS) and "torch" in told["versions"]
