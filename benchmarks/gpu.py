@@ -228,9 +228,9 @@ def extraction(sizes):
 
 
 def processes(sizes):
-    """One process per GPU, or one on the CPU."""
+    """One process per GPU, or two on the CPU."""
     cuda = sizes.device == "cuda"
-    n = torch.cuda.device_count() if cuda else 1
+    n = torch.cuda.device_count() if cuda else 2
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(
             one_process, (n, cuda, folder, sizes.megabytes), nprocs=n

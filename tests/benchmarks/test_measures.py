@@ -62,7 +62,6 @@ def test_a_process_of_its_own_has_its_own_peak():
 
 def test_every_part_of_the_gpus_gives_its_rows(tmp_path, monkeypatch):
     parts = ["machine", "CUDA against CPU", "bf16", "extraction"]
-    parts.append("processes")
     monkeypatch.setattr(
         gpu, "rows_of", lambda command, limit: gpu.PARTS[command[-1]](sizes)
     )
@@ -71,8 +70,15 @@ def test_every_part_of_the_gpus_gives_its_rows(tmp_path, monkeypatch):
     gpu.main()
     text = (tmp_path / "gpu.md").read_text()
     rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines()[2:]]
-    assert [rows.count(part) for part in parts] == [2, 18, 3, 5, 2]
+    assert [rows.count(part) for part in parts] == [2, 18, 3, 5]
     assert "DIFFERS" not in text
+
+
+def test_the_processes_of_the_gpus_gather():
+    command = [sys.executable, gpu.__file__, "--part", "processes"]
+    gathered, _ = gpu.rows_of(command, 120)
+    assert gathered[0].startswith("gloo, 2 process(es)")
+    assert gathered[1] == "ok"
 
 
 @pytest.mark.parametrize(
