@@ -96,7 +96,7 @@ def kills(n, draw, whole):
     while sum(found.values()) < n:
         run = Path(tempfile.mkdtemp(dir=whole.parent))
         for command in COMMANDS:
-            for _ in range(8 if longest else 0):
+            for _ in range(8 if len(longest) == 2 else 0):
                 process = start(command, run)
                 time.sleep(draw.uniform(0, longest[command[0]]))
                 at = stage(command, run)
