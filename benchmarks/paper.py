@@ -5,7 +5,7 @@
         [--tidyvoice DIR] [--gpus N] [-- TRAINING OVERRIDES]
 
 For each corpus it trains the full ECAPA-TDNN of its recipe with AAM-softmax
-and with what hparams/ladder.yaml adds to it, three seeds each, and tests by
+and with what hparams/paper.yaml adds to it, three seeds each, and tests by
 cosine and with AS-norm, on CN-Celeb with both enrolment conventions. What is
 finished is not repeated, so that the same command goes on. table.md, with
 figures that others have published in its last rows, and a page for each test
@@ -33,6 +33,7 @@ class Corpus(NamedTuple):
     condition: str = ""  # whose figures count, if not those of all trials
 
 
+VARIANTS = measure.ROOT / "hparams" / "paper.yaml"
 AS_NORM = ["--score_norm=as-norm", "--cohort={run}/save/train.csv"]
 CONCAT = ["--enrolment_map={folder}/CN-Celeb_flac/eval/lists/enroll.lst"]
 CORPORA = {
@@ -110,8 +111,7 @@ def parse_arguments():
         add(f"--{name}", type=Path, help=f"folder of {corpus.recipe}'s recipe")
     add("--gpus", type=int, default=1, help="of each training (torchrun)")
     add("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    ladder_yaml = measure.ROOT / "hparams" / "ladder.yaml"
-    add("--variants", type=Path, default=ladder_yaml)
+    add("--variants", type=Path, default=VARIANTS)
     add("--only", nargs="+", help="which variants, in the order to report")
     help_ = "--verification=OPTION, an override of the tests; repeatable"
     add("--verification", action="append", default=[], help=help_)

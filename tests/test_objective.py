@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+import yaml
+from commands import ROOT
+from hyperpyyaml import load_hyperpyyaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from speechbrain.lobes.models import Xvector
@@ -159,3 +162,38 @@ def test_what_cannot_be_is_told(batch):
         Objective(*parts, FixedBalancer())(embeddings, labels, classifier)
     objective = Objective(*parts[:2], None, FixedBalancer())
     assert objective(embeddings, labels, classifier).isfinite()
+
+
+def variants():
+    """Name -> overrides of hparams/balance.yaml."""
+    text = (ROOT / "hparams" / "balance.yaml").read_text()
+    return {
+        name.value: text[value.start_mark.index : value.end_mark.index]
+        for name, value in yaml.compose(text).value
+    }
+
+
+@pytest.mark.parametrize("name", variants())
+def test_ways_to_balance_take_a_step(batch, name):
+    pytest.importorskip("torchjd")
+    # TorchJD's extras that solve them
+    for needed in {"cagrad": ["cvxpy"], "upgrad": ["quadprog"]}.get(name, []):
+        pytest.importorskip(needed)
+    text = (ROOT / "hparams" / "ecapa_small.yaml").read_text()
+    text = text[text.index("\naam_margin:") : text.index("\nlabel_cleaner:")]
+    objective = load_hyperpyyaml(text, variants()[name])["objective"]
+    loss = objective(*batch)
+    loss.backward()
+    assert loss.isfinite() and batch[0].grad.abs().sum() > 0
+    if name == "aam":
+        return
+    log = objective.log
+    share = {"sixth": 1 / 6, "third": 1 / 3, "half": 1 / 2}
+    if name in share:
+        assert log["weight_contrastive"].item() == pytest.approx(share[name])
+    if name == "imtl_g":  # both weighted gradients are as long
+        lengths = [
+            (log[f"weight_{n}"] * log[f"grad_norm_{n}"]).item()
+            for n in ("classification", "contrastive")
+        ]
+        assert lengths[0] == pytest.approx(lengths[1], rel=1e-4)

@@ -9,6 +9,10 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import ladder  # noqa: E402
 import paper  # noqa: E402
 
+from speechbrain_scl.command_line.experiment import (  # noqa: E402
+    read_experiment,
+)
+
 
 def test_corpora_from_training_to_table(
     corpus, cnceleb, tidyvoice, run_warm, tmp_path, monkeypatch, capsys
@@ -53,3 +57,18 @@ def test_corpora_from_training_to_table(
     monkeypatch.setattr(sys, "argv", ["paper.py"])
     with pytest.raises(SystemExit):  # a corpus must be named
         paper.main()
+
+
+@pytest.mark.parametrize("recipe", ["VoxCeleb", "CNCeleb", "TidyVoice"])
+def test_hard_speakers_and_cleaning_are_rows(recipe):
+    rows = ladder.read_variants(paper.VARIANTS, None)
+    assert list(rows)[-3:] == ["balancing", "hard", "cleaning"]
+    train = (
+        ROOT / "recipes" / recipe / "SpeakerRec" / "hparams" / "ecapa_scl.yaml"
+    )
+    options = [str(train), "--number_of_epochs=7", "--output_folder=x"]
+    hard = read_experiment([*options, *rows["hard"]])[0]["near_speakers"]
+    assert (hard.share, hard.after) == (0.5, 3)
+    cleaned = read_experiment([*options, *rows["cleaning"]])[0]
+    assert cleaned["label_cleaner"].after == 3
+    assert cleaned["near_speakers"] is None
