@@ -6,10 +6,10 @@
 
 For each corpus it trains the full ECAPA-TDNN of its recipe with AAM-softmax
 and with what hparams/paper.yaml adds to it, three seeds each, and tests by
-cosine and with AS-norm, on CN-Celeb with both enrolment conventions. What is
-finished is not repeated, so that the same command goes on. table.md, with
-figures that others have published in its last rows, and a page for each test
-(comparison.html) are left in --output.
+cosine and with AS-norm, on CN-Celeb with both enrolment conventions. The hours
+that it expects are printed first. What is finished is not repeated, so that
+the same command goes on. table.md, with figures that others have published in
+its last rows, and a page for each test (comparison.html) are left in --output.
 """
 
 import argparse
@@ -19,7 +19,12 @@ from typing import NamedTuple
 
 import ladder
 import measure
+import step
+import torch
 from ladder_report import Ladder, cell, report
+
+from speechbrain_scl.command_line.experiment import read_experiment
+from speechbrain_scl.data.audio import find_audio
 
 
 class Corpus(NamedTuple):
@@ -86,9 +91,11 @@ CORPORA = {
 
 
 def main():
-    """Trains, tests, and writes the table."""
+    """Says what it will take, trains, tests, and writes the table."""
     args = parse_arguments()
     variants = ladder.read_variants(args.variants, args.only)
+    for name in args.folders:
+        say_hours(args, name, len(variants) * len(args.seeds))
     runs = [
         (name, variant, seed)
         for seed in args.seeds
@@ -125,11 +132,43 @@ def parse_arguments():
     return args
 
 
+def train_yaml(name):
+    """The recipe's file of a training."""
+    recipe = measure.ROOT / "recipes" / CORPORA[name].recipe / "SpeakerRec"
+    return recipe / "hparams" / "ecapa_scl.yaml"
+
+
+def say_hours(args, name, n_runs):
+    """By a full step of the recipe's size, measured here and now."""
+    yaml, folder = train_yaml(name), args.folders[name]
+    given = [str(yaml), f"--data_folder={folder}", *args.overrides]
+    hparams = read_experiment(given)[0]
+    cuda = torch.cuda.is_available()
+    sizes = argparse.Namespace(
+        channels=hparams["embedding_model"].blocks[0].conv.conv.out_channels,
+        speakers=hparams["out_n_neurons"],
+        utterances=64 if cuda else 4,
+        views=2,
+        seconds=hparams["sentence_len"],
+        device="cuda" if cuda else "cpu",
+        pairs=3,
+    )
+    seconds = step.compare(sizes, "fp32").full / sizes.utterances
+    n_files = len(find_audio(folder))  # those of the tests too
+    hours = n_files * hparams["number_of_epochs"] * seconds / args.gpus / 3600
+    print(
+        f"{name}: {n_runs} trainings of at most about {hours:.3g} h each, "
+        f"{n_runs * hours:,.3g} h together, less what is done",
+        flush=True,
+    )
+
+
 def run_one(args, variants, name, variant, seed):
     """One training and its tests, unless they are done."""
     corpus, folder = CORPORA[name], args.folders[name]
     run = args.output / name / variant / str(seed)
-    recipe = measure.ROOT / "recipes" / corpus.recipe / "SpeakerRec"
+    yaml = train_yaml(name)
+    recipe = yaml.parent.parent
     overrides = [f"--seed={seed}", f"--data_folder={folder}"]
     overrides += [*args.overrides, *variants[variant]]
     ladder.refuse_other_options(run, overrides)
@@ -138,7 +177,7 @@ def run_one(args, variants, name, variant, seed):
             args,
             run,
             "train_speaker_embeddings.py",
-            recipe / "hparams" / "ecapa_scl.yaml",
+            yaml,
             *overrides,
             f"--output_folder={run}",
             recipe=recipe,

@@ -1,6 +1,6 @@
-"""What may befall runs, again and again, and what came of it.
+"""What may befall runs and files, again and again, and what came of it.
 
-    python tests/chaos.py [--quick] [--seed 1986]
+    python tests/chaos.py [--quick] [--seed 1986] [--only "kill -9" ...]
 
 Prints a table as Markdown; docs/reliability.md says what its rows are. "Silent"
 is what must never be: another result than undisturbed, without a word.
@@ -13,18 +13,32 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import soundfile
 import torch
 from commands import RECIPE, SMALL, TINY, trial_option
+from test_verifier import THREADS
 from warm_start import become
 
 import speechbrain_scl.brain
 import speechbrain_scl.training.run  # noqa: F401  imported once for all
 from demo.mini import make_mini_corpus
+from recipes.VoxCeleb.voxceleb_prepare import prepare_voxceleb
+from speechbrain_scl.data.manifest import read_manifest
+from speechbrain_scl.data.recordings import read_recording
+from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.encoder import load_encoder
+from speechbrain_scl.training.checkpoints import CompleteCheckpointer
+from speechbrain_scl.verifier import SpeakerVerifier
+from speechbrain_scl.voices.hearing import Heard
 
 TRAINING = ["train_speaker_embeddings.py", SMALL[0], *TINY]
 TRAINING += ["--ckpt_interval_minutes=0", "--ckpt_interval_steps=1"]
@@ -127,32 +141,172 @@ def full_disks(n, draw, whole):
     return found
 
 
+def flips(n, draw, folder, result):
+    """One bit of any file of a folder, and what ``result`` makes of it."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    wanted, found = result(), Counter()
+    for i in range(n):
+        path = files[i % len(files)]
+        content = path.read_bytes()
+        changed = bytearray(content)
+        changed[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(changed)
+        try:
+            came = "harmless" if result() == wanted else "silent"
+        except UserError:
+            came = "refused"
+        found.update([came] + [f"in {path.name}"] * (came == "silent"))
+        path.write_bytes(content)
+    return found
+
+
+def writers(n, draw, store):
+    """Two processes enrol voices into one store."""
+    encoder = lambda waveforms: None  # noqa: E731  nothing is heard
+    encoder.sample_rate, encoder.key = 16000, "chaos"
+    verifier = SpeakerVerifier(encoder)
+
+    def work(name):
+        for i in range(n // 2):
+            with verifier.editing(store):
+                heard = Heard("a.wav", np.ones(1), 2.0, 2.0)
+                verifier.enrol(f"{name} {i}", heard)
+
+    both = [forked(lambda name=name: work(name)) for name in "ab"]
+    assert [status_of(process) for process in both] == [0, 0]
+    verifier.load_voices(store)
+    kept = len(verifier.voices())
+    return Counter(enrolled=kept, silent=n - kept)
+
+
+def threads(n, draw, model, paths):
+    """As many threads as that ask one verifier, in a process of its own."""
+    command = [sys.executable, "-c", THREADS, model, *paths]
+    done = [subprocess.run(command, capture_output=True) for _ in range(n)]
+    silent = sum(run.stdout != b"60 voices\n" for run in done)
+    return Counter({"times 2 and 8 threads": n, "silent": silent})
+
+
+def cuts(n, draw, path, sound):
+    """Recordings in each coding that soundfile writes, cut anywhere."""
+    found, kinds = Counter(), {}
+    for kind in soundfile.available_formats():
+        for coding in soundfile.available_subtypes(kind):
+            try:
+                soundfile.write(path, *sound, coding, format=kind)
+                waveform = read_recording(path).waveform
+            except (UserError, soundfile.LibsndfileError, AssertionError):
+                continue  # not at this rate, or a cut could not be told
+            kinds[f"{kind}/{coding}"] = path.read_bytes(), waveform
+    for i in range(n):
+        kind = list(kinds)[i % len(kinds)]
+        content, whole = kinds[kind]
+        path.write_bytes(content[: int(len(content) * draw.uniform(0.1, 1))])
+        try:
+            heard = read_recording(path)
+            same = np.array_equal(heard.waveform, whole)
+            came = "harmless" if same else "told" if heard.missing else "silent"
+        except UserError:
+            came = "refused"
+        found.update([came] + [f"in {kind}"] * (came == "silent"))
+    found["codings"] = len(kinds)
+    return found
+
+
+def names(root):
+    """Ways to spell the name of a file."""
+    for form in "{} wav/{} ./{} ./wav//{} /{} corpus/wav/{} '{}'".split():
+        yield form.format
+    yield lambda name: str(root / "wav" / name)
+    for old, new in ("/", "\\"), ("/", "//"), ("/", "/./"), ("/", "--"):
+        yield lambda name, old=old, new=new: name.replace(old, new)
+    for ending in ("", ".flac", ".WAV"):
+        yield lambda name, ending=ending: name.replace(".wav", ending)
+    yield from (str.upper, str.title)
+    yield lambda name: unicodedata.normalize("NFD", name)
+
+
+def spellings(n, draw, corpus, folder):
+    """A list's names in many spellings: which speakers are trained on."""
+    root, path = folder / "corpus", folder / "trials.txt"
+    for speaker in (corpus / "wav").iterdir():
+        name = unicodedata.normalize("NFD", f"é{speaker.name}")
+        shutil.copytree(speaker, root / "wav" / name)
+    lines = (corpus / "trials-same-language.txt").read_text().split("\n")[:-1]
+    rows = [[a, f"é{b}", f"é{c}"] for a, b, c in map(str.split, lines)]
+    tested = {name.split("/")[0] for row in rows for name in row[1:]}
+    texts = [
+        "\n".join(" ".join([a, name(b), name(c)]) for a, b, c in rows)
+        for name in names(root)
+    ]
+    texts += ["\ufeff" + texts[0], texts[0].replace("\n", "\r\n\r\n")]
+    texts += ["\n".join(f"{b}\t{c}\t{a}" for a, b, c in rows)]
+    found = Counter()
+    for i, text in enumerate(texts):
+        path.write_text(text, newline="")
+        save = folder / str(i)
+        try:
+            prepare_voxceleb(str(root), str(save), str(path), 2)
+        except UserError:
+            found["refused"] += 1
+            continue
+        used = {
+            unicodedata.normalize("NFC", row.spk_id)
+            for manifest in ("train.csv", "valid.csv")
+            for row in read_manifest(save / manifest)
+        }
+        found["silent" if used & tested else "kept out"] += 1
+    return found
+
+
 def main():
     """Runs all, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of all")
     parser.add_argument("--seed", type=int, default=1986)
+    parser.add_argument("--only", nargs="+", help="these rows of the table")
     options = parser.parse_args()
     draw, share = random.Random(options.seed), 10 if options.quick else 1
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     corpus = folder / "mini"
     make_mini_corpus(str(corpus), 6, 4, 1, seed=1)
+    paths = sorted((corpus / "wav").rglob("*.wav"))[:3]
+    sound = soundfile.read(paths[0], dtype="float32")
     whole = folder / "whole"
     for command in COMMANDS:
         finish(command, whole)
+    model, save = whole / "inference", whole / "save"
+    (checkpoint,) = save.glob("CKPT+*")
+
+    def embedding():
+        encoder = load_encoder(str(model), str(folder / "loaded"))
+        return encoder(torch.from_numpy(sound[0])[None]).tolist()
+
+    def resumed():
+        return CompleteCheckpointer(save).recover_if_possible().meta
+
+    kinds = {
+        "kill -9": (kills, 100, whole),
+        "full disk": (full_disks, 12, whole),
+        "bit of a model": (flips, 200, model, embedding),
+        "bit of a checkpoint": (flips, 500, checkpoint, resumed),
+        "two writers": (writers, 500, folder / "voices.npz"),
+        "threads": (threads, 10, model, paths),
+        "cut recording": (cuts, 2000, folder / "cut.wav", sound),
+        "spelling": (spellings, 21, corpus, folder),
+    }
     failed = False
     print("| what | silent | what came of it | s |\n|---|--:|---|--:|")
-    for function, n in (kills, 100), (full_disks, 12):
+    for name in options.only or kinds:
+        function, n, *given = kinds[name]
         started = time.monotonic()
-        found = function(max(n // share, 1), draw, whole)
+        found = function(max(n // share, 1), draw, *given)
         silent = found.pop("silent", 0)
         failed |= silent > 0
         came = ", ".join(f"{n} {what}" for what, n in sorted(found.items()))
         took = round(time.monotonic() - started)
-        print(
-            f"| {function.__name__} | {silent} | {came} | {took} |", flush=True
-        )
+        print(f"| {name} | {silent} | {came} | {took} |", flush=True)
     shutil.rmtree(folder)
     raise SystemExit(failed)
 

@@ -40,7 +40,9 @@ def test_corpora_from_training_to_table(
     make(top_n=2)
     assert len(ran) == 2 + 4 + 2  # trainings, and the tests of each corpus
     text = (tmp_path / "paper" / "table.md").read_text()
-    assert text in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert text in said
+    assert said.startswith("cnceleb: 1 trainings of at most about ")
     rows = [line.split(" | ") for line in text.splitlines() if "|" in line]
     head, measured, published = rows[0], rows[2], rows[3]
     assert head[1] == "cosine, Avg: trials"
