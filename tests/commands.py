@@ -4,7 +4,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # SpeechBrain's own recipes of VoxCeleb, as they are (of commit 9c826ef39)
-STOCK = ROOT / "tests" / "stock_recipes.tar.gz"
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "SpeakerRec"
 SMALL = [
     "../../../hparams/ecapa_small.yaml",

@@ -6,9 +6,11 @@ from runpy import run_path
 import pytest
 import soundfile
 import torch
-from upstream_tree import CNCELEB, TINY, VOXCELEB, run, train
+from upstream_tree import CNCELEB, TINY, VOXCELEB, needs_recipes, run, train
 
 from speechbrain.dataio.dataio import load_data_csv
+
+pytestmark = needs_recipes
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,7 @@ import subprocess
 
 import pytest
 from commands import ROOT
-from upstream_tree import export
-
-GIVEN = os.environ.get("SPEECHBRAIN_CHECKOUT")
+from upstream_tree import GIVEN, export, needs_recipes
 
 
 def contributing():
@@ -38,7 +36,7 @@ def workplace(tmp_path_factory):
     return tmp_path_factory.mktemp("contributing")
 
 
-@pytest.mark.skipif(not GIVEN, reason="no checkout is given")
+@needs_recipes
 @pytest.mark.parametrize(
     "series",
     [*export.SERIES[:3], "sampler losses voxceleb", " ".join(export.SERIES)],

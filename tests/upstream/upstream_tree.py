@@ -1,31 +1,51 @@
-"""A SpeechBrain to export onto, and how the tests run what is there."""
+"""A SpeechBrain to export onto, and how the tests run what is there.
+
+The installed one has no recipes: SPEECHBRAIN_CHECKOUT=/path tells of those.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
-from commands import ROOT, STOCK
+import pytest
+from commands import ROOT
 
 import speechbrain
 
 sys.path.insert(0, str(ROOT / "upstream"))
 import export  # noqa: E402, F401
 
+GIVEN = os.environ.get("SPEECHBRAIN_CHECKOUT")
+needs_recipes = pytest.mark.skipif(
+    not GIVEN, reason="SPEECHBRAIN_CHECKOUT names none"
+)
+# What does not edit a recipe
+PURE = export.SERIES[:3]
 VOXCELEB = "recipes/VoxCeleb/SpeakerRec"
 CNCELEB = "recipes/CNCeleb/SpeakerRec"
 TINY = "--embedding_model={channels: [8, 8, 8, 8, 24], attention_channels: 8}"
 
 
 def checkout(folder):
-    """The installed SpeechBrain with its recipes of VoxCeleb."""
+    """The installed SpeechBrain, with recipes where they are."""
     # With the byte code, which need not be compiled again
     shutil.copytree(Path(speechbrain.__file__).parent, folder / "speechbrain")
-    with tarfile.open(STOCK) as archive:
-        archive.extractall(folder, filter="data")
+    if GIVEN:
+        stock_recipes(folder)
     return folder
+
+
+def stock_recipes(folder):
+    """What SpeechBrain's checkout has besides the package."""
+    archive = subprocess.run(
+        ["git", "-C", GIVEN, "archive", "HEAD", "README.md", "LICENSE"]
+        + ["conftest.py", "recipes/VoxCeleb", "tests/recipes", "tests/utils"],
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    subprocess.run(["tar", "x"], cwd=folder, input=archive.stdout, check=True)
 
 
 def run(tree, *arguments, python=sys.executable):
