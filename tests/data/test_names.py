@@ -72,7 +72,7 @@ def test_no_speaker_of_a_list_is_trained_on(root, tmp_path, spelling):
     assert used == set("abcdef")
     # The verification finds the same files, and speakers.
     found = locate(names, [str(root)], trials)
-    params = {"speaker_pattern": "([^/]+)/", "data_folder": str(root)}
+    params = {"speaker_pattern": "([^/]+)/", "data_folder": [str(root)]}
     speaker_of = speaker_function(params)
     for name, known in zip(names, plain):
         path = root / "wav" / unicodedata.normalize("NFD", known)

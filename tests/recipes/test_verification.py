@@ -242,7 +242,7 @@ def test_the_report_needs_no_network(run, tmp_path):
         (["--crops=[5]"], "how many, seconds"),
         (["--calibration=gone.csv"], "gone.csv: there is no such manifest"),
         (["--enrolment_map=gone.map"], "gone.map: there is no such file"),
-        (["--metadata=gone.csv"], "gone.csv: there is no such metadata"),
+        (["--metadata=gone.csv"], "gone.csv: there is no such file"),
         (["--speaker_pattern=(id[0-9]+)-"], "does not match"),
         (["--speaker_pattern=(id[0-9]+)"], "verification_small.yaml: "),
         (["--speaker_pattern=(id.+)"], "does not end in a bracket"),
