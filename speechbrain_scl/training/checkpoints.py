@@ -71,9 +71,10 @@ class CompleteCheckpointer(Checkpointer):
             ) from error
 
     def list_checkpoints(self):
-        """As SpeechBrain's, of meta files that are not damaged."""
-        for folder in self.checkpoints_dir.glob(f"{CKPT_PREFIX}+*"):
-            check_sums(folder, [METAFNAME])
+        """As SpeechBrain's, of meta files that are not damaged. Where there is
+        none, a kill left a checkpoint half written or half deleted."""
+        for path in self.checkpoints_dir.glob(f"{CKPT_PREFIX}+*/{METAFNAME}"):
+            check_sums(path.parent, [METAFNAME])
         return super().list_checkpoints()
 
     def _next_time(self):

@@ -83,6 +83,9 @@ def test_what_a_kill_left_is_no_checkpoint(tmp_path, layer):
     assert len(list(tmp_path.iterdir())) == 2
     again = checkpointer_with(tmp_path, layer)
     assert len(again.list_checkpoints()) == 1
+    # Or in the midst of deleting one, of whose files any may be the first
+    (again.save_checkpoint().path / "CKPT.yaml").unlink()
+    assert len(again.list_checkpoints()) == 1
     again.save_and_keep_only()
     assert len(list(tmp_path.iterdir())) == 1
 
