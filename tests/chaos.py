@@ -183,7 +183,7 @@ def threads(n, draw, model, paths):
     """As many threads as that ask one verifier, in a process of its own."""
     command = [sys.executable, "-c", THREADS, model, *paths]
     done = [subprocess.run(command, capture_output=True) for _ in range(n)]
-    silent = sum(run.stdout != b"60 voices\n" for run in done)
+    silent = sum(run.stdout != b"30 voices\n" for run in done)
     return Counter({"times 2 and 8 threads": n, "silent": silent})
 
 

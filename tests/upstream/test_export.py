@@ -67,7 +67,8 @@ def test_the_code_is_as_speechbrain_wants_it(tree):
     edited = [
         tree / "speechbrain" / "dataio" / "sampler.py",
         tree / "speechbrain" / "utils" / "metric_stats.py",
-        *(tree / VOXCELEB).glob("*.py"),
+        *(tree / VOXCELEB).glob("*train_speaker_embeddings.py"),
+        *(tree / VOXCELEB).glob("*verification_cosine.py"),
     ]
     paths = [p for p in (*added, *edited) if p.suffix == ".py"]
     for path in paths:
