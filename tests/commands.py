@@ -1,5 +1,6 @@
 """The recipe's commands at a size for tests."""
 
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,3 +31,11 @@ def trial_option(corpus, key, lists=LISTS):
     """The corpus's own lists as an option of the command line."""
     paths = ", ".join(str(corpus / f"{name}.txt") for name in lists)
     return f"--{key}=[{paths}]"
+
+
+def without(key, text, indent=""):
+    """A yaml text without a key and what belongs to it."""
+    pattern = rf"(?m)^{indent}{key}:.*\n(?:{indent}[ \t]+.*\n)*"
+    text, n = re.subn(pattern, "", text)
+    assert n == 1, key
+    return text

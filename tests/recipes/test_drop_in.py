@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from commands import ROOT
+from commands import ROOT, without
 from hyperpyyaml import load_hyperpyyaml
 
 import speechbrain as sb
@@ -67,13 +67,6 @@ def with_the_readmes_blocks():
     for key, _ in yaml.compose(added).value:
         text = re.sub(rf"(?m)^{key.value}:.*\n(?:[ \t]+.*\n)*", "", text)
     return text + added
-
-
-def without(key, text):
-    """A yaml text without a key and what belongs to it."""
-    text, n = re.subn(rf"(?m)^{key}:.*\n(?:[ \t]+.*\n)*", "", text)
-    assert n == 1, key
-    return text
 
 
 @pytest.mark.parametrize("key", ["objective", "error_stats"])

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from commands import ROOT
+from commands import ROOT, without
 from upstream_tree import VOXCELEB, needs_recipes, stock_recipes
 
 pytestmark = needs_recipes
@@ -16,14 +16,6 @@ IMPORTS, LOADER = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
 (ADDED,) = re.findall(r"```yaml\n(.*?)```", SECTION, re.DOTALL)
 ECAPA = "--embedding_model={channels: [8, 8, 8, 8, 24], attention_channels: 8}"
 XVECTORS = "--embedding_model={tdnn_channels: [8, 8, 8, 8, 24]}"
-
-
-def without(key, text, indent=""):
-    """A yaml text without a key and what belongs to it."""
-    pattern = rf"(?m)^{indent}{key}:.*\n(?:{indent}[ \t]+.*\n)*"
-    text, n = re.subn(pattern, "", text)
-    assert n == 1, key
-    return text
 
 
 @pytest.fixture
