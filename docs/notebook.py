@@ -32,7 +32,8 @@ def notebook():
 
 
 def run(book):
-    """Runs all cells; progress bars and paths of this machine are left out."""
+    """Runs all cells; progress bars, what SpeechBrain says of every checkpoint
+    and paths of this machine are left out."""
     where = {"metadata": {"path": str(HERE)}}
     nbclient.NotebookClient(book, timeout=None, resources=where).execute()
     for cell in book.cells:
@@ -40,9 +41,8 @@ def run(book):
         said = ""
         for output in cell.pop("outputs", []):
             said += output.get("text", "")
-        lines = [line for line in said.split("\n") if "%|" not in line]
-        said = "\n".join(lines).replace(str(HERE.parent), "...")
-        said = re.sub(r"[^\n]*\r", "", said).strip("\n")
+        said = re.sub(r"(?m)^(speechbrain\.|.*%\|).*\n?|[^\n]*\r", "", said)
+        said = said.replace(str(HERE.parent), "...").strip("\n")
         if cell.cell_type == "code":
             stream = nbformat.v4.new_output("stream", text=said + "\n")
             cell.outputs = [stream] if said else []
