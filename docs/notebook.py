@@ -27,7 +27,7 @@ def notebook():
     book.cells.insert(0, nbformat.v4.new_code_cell("%cd .."))
     for i, cell in enumerate(book.cells):
         cell.id = f"cell-{i}"  # random otherwise
-    book.metadata = {"kernelspec": KERNEL}
+    book.metadata = nbformat.from_dict({"kernelspec": KERNEL})
     return book
 
 
@@ -36,6 +36,7 @@ def run(book):
     and paths of this machine are left out."""
     where = {"metadata": {"path": str(HERE)}}
     nbclient.NotebookClient(book, timeout=None, resources=where).execute()
+    book.metadata.pop("language_info")  # the version of this Python
     for cell in book.cells:
         cell.metadata.clear()  # when it was run
         said = ""
