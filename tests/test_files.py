@@ -1,9 +1,11 @@
 """Files and folders at every instant: the old, or the new."""
 
+import itertools
+import multiprocessing
 import os
+import random
 import stat
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,41 +13,20 @@ import pytest
 from speechbrain_scl import files
 from speechbrain_scl.errors import UserError
 
-# Kills a process that replaces a folder again and again, 100 times
-KILLS = """
-import itertools, os, random, signal, sys, time
-from speechbrain_scl.files import atomic_folder
 
-def replace_again_and_again(path, version, told):
-    for version in itertools.count(version + 1):
-        with atomic_folder(path) as aside:
-            for name in "abc":
-                with open(os.path.join(aside, name), "w") as file:
-                    file.write(str(version))
-        os.write(told, b".")
+def started(work):
+    """A process that works until it is killed, or told to go on and end; and
+    how to tell it. ``work`` gets a function that says something and waits."""
+    context = multiprocessing.get_context("fork")
+    ours, its = context.Pipe()
 
-path, version, draw = sys.argv[1], 0, random.Random(1986)
-for kill in range(100):
-    heard, told = os.pipe()
-    writer = os.fork()
-    if writer == 0:
-        replace_again_and_again(path, version, told)
-    os.close(told)
-    for _ in range(draw.randint(1, 3)):
-        version += len(os.read(heard, 1))
-    time.sleep(draw.uniform(0, 0.002))
-    os.kill(writer, signal.SIGKILL)
-    os.waitpid(writer, 0)
-    os.close(heard)
-    found = [open(os.path.join(path, name)).read() for name in "abc"]
-    assert sorted(os.listdir(path)) == ["a", "b", "c"], (kill, found)
-    assert len(set(found)) == 1 and int(found[0]) >= version, (kill, found)
-    version = int(found[0])
-    asides = [n for n in os.listdir(os.path.dirname(os.path.realpath(path)))
-              if n.startswith(".")]
-    assert len(asides) < 2, asides  # what this writer left
-print(kill + 1, "kills")
-"""
+    def say(what, wait=True):
+        its.send(what)
+        return wait and its.recv()
+
+    process = context.Process(target=work, args=(say,))
+    process.start()
+    return process, ours
 
 
 def content(folder):
@@ -94,71 +75,72 @@ def test_a_kill_loses_nothing(tmp_path):
     (tmp_path / "disk").mkdir()
     path = tmp_path / "model"
     path.symlink_to(tmp_path / "disk" / "model")
-    done = subprocess.run(
-        [sys.executable, "-c", KILLS, str(path)], capture_output=True, text=True
-    )
-    assert done.stdout == "100 kills\n", done.stderr
+    version, draw = 0, random.Random(1986)
+
+    def replace_again_and_again(say):
+        for number in itertools.count(version + 1):
+            with files.atomic_folder(path) as aside:
+                for name in "abc":
+                    Path(aside, name).write_text(str(number))
+            say(number, wait=False)
+
+    for kill in range(100):
+        writer, heard = started(replace_again_and_again)
+        for _ in range(draw.randint(1, 3)):
+            version = heard.recv()
+        time.sleep(draw.uniform(0, 0.002))
+        writer.kill()
+        writer.join()
+        found = content(path)
+        assert sorted(found) == ["a", "b", "c"]
+        assert len(set(found.values())) == 1 and int(found["a"]) >= version
+        version = int(found["a"])
+        left = [x for x in os.listdir(tmp_path / "disk") if x != "model"]
+        assert len(left) < 2, (kill, left)  # what this writer left
     assert path.is_symlink()
-
-
-def start(code, *arguments):
-    """A process that has said that it is there."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "there\n"
-    return process
-
-
-WRITES = """
-import os, sys
-from speechbrain_scl.files import *
-os.chdir(sys.argv[1])
-with (atomic_write("file") as file, atomic_folder("folder") as folder,
-      open(os.path.join(folder, "a"), "w") as a):
-    file.write("x"); file.flush()
-    a.write("x"); a.flush()
-    print("there", flush=True)
-    sys.stdin.read()
-"""
 
 
 def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path):
     """And what a living one is about to finish stays; a named pipe of such a
     name does not hang it."""
-    killed, living = start(WRITES, tmp_path), start(WRITES, tmp_path)
+
+    def write(say):
+        with (
+            files.atomic_write(tmp_path / "file") as file,
+            files.atomic_folder(tmp_path / "folder") as folder,
+        ):
+            file.write("x")
+            Path(folder, "a").write_text("x")
+            say("there")
+
+    (killed, first), (living, second) = started(write), started(write)
+    assert (first.recv(), second.recv()) == ("there", "there")
     os.mkfifo(tmp_path / f"{files._PREFIX}x")
     assert len(os.listdir(tmp_path)) == 5
     killed.kill()
-    killed.communicate()
+    killed.join()
     files.write_json(tmp_path / "other.json", {})
     assert len(os.listdir(tmp_path)) == 3
-    living.communicate("go on")
-    assert living.returncode == 0
+    second.send("go on")
+    living.join()
+    assert living.exitcode == 0
     names = ["file", "folder", "other.json"]
     assert sorted(os.listdir(tmp_path)) == names
     assert content(tmp_path / "folder") == {"a": "x"}
 
 
-RUNS = """
-import sys
-from speechbrain_scl.files import only_run_in
-with only_run_in(sys.argv[1]):
-    print("there", flush=True)
-    sys.stdin.read()
-"""
-
-
 def test_a_second_run_is_refused_and_a_killed_one_does_not_block(tmp_path):
-    first = start(RUNS, tmp_path)
+    def run(say):
+        with files.only_run_in(tmp_path):
+            say("there")
+
+    first, heard = started(run)
+    heard.recv()
     with pytest.raises(UserError, match=f"process {first.pid} on .*wait for"):
         with files.only_run_in(tmp_path):
             pass
     first.kill()
-    first.communicate()
+    first.join()
     with files.only_run_in(tmp_path):
         pass
 

@@ -1,16 +1,11 @@
-"""docs/service.py, by real requests from several threads."""
+"""docs/service.py, asked from several threads."""
 
-import json
+import io
 import runpy
-import threading
-import urllib.error
-import urllib.request
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import waitress
 from commands import ROOT
 
 from speechbrain_scl.verifier import SpeakerVerifier
@@ -23,33 +18,16 @@ def ask(untrained, tmp_path_factory):
     store = str(tmp_path_factory.mktemp("store") / "voices.npz")
     verifier = SpeakerVerifier.load(untrained, threshold=0.5)
     app = service["make_app"](verifier, store)
-    server = waitress.create_server(app, host="127.0.0.1", port=0, threads=4)
-    threading.Thread(target=server.run, daemon=True).start()
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ask(method, path, **recordings):
-        limit = uuid.uuid4().hex
-        head = f"--{limit}\r\nContent-Disposition: form-data; "
-        content = b"".join(
-            f'{head}name="{name}"; filename="../../x.wav"\r\n\r\n'.encode()
-            + Path(file).read_bytes()
-            + b"\r\n"
+        uploads = {
+            name: (io.BytesIO(Path(file).read_bytes()), "../../x.wav")
             for name, file in recordings.items()
-        )
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{server.effective_port}{path}",
-            content + f"--{limit}--\r\n".encode() if content else None,
-            {"Content-Type": f"multipart/form-data; boundary={limit}"},
-            method=method,
-        )
-        try:
-            with opener.open(request) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+        }
+        answer = app.test_client().open(path, method=method, data=uploads)
+        return answer.status_code, answer.json
 
-    yield ask
-    server.close()
+    return ask
 
 
 def test_many_requests_at_once(ask, untrained, spoken):

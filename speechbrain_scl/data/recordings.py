@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from functools import partial
 from math import gcd
 from numbers import Real
 from pathlib import Path
@@ -29,6 +30,7 @@ _KBIT_LOW = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
 _TELLING = "WAV WAVEX RF64 W64 AIFF AU CAF NIST SVX FLAC OGG MP3".split()
 # libsndfile's log of a header that promises another length than there is
 _PROMISED = re.compile(r"(\w+) *: (\d+) \(should be (\d+)\)")
+_BLOCK = 2**20  # samples that are read at a time
 _FFMPEG_CUT = re.compile(
     "corrupt|partial file|prematurely|too small|Invalid data|end tag", re.I
 )
@@ -59,30 +61,25 @@ def read_recording(source, sample_rate=16000):
     or of floats. Files have any format that soundfile or ffmpeg reads.
     """
     if isinstance(source, tuple):
-        name, missing = "the array", ""
-        if len(source) != 2 or isinstance(source[0], str | os.PathLike):
-            raise UserError(
-                "a tuple is (samples, rate); several recordings come as a list"
-            )
-        waveform, channels, rate = _given(name, *source)
+        name, decoded = "the array", partial(_given, source)
     else:
-        name, *found = _decoded(*_name_and_content(source))
-        waveform, channels, rate, missing = found
-    if not 1000 <= rate <= 1_000_000:  # a damaged header, or days of work
-        raise UserError(f"{name}: its rate is {rate} Hz, which no sound has")
-    # A sum of all needs no copy of a long recording.
-    if not np.isfinite(waveform.sum(dtype=np.float64)):
-        raise UserError(f"{name}: some of its samples are NaN or infinite")
-    if waveform.size == 0:
-        raise UserError(f"{name}: it holds no samples")
+        name, content = _name_and_content(source)
+        decoded = partial(_decoded, name, content)
+    try:
+        waveform, channels, rate, missing = decoded(sample_rate)
+        # A sum of all needs no copy of a long recording.
+        if not np.isfinite(waveform.sum(dtype=np.float64)):
+            raise UserError("some of its samples are NaN or infinite")
+        if waveform.size == 0:
+            raise UserError("it holds no samples")
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
     changes = []
     if rate != sample_rate:
         changes.append(f"{rate} Hz to {sample_rate} Hz")
     if channels > 1:
         changes.append(f"{channels} channels to 1")
-    waveform = resample(waveform, rate, sample_rate)
-    change = ", ".join(changes)
-    return Recording(name, waveform, sample_rate, change, missing)
+    return Recording(name, waveform, sample_rate, ", ".join(changes), missing)
 
 
 def resample(waveform, rate, wanted):
@@ -90,10 +87,41 @@ def resample(waveform, rate, wanted):
     waveform = np.asarray(waveform, dtype=np.float32)
     if rate == wanted:
         return waveform
-    from scipy.signal import resample_poly  # its import takes a while
+    starts = range(0, len(waveform), _BLOCK)
+    blocks = (waveform[start : start + _BLOCK] for start in starts)
+    return _resampled(blocks, rate, wanted)[0]
+
+
+def _resampled(blocks, rate, wanted):
+    """Blocks of a waveform, joined, at another rate, and how many samples they
+    had: what SciPy makes of the whole, which need not be in memory."""
+    if not 1000 <= rate <= 1_000_000:  # a damaged header, or days of work
+        raise UserError(f"its rate is {rate} Hz, which no sound has")
+    if rate != wanted:  # its import takes a while
+        from scipy.signal import resample_poly
 
     common = gcd(rate, wanted)
-    return resample_poly(waveform, wanted // common, rate // common)
+    up, down = wanted // common, rate // common
+    # Samples before and after one that its filter takes, by which two stretches
+    # overlap; stretches begin where a sample of either rate does.
+    margin = -(-10 * max(up, down) // (up * down)) * down
+    joined, held = bytearray(), np.zeros(0, np.float32)
+    n_read = done = 0
+    for block in blocks:
+        n_read += len(block)
+        if rate == wanted:
+            joined += memoryview(block)
+            continue
+        held = np.concatenate([held, block])
+        if len(held) > 4 * _BLOCK:
+            end = (len(held) - margin) // down * down
+            new = resample_poly(held, up, down)
+            joined += memoryview(new[done // down * up : end // down * up])
+            held, done = held[end - margin :], margin
+    if len(held):
+        new = resample_poly(held, up, down)
+        joined += memoryview(new[done // down * up :])
+    return np.frombuffer(joined, dtype=np.float32), n_read
 
 
 def check_kind(file):
@@ -186,10 +214,15 @@ def ffmpeg_program():
         return None
 
 
-def _given(name, samples, rate):
-    """Samples from memory, as ``_mono`` those of a file, and rate."""
+def _given(source, sample_rate):
+    """Of samples from memory, what ``_decoded`` returns of a file."""
+    if len(source) != 2 or isinstance(source[0], str | os.PathLike):
+        raise UserError(
+            "a tuple is (samples, rate); several recordings come as a list"
+        )
+    samples, rate = source
     if not isinstance(rate, Real) or not rate >= 1 or rate != int(rate):
-        raise UserError(f"{name}: its rate is {rate!r} instead of some Hz")
+        raise UserError(f"its rate is {rate!r} instead of some Hz")
     if hasattr(samples, "detach"):
         samples = samples.detach().cpu()
         # NumPy has no bfloat16.
@@ -197,7 +230,7 @@ def _given(name, samples, rate):
     samples = np.asarray(samples)
     if samples.ndim not in (1, 2):
         raise UserError(
-            f"{name}: its shape is {samples.shape}; it must be [time], "
+            f"its shape is {samples.shape}; it must be [time], "
             "[channels, time] or [time, channels]"
         )
     if samples.dtype in (np.int16, np.int32):
@@ -205,13 +238,15 @@ def _given(name, samples, rate):
     elif samples.dtype == np.uint8:
         samples = samples / 128 - 1
     elif samples.dtype.kind != "f":
-        raise UserError(f"{name}: samples of {samples.dtype} are no sound")
+        raise UserError(f"samples of {samples.dtype} are no sound")
     if samples.ndim == 1:
         samples = samples[:, None]
     elif samples.shape[0] < samples.shape[1]:
         samples = samples.T
-    waveform = samples.astype(np.float32).mean(1)
-    return waveform, samples.shape[1], int(rate)
+    starts = range(0, len(samples), _BLOCK)
+    blocks = (samples[i : i + _BLOCK].astype("f4").mean(1) for i in starts)
+    waveform, _ = _resampled(blocks, int(rate), sample_rate)
+    return waveform, samples.shape[1], int(rate), ""
 
 
 def _name_and_content(source):
@@ -261,8 +296,8 @@ def unfilled(content):
     return None
 
 
-def _decoded(name, content):
-    """Name, waveform, number of channels, rate, what is missing."""
+def _decoded(name, content, sample_rate):
+    """Waveform at a rate, number of channels, its own rate, what is missing."""
     promised = None
     try:
         source = name if content is None else io.BytesIO(content)
@@ -272,44 +307,44 @@ def _decoded(name, content):
                 raw = Path(name).read_bytes() if content is None else content
                 filled = unfilled(raw)
                 if filled:
-                    return _decoded(name, filled)
+                    return _decoded(name, filled, sample_rate)
             promised = file.frames
-            waveform = _mono(file)
-            missing = what_is_missing(file, len(waveform))
-            return name, waveform, file.channels, file.samplerate, missing
+            waveform, n_read = _mono(file, sample_rate)
+            missing = what_is_missing(file, n_read)
+            return waveform, file.channels, file.samplerate, missing
     except OSError as error:
-        raise UserError(f"{name}: {error.strerror}") from error
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from error
+        raise UserError(error.strerror) from error
+    except UserError:
+        raise
     except UNREADABLE as error:
         if ffmpeg_program() is None:
             raise UserError(
-                f"{name}: not a format that soundfile reads; if it is sound, "
+                "not a format that soundfile reads; if it is sound, "
                 f"install ffmpeg and try again: {FFMPEG}"
             ) from error
-    waveform, channels, rate, missing = _by_ffmpeg(name, content)
-    if promised and len(waveform) < promised < LENGTH_UNKNOWN:
-        missing = f"{promised - len(waveform)} of {promised} samples"
-    return name, waveform, channels, rate, missing
+    return _by_ffmpeg(name, content, sample_rate, promised)
 
 
-def _mono(file):
-    """The mean of the channels [time] of an open sound file, read in blocks: a
-    long recording is in memory once."""
-    mono = bytearray()
-    while len(block := file.read(2**20, dtype="float32", always_2d=True)):
-        mono += block.mean(1).tobytes()
-    return np.frombuffer(mono, dtype=np.float32)
+def _mono(file, sample_rate):
+    """The mean of the channels [time] of an open sound file at a rate, and how
+    many samples it had."""
+
+    def blocks():
+        while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+            yield block.mean(1)
+
+    return _resampled(blocks(), file.samplerate, sample_rate)
 
 
-def _by_ffmpeg(name, content):
-    """As ``_decoded``, with what ffmpeg says of one that was cut."""
+def _by_ffmpeg(name, content, sample_rate, promised):
+    """As ``_decoded``, with what ffmpeg says of one that was cut, or what its
+    header had promised."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.abspath(name)
         if content is not None:
             path = os.path.join(folder, "in")
             Path(path).write_bytes(content)
-        target = os.path.join(folder, "out.wav")
+        target = os.path.join(folder, "out.w64")  # of any length
         # A playlist must not make it read from a network.
         done = subprocess.run(
             [ffmpeg_program(), "-v", "warning", "-nostdin"]
@@ -322,10 +357,13 @@ def _by_ffmpeg(name, content):
         said = done.stderr.strip().splitlines() or ["no sound"]
         if done.returncode or not os.path.isfile(target):
             raise UserError(
-                f"{name}: neither soundfile nor ffmpeg reads it "
+                "neither soundfile nor ffmpeg reads it "
                 f"({said[-1].replace(path, name)})"
             )
         with soundfile.SoundFile(target) as file:
-            found = _mono(file), file.channels, file.samplerate
-    cut = any(map(_FFMPEG_CUT.search, said))
-    return *found, "its end, or parts of it" if cut else ""
+            waveform, n_read = _mono(file, sample_rate)
+            channels, rate = file.channels, file.samplerate
+    missing = "its end, or parts of it" * any(map(_FFMPEG_CUT.search, said))
+    if promised and n_read < promised < LENGTH_UNKNOWN:
+        missing = f"{promised - n_read} of {promised} samples"
+    return waveform, channels, rate, missing

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 from bisect import bisect
 
@@ -37,18 +38,26 @@ def read_metadata(path, columns):
                 f"{path}: it needs the column path or speaker, and "
                 f"{', '.join(columns)}; it has {', '.join(names)}"
             )
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            values = {c: row[c] or UNKNOWN for c in columns}
-            if values.get("duration", UNKNOWN) != UNKNOWN:
-                try:
-                    values["duration"] = float(values["duration"])
-                except ValueError as error:
-                    raise UserError(f"{where}: duration: {error}") from error
-            name = _stem(row[key] or "")
-            if found.setdefault(name, values) != values:
-                raise UserError(f"{where}: {row[key]} comes with other values")
+        try:
+            for row in reader:
+                if None in row:
+                    raise ValueError(f"{len(row[None])} fields too many")
+                values = {c: row[c] or UNKNOWN for c in columns}
+                if values.get("duration", UNKNOWN) != UNKNOWN:
+                    values["duration"] = _seconds(values["duration"])
+                if found.setdefault(_stem(row[key] or ""), values) != values:
+                    raise ValueError(f"{row[key]} comes with other values")
+        except (ValueError, csv.Error) as error:
+            line = f"{path}, line {reader.line_num}"
+            raise UserError(f"{line}: {error}") from error
     return found
+
+
+def _seconds(text):
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"duration: {text} seconds")
+    return value
 
 
 def conditions(trials, metadata, columns, speaker_of):

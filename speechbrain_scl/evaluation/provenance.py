@@ -4,6 +4,7 @@ import csv
 import datetime
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -52,7 +53,7 @@ def read_description(folder):
     try:
         with open(path, encoding="utf-8") as file:
             return dict(json.load(file))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path}: not what a training run leaves ({error}); remove it, or "
             "save the inference folder again"
@@ -80,17 +81,20 @@ def read_suspects(folder, most=10):
 def _rows(path):
     if not os.path.isfile(path):
         return []
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def read_training_log(path):
-    """Epoch -> name -> number. Of an epoch that was run again, the last."""
+    """Epoch -> name -> number. Of an epoch that was run again, the last; what is
+    damaged is left out."""
     epochs = {}
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
-            found = re.findall(r"(\w+): (-?\d[\d.e+-]*|nan|-?inf)\b", line)
+            found = re.findall(
+                r"(\w+): (-?\d+(?:\.\d*)?(?:e[+-]?\d+)?|nan|-?inf)\b", line
+            )
             values = {name: float(value) for name, value in found}
-            if "epoch" in values:
+            if math.isfinite(values.get("epoch", math.nan)):
                 epochs[int(values["epoch"])] = values
     return dict(sorted(epochs.items()))

@@ -96,6 +96,11 @@ def cohort_statistics(embeddings, cohort, top_n=None):
             f"{needed}: lower top_n or enlarge the cohort"
         )
     embeddings, cohort = np.asarray(embeddings), np.asarray(cohort)
+    if cohort.ndim != 2 or embeddings.shape[1:] != cohort.shape[1:]:
+        raise UserError(
+            f"embeddings {embeddings.shape} and a cohort {cohort.shape}: they "
+            "must be of one model, [N, D] and [C, D]"
+        )
     if top_n and top_n < len(cohort):
         mean, std = np.empty((2, len(embeddings)))
         step = max(1, _BLOCK // len(cohort))

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import subprocess
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import (
     settings,
     strategies as st,
 )
+from scipy.signal import resample_poly
 
 from speechbrain_scl.data import recordings
 from speechbrain_scl.data.audio import AudioFile, check_audio
@@ -64,6 +66,20 @@ def test_any_rate_and_format_becomes_the_tone(tmp_path, name, rate):
             abs(spectrum).max(), abs(wanted).max(), rtol=0.05
         )
         assert abs(spectrum).argmax() == abs(wanted).argmax()
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 22051])
+def test_blocks_are_resampled_as_the_whole(tmp_path, monkeypatch, rate):
+    """Which a long recording of another rate would be in memory."""
+    monkeypatch.setattr(recordings, "_BLOCK", 10000)
+    path = tmp_path / "a.wav"
+    noise = np.random.default_rng(0).normal(0, 0.1, 223456).astype("f4")
+    soundfile.write(path, np.stack([noise, noise], 1), rate, "FLOAT")
+    common = math.gcd(rate, 16000)
+    whole = resample_poly(noise, 16000 // common, rate // common)
+    for source in (path, (noise, rate)):
+        found = read_recording(source).waveform
+        np.testing.assert_allclose(found, whole, rtol=0, atol=1e-7)
 
 
 def test_what_fits_is_left_alone(tmp_path):

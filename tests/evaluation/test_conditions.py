@@ -86,7 +86,10 @@ def test_trials_sorted_by_hand(trials, tmp_path, text, columns, wanted):
         ("name,gender\nann,f\n", "path or speaker, and gender; it has name"),
         ("speaker,age\nann,3\n", "path or speaker, and gender; it has"),
         ("speaker,gender\nann,f\nann,m\n", "line 3: ann comes with other"),
-        ("speaker,gender,duration\nann,f,long\n", "line 2: duration"),
+        ("speaker,gender,duration\nann,f,long\n", "line 2: .* float: 'long'"),
+        ("speaker,gender,duration\nann,f,nan\n", "line 2: duration: nan"),
+        ("speaker,gender\nann,f,3,4\n", "line 2: 2 fields too many"),
+        (f"speaker,gender\nann,{'f' * 2**18}\n", ": field larger than"),
     ],
 )
 def test_a_wrong_file_is_told_with_its_line(tmp_path, text, message):

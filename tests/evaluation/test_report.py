@@ -145,6 +145,8 @@ def test_the_log_gives_the_curves(tmp_path):
     path = tmp_path / "train_log.txt"
     # The second epoch was interrupted and run again.
     path.write_text(LOG.splitlines()[1].replace("1.9e-01", "nan") + "\n" + LOG)
+    with open(path, "ab") as file:  # and damaged
+        file.write(b"epoch: nan, \xff: 1.2.3e\n")
     epochs = provenance.read_training_log(str(path))
     assert [epochs[e]["EER"] for e in (1, 2)] == [0.29, 0.19]
     curves = plots.training_curves(epochs)["loss"].axes[0].lines

@@ -61,6 +61,9 @@ def test_mistakes(rng):
     for top_n in (1, 0, -3, 2.5, "10"):
         with pytest.raises(UserError, match="top_n=.*at least 2"):
             scoring.cohort_statistics(vectors, vectors, top_n)
+    for other in (vectors[:, :2], vectors[0]):
+        with pytest.raises(UserError, match="must be of one model"):
+            scoring.cohort_statistics(vectors, other)
     with pytest.raises(UserError, match="all score alike"):
         scoring.cohort_statistics(vectors, vectors[[0, 0, 0]])
     with pytest.raises(UserError, match="'snorm'"):

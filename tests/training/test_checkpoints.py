@@ -126,6 +126,13 @@ def test_a_flipped_bit_is_told(tmp_path, layer):
         checkpointer.recover_if_possible()
 
 
+def test_a_checkpoint_of_another_model_is_told(tmp_path, layer):
+    CompleteCheckpointer(tmp_path, {"layer": layer}).save_checkpoint()
+    other = CompleteCheckpointer(tmp_path, {"layer": torch.nn.Linear(3, 2)})
+    with pytest.raises(UserError, match="choose another output_folder"):
+        other.recover_if_possible()
+
+
 def draws():
     return (
         [random.random(), random.gauss(0, 1)],
