@@ -19,6 +19,12 @@ demo: $(VENV)/.demo
 	                 data/mini/trials-cross-language.txt \
 	        -- --number_of_epochs=$$epochs || exit; \
 	done
+	$(BIN)/python benchmarks/ladder.py --output results/demo/wrong-labels \
+	    --data-folder data/mini --variants hparams/labels.yaml --jobs 2 \
+	    --only aam aam_cleaned --mislabelled 0.1 --seeds 1986 \
+	    --trials data/mini/trials-same-language.txt \
+	             data/mini/trials-cross-language.txt \
+	    -- --number_of_epochs=12
 	$(BIN)/python benchmarks/pictures.py budget results/demo/budget.png \
 	    results/demo/*-epochs/*/1986
 	$(BIN)/python benchmarks/pictures.py scores results/demo/scores.png \

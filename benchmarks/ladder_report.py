@@ -134,6 +134,7 @@ def report(ladder):
             for name, seeds in figures.items()
         ],
     )
+    text += found_labels(ladder)
     found = {}
     if others:
         rates = rates_of_lists(ladder, figures)
@@ -150,6 +151,44 @@ def report(ladder):
         "Scores, figures and report.html of each run: "
         f"{ladder.folder('<objective>', '<seed>', '')}/{ladder.tests}"
     )
+
+
+def found_labels(ladder):
+    """How many wrong labels suspects.csv names, as Markdown; empty where none
+    are wrong."""
+    rows = []
+    for name in ladder.variants:
+        sums = []
+        for seed in ladder.seeds:
+            folders = [ladder.folder(name, seed, part) for part in ladder.parts]
+            if not all((f / "save/mislabelled.csv").is_file() for f in folders):
+                return ""
+            sums.append(np.sum([count_labels(f) for f in folders], 0))
+        wrong, suspected, hit = np.array(sums, float).T
+        shares = [100 * hit / wrong, 100 * hit / np.maximum(suspected, 1)]
+        rows.append(
+            [name, *(spread(x, 0) for x in (wrong, suspected, *shares))]
+        )
+    header = ["training", "wrong labels", "suspected", "of the wrong ones, %"]
+    header.append("of the suspected wrong, %")
+    return "\n" + measure.table(header, rows)
+
+
+def count_labels(folder):
+    """Of a run's training utterances: wrong labels, suspected, both."""
+    given, right, suspected = (
+        {row.get("ID", row.get("utterance")): row.get("spk_id") for row in rows}
+        for rows in (
+            csv.DictReader((folder / name).read_text("utf-8").splitlines())
+            for name in (
+                "save/mislabelled.csv",
+                "save/train.csv",
+                "suspects.csv",
+            )
+        )
+    )
+    wrong = {name for name in given if given[name] != right[name]}
+    return len(wrong), len(suspected), len(wrong & set(suspected))
 
 
 def cell(figures):

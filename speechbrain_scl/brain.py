@@ -181,12 +181,8 @@ class SupConSpeakerBrain(ResilientBrain):
             self._end_epoch(epoch, {})
 
     def _end_epoch(self, epoch, valid_stats):
-        rate = anneal_epoch(
-            self._option("lr_annealing"),
-            self.optimizer,
-            epoch,
-            valid_stats.get("EER"),
-        )
+        schedule, eer = self._option("lr_annealing"), valid_stats.get("EER")
+        rate = anneal_epoch(schedule, self.optimizer, epoch, eer)
         if self._option("train_logger") is not None:
             self.hparams.train_logger.log_stats(
                 stats_meta={"epoch": epoch, "lr": rate},
@@ -195,7 +191,7 @@ class SupConSpeakerBrain(ResilientBrain):
             )
         # The sum's weights change; this part is always the same measure.
         loss = self.train_stats.get("classification", self.train_stats["loss"])
-        self.progress.warn_unless_learning(epoch, loss, valid_stats.get("EER"))
+        self.progress.warn_unless_learning(epoch, loss, eer)
         if self.checkpointer is not None:
             self.checkpointer.save_and_keep_only(
                 meta=valid_stats,

@@ -41,9 +41,8 @@ class SupConMarginLoss(torch.nn.Module):
     A_ij = min(a_i, a_j): on ``negatives`` as a factor of exp(cos / tau) in the
     denominator, on ``logits`` as a factor of every cosine after its margin.
 
-    The loss and its gradient are computed together, block of anchors by block,
-    in float32 (float64 for float64 input) whatever the autocast state; so it
-    can be differentiated once.
+    Loss and gradient are computed together, block of anchors by block, in
+    float32 (float64 for float64 input) whatever the autocast state, and once.
 
     Arguments
     ---------
@@ -72,8 +71,7 @@ class SupConMarginLoss(torch.nn.Module):
     Example
     -------
     >>> loss = SupConMarginLoss(margin=0.0, temperature=1.0)
-    >>> embeddings = torch.eye(4, requires_grad=True)
-    >>> value = loss(embeddings, torch.tensor([0, 0, 1, 1]))
+    >>> value = loss(torch.eye(4), torch.tensor([0, 0, 1, 1]))
     >>> bool(torch.isclose(value, torch.tensor(3.0).log()))  # log(B - 1)
     True
     """
@@ -119,11 +117,10 @@ class SupConMarginLoss(torch.nn.Module):
         embeddings : torch.Tensor
             [N, D] or [N, 1, D], any scale, any floating type.
         labels : torch.Tensor
-            Integer speaker labels, [N] or [N, 1]. With the embeddings on an
-            accelerator, labels on the host save it one wait.
+            Integer speakers, [N] or [N, 1]; on the host, nothing waits.
         sample_weights : torch.Tensor or None
-            The attention a_i in (0, 1], [N]. Differentiated if it requires a
-            gradient. 0 counts as the least number above it.
+            The attention a_i in (0, 1], [N], differentiated where wanted; 0
+            counts as the least number above it.
 
         Returns
         -------
@@ -134,11 +131,10 @@ class SupConMarginLoss(torch.nn.Module):
         local = slice(0, len(labels))
         with torch.autocast(embeddings.device.type, enabled=False):
             dtype = torch.promote_types(embeddings.dtype, torch.float32)
-            embeddings = embeddings.to(dtype)
-            inputs = [embeddings]
+            inputs = [embeddings.to(dtype)]
             if sample_weights is not None:
                 tiny = torch.finfo(dtype).tiny  # 0 has no logarithm
-                inputs.append(sample_weights.to(embeddings).clamp_min(tiny))
+                inputs.append(sample_weights.to(inputs[0]).clamp_min(tiny))
             if self.gather and world_size() > 1:
                 labels = labels.to(embeddings.device)
                 (labels, *inputs), local = gather_rows(labels, *inputs)
@@ -162,8 +158,8 @@ class SupConMarginLoss(torch.nn.Module):
         # its own in the rounding, or the TF32, of a product.
         z_p = z.index_select(0, positives.flatten()).view(*share.shape, -1)
         half_chord = torch.linalg.vector_norm(z_p - z_i[:, None], dim=2) / 2
-        # At theta = pi the slope would be infinite.
-        theta = 2 * half_chord.clamp_max(1 - torch.finfo(z.dtype).eps).asin()
+        below = 1 - torch.finfo(z.dtype).eps  # at pi the slope is infinite
+        theta = 2 * half_chord.clamp_max(below).asin()
         s = theta.cos() / self.temperature
         s_margin = self._add_margin(theta) / self.temperature
         if a is not None and self.attention_on == "logits":
@@ -197,10 +193,8 @@ class SupConMarginLoss(torch.nn.Module):
         return torch.where(theta > math.pi - self.margin, beyond, margined)
 
     def _blocks(self, labels, local, z):
-        """Block by block the local anchors: ``own`` and ``share``.
-
-        Found on the host, from where copies go for which nobody waits.
-        """
+        """Block by block the local anchors: ``own`` and ``share``, found on
+        the host, from where copies go for which nobody waits."""
         order = np.argsort(labels, kind="stable")
         place, ordered = np.argsort(order), labels[order]
         # Of each sample's speaker: its first place in the order, its samples

@@ -11,6 +11,7 @@ from speechbrain_scl.data.manifest import Utterance, read_manifest
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import classes  # noqa: E402
 import gpu  # noqa: E402
+import ladder_report  # noqa: E402
 import measure  # noqa: E402
 import mislabel  # noqa: E402
 import objective  # noqa: E402
@@ -141,3 +142,22 @@ def test_the_seed_draws_the_wrong_labels():
     assert {u.spk_id for u in noisy} <= set("abcde")
     assert mislabel.mislabel(clean, 0.3, seed=4) == noisy
     assert mislabel.mislabel(clean, 0.3, seed=5) != noisy
+
+
+def test_how_many_wrong_labels_are_found(tmp_path):
+    ladder = ladder_report.Ladder(tmp_path, ["a"], [1, 2], {"p": [], "q": []})
+    assert ladder_report.found_labels(ladder) == ""
+    for seed in "12":
+        for part in "pq":
+            folder = tmp_path / "a" / seed / part
+            (folder / "save").mkdir(parents=True)
+            right = "ID,spk_id\nu,ann\nv,ann\nw,bob\nx,bob\n"
+            (folder / "save/train.csv").write_text(right)
+            wrong = right.replace("v,ann", "v,bob").replace("w,bob", "w,ann")
+            (folder / "save/mislabelled.csv").write_text(wrong)
+            names = ["v", "x", "w"] if (seed, part) == ("2", "q") else ["v"]
+            text = "utterance,speaker\n" + "".join(f"{n},\n" for n in names)
+            (folder / "suspects.csv").write_text(text)
+    row = ladder_report.found_labels(ladder).splitlines()[-1]
+    # Of four wrong ones 2 and 3 are found, by 2 and 4 names
+    assert row == "| a | 4 ± 0 | 3 ± 1 | 62 ± 18 | 88 ± 18 |"
