@@ -43,7 +43,7 @@ from speechbrain.processing.features import InputNormalization
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
 from speechbrain_scl.distributed import gather_rows
-from speechbrain_scl.evaluation.any_length import AnyLength
+from speechbrain_scl.evaluation.packed import AnyLength
 from speechbrain_scl.evaluation.scoring import cosine_scores
 from speechbrain_scl.losses import SupConMarginLoss
 

@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 
 from speechbrain_scl.evaluation import plots, report
-from speechbrain_scl.evaluation.provenance import describe_call
+from speechbrain_scl.evaluation.report import describe_call
 
 TEMPLATE = Path(__file__).with_name("comparison.html")
 

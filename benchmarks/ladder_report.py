@@ -14,7 +14,7 @@ import numpy as np
 from ladder_page import write_page
 
 from speechbrain_scl.evaluation.bootstrap import bootstrap
-from speechbrain_scl.evaluation.provenance import read_training_log
+from speechbrain_scl.evaluation.report import read_training_log
 
 RESAMPLES = 400
 OVERALL = "overall"

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
 from speechbrain_scl.evaluation import plots
 from speechbrain_scl.evaluation.metrics import Counts
-from speechbrain_scl.evaluation.provenance import read_training_log
+from speechbrain_scl.evaluation.report import read_training_log
 from speechbrain_scl.evaluation.results import rates
 
 

@@ -7,7 +7,7 @@ from speechbrain.utils.distributed import ddp_broadcast
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.metric_stats import MetricStats
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.any_length import AnyLength
+from speechbrain_scl.evaluation.packed import AnyLength
 from speechbrain_scl.training.resilience import ResilientBrain
 from speechbrain_scl.training.schedules import anneal_epoch, anneal_step
 

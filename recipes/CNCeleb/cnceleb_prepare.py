@@ -39,9 +39,8 @@ from speechbrain_scl.data.splits import (
 )
 from speechbrain_scl.data.tables import read_lines
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.enrolment import read_enrolment_map
-from speechbrain_scl.evaluation.trials import read_trials
-from speechbrain_scl.files import write_audio
+from speechbrain_scl.evaluation.trials import read_enrolment_map, read_trials
+from speechbrain_scl.files import atomic_write
 
 logger = get_logger(__name__)
 
@@ -297,4 +296,5 @@ def _write(row, parts):
             f"instead of the {row.stop} of their headers; check_audio=full "
             "leaves such files out"
         )
-    write_audio(row.wav, signal, SAMPLE_RATE)
+    with atomic_write(row.wav, binary=True) as file:
+        soundfile.write(file, signal, SAMPLE_RATE, format="FLAC")

@@ -14,9 +14,8 @@ from hyperpyyaml import load_hyperpyyaml
 import speechbrain as sb
 from speechbrain.utils.run_opts import RunOptions
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.enrolment import CONVENTIONS
 from speechbrain_scl.evaluation.scoring import METHODS
-from speechbrain_scl.evaluation.trials import LAYOUTS
+from speechbrain_scl.evaluation.trials import CONVENTIONS, LAYOUTS
 
 
 class Range(NamedTuple):

@@ -53,13 +53,13 @@ def bootstrap(
     ]
     found = np.full((2, len(systems), n_resamples), np.nan)
     for s, system in enumerate(systems):
-        trials = _Trials(system, labels, pair)
-        at_once = max(1, _CELLS // (len(pairs) + 3 * trials.n_places))
+        kinds = _by_place(system, labels, pair)
+        at_once = max(1, _CELLS // (len(pairs) + 3 * len(kinds[1][1])))
         for start in range(0, n_resamples, at_once):
             drawn = np.stack(draws[start : start + at_once], 1)
             other = drawn[second]
             other[first == second] = 1
-            weights = trials.weighed(drawn[first] * other)
+            weights = _weighed(kinds, drawn[first] * other)
             for r, (targets, impostors) in enumerate(zip(*weights), start):
                 if targets.any() and impostors.any():
                     miss, false_alarm = _error_rates(targets, impostors)
@@ -68,48 +68,43 @@ def bootstrap(
     return tuple(found if several else found[:, 0])
 
 
-class _Trials:
-    """One system's trials in the order of their scores, by their place: i for
-    the targets of the i-th distinct score that targets have; between two of
-    these the false alarms alone change, so that the thresholds at each one and
-    right above it draw the whole ROC. Impostors below it are in place 2 i, of
-    equal score in 2 i + 1."""
+def _by_place(scores, labels, pair):
+    """Of targets and of impostors, the pairs of speakers in the order of their
+    scores, and how many lie at or below each place.
 
-    def __init__(self, scores, labels, pair):
-        scores, labels = as_arrays(scores, labels)
-        scores, labels, pair = ascending(scores, labels, pair)
-        counts = Counts.of(scores, labels)
-        pair = torch.from_numpy(pair)
-        labels = torch.from_numpy(labels)
-        has_targets = counts.targets > 0
-        place = 2 * (has_targets.cumsum() - has_targets) + has_targets
-        targets = counts.targets[has_targets]
-        self.n_places = 2 * len(targets) + 1
-        impostors = np.bincount(place, counts.impostors, self.n_places)
-        self._kinds = [
-            (pair[labels], targets.cumsum()),
-            (pair[~labels], impostors.astype(np.int64).cumsum()),
-        ]
+    Place i is that of the targets of the i-th distinct score that targets have;
+    between two of these the false alarms alone change, so that the thresholds
+    at each one and right above it draw the whole ROC. Impostors below it are in
+    place 2 i, of equal score in 2 i + 1."""
+    scores, labels = as_arrays(scores, labels)
+    scores, labels, pair = ascending(scores, labels, pair)
+    counts = Counts.of(scores, labels)
+    has_targets = counts.targets > 0
+    place = 2 * (has_targets.cumsum() - has_targets) + has_targets
+    targets = counts.targets[has_targets]
+    impostors = np.bincount(place, counts.impostors, 2 * len(targets) + 1)
+    return [
+        (pair[labels], targets.cumsum()),
+        (pair[~labels], impostors.astype(np.int64).cumsum()),
+    ]
 
-    def weighed(self, table):
-        """Sums of the trials' weights, [R, places] of either kind, for a table
-        float32 [pairs of speakers, R] of weights."""
-        block = max(1, _EXACT // max(1, int(table.max())))
-        table = torch.from_numpy(table)
-        sums = []
-        for pair, ends in self._kinds:
-            total = np.zeros((len(ends), table.shape[1]))
-            for start in range(0, len(pair), block):
-                part = pair[start : start + block]
-                low = np.searchsorted(ends, start, side="right")
-                high = np.searchsorted(ends, start + len(part)) + 1
-                starts = np.append(0, ends[low : high - 1] - start)
-                starts = torch.from_numpy(starts.astype(np.int32))
-                total[low:high] += embedding_bag(
-                    part, table, starts, mode="sum"
-                ).numpy()
-            sums.append(np.ascontiguousarray(total.T))
-        return sums
+
+def _weighed(kinds, table):
+    """Sums of the trials' weights, [R, places] of either kind, for a table
+    float32 [pairs of speakers, R] of weights."""
+    block = max(1, _EXACT // max(1, int(table.max())))
+    table = torch.from_numpy(table)
+    for pairs, ends in kinds:
+        total = np.zeros((len(ends), table.shape[1]))
+        for start in range(0, len(pairs), block):
+            part = torch.from_numpy(pairs[start : start + block])
+            low = np.searchsorted(ends, start, side="right")
+            high = np.searchsorted(ends, start + len(part)) + 1
+            starts = np.append(0, ends[low : high - 1] - start)
+            starts = torch.from_numpy(starts.astype(np.int32))
+            summed = embedding_bag(part, table, starts, mode="sum")
+            total[low:high] += summed.numpy()
+        yield np.ascontiguousarray(total.T)
 
 
 def _error_rates(targets, impostors):

@@ -58,21 +58,20 @@ class Calibration:
 
     def __post_init__(self):
         self.threshold(self.p_target)
-        curves = ("thresholds", "miss", "false_alarm")
-        allowed = {
-            "scale": lambda x: _are_numbers([x]) and x > 0,
-            "offset": lambda x: _are_numbers([x]),
-            "n_trials": lambda x: _are_numbers([x]) and x > 0,
-            "model": lambda x: x is None or isinstance(x, str),
-            "scores": lambda x: isinstance(x, str),
-            **dict.fromkeys(
-                curves, lambda x: isinstance(x, tuple) and _are_numbers(x)
-            ),
+        curves = self.thresholds, self.miss, self.false_alarm
+        right = {
+            "scale": _are_numbers(self.scale) and self.scale > 0,
+            "offset": _are_numbers(self.offset),
+            "n_trials": _are_numbers(self.n_trials) and self.n_trials > 0,
+            "model": isinstance(self.model, str | None),
+            "scores": isinstance(self.scores, str),
         }
-        for name, is_allowed in allowed.items():
-            if not is_allowed(getattr(self, name)):
+        for name, values in zip(("thresholds", "miss", "false_alarm"), curves):
+            right[name] = isinstance(values, tuple) and _are_numbers(*values)
+        for name in right:
+            if not right[name]:
                 raise UserError(f"{name}={getattr(self, name)!r}")
-        if len({len(getattr(self, name)) for name in curves}) > 1:
+        if len(set(map(len, curves))) > 1:
             raise UserError(f"thresholds={self.thresholds}, and other rates")
 
     def __call__(self, scores):
@@ -114,13 +113,11 @@ class Calibration:
             raise UserError(f"{path}: there is no such calibration")
         try:
             with open(path, encoding="utf-8") as file:
-                content = json.load(file).items()
-            found = cls(
-                **{
-                    k: tuple(v) if isinstance(v, list) else v
-                    for k, v in content
-                }
-            )
+                content = json.load(file)
+            curves = {
+                k: tuple(v) for k, v in content.items() if isinstance(v, list)
+            }
+            found = cls(**{**content, **curves})
         except UserError as error:
             raise UserError(
                 f"{path}: no calibration has {error}; fit it again"
@@ -143,7 +140,7 @@ class Calibration:
         return found
 
 
-def _are_numbers(values):
+def _are_numbers(*values):
     return all(
         isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x)
         for x in values

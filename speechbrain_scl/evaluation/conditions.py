@@ -8,6 +8,7 @@ from bisect import bisect
 
 import numpy as np
 
+from speechbrain_scl.data.audio import READABLE
 from speechbrain_scl.data.tables import read_text
 from speechbrain_scl.errors import UserError
 
@@ -16,6 +17,10 @@ _TEST_SIDE, _SAME = "test_", "same_"
 # Upper edges in seconds; a trial is as long as its shorter side.
 _EDGES = (2.0, 4.0, 8.0)
 _DURATIONS = ("below 2 s", "2 to 4 s", "4 to 8 s", "from 8 s")
+_MIXTURES = (
+    "targets different, impostors same",
+    "targets same, impostors different",
+)
 # Told apart by hardly any value: names and numbers, not conditions.
 _MOST_VALUES = 30
 
@@ -29,27 +34,26 @@ def read_metadata(path, columns):
     """
     found = {}
     columns = [_column(condition) for condition in columns]
-    with io.StringIO(read_text(path), newline="") as file:
-        reader = csv.DictReader(file)
-        names = reader.fieldnames or []
-        key = next((k for k in ("path", "speaker") if k in names), None)
-        if key is None or not set(columns) <= set(names):
-            raise UserError(
-                f"{path}: it needs the column path or speaker, and "
-                f"{', '.join(columns)}; it has {', '.join(names)}"
-            )
-        try:
-            for row in reader:
-                if None in row:
-                    raise ValueError(f"{len(row[None])} fields too many")
-                values = {c: row[c] or UNKNOWN for c in columns}
-                if values.get("duration", UNKNOWN) != UNKNOWN:
-                    values["duration"] = _seconds(values["duration"])
-                if found.setdefault(_stem(row[key] or ""), values) != values:
-                    raise ValueError(f"{row[key]} comes with other values")
-        except (ValueError, csv.Error) as error:
-            line = f"{path}, line {reader.line_num}"
-            raise UserError(f"{line}: {error}") from error
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    names = reader.fieldnames or []
+    key = next((k for k in ("path", "speaker") if k in names), None)
+    if key is None or not set(columns) <= set(names):
+        raise UserError(
+            f"{path}: it needs the column path or speaker, and "
+            f"{', '.join(columns)}; it has {', '.join(names)}"
+        )
+    try:
+        for row in reader:
+            if None in row:
+                raise ValueError(f"{len(row[None])} fields too many")
+            values = {c: row[c] or UNKNOWN for c in columns}
+            if values.get("duration", UNKNOWN) != UNKNOWN:
+                values["duration"] = _seconds(values["duration"])
+            if found.setdefault(_stem(row[key] or ""), values) != values:
+                raise ValueError(f"{row[key]} comes with other values")
+    except (ValueError, csv.Error) as error:
+        line = f"{path}, line {reader.line_num}"
+        raise UserError(f"{line}: {error}") from error
     return found
 
 
@@ -82,21 +86,16 @@ def conditions(trials, metadata, columns, speaker_of):
         )
     found = []
     for condition in columns:
-        column = _column(condition)
-        values, *codes = _codes(sides, column, condition.startswith(_SAME))
+        column, asks_same = _column(condition), condition.startswith(_SAME)
+        values, *codes = _codes(sides, column, asks_same)
         enrol, test = codes[0][trials.enrol_index], codes[1][trials.test_index]
-        if condition.startswith(_SAME):
+        if asks_same:
             same = enrol == test
-            hard, easy = (
-                "targets different, impostors same",
-                "targets same, impostors different",
-            )
             for names, which in (
                 (("same", "different"), ~same),
-                ((hard, easy), same == trials.labels),
+                (_MIXTURES, same == trials.labels),
             ):
-                names = [f"{column}: {name}" for name in names]
-                found.append((names, which.astype(np.int16)))
+                found.append(([f"{column}: {name}" for name in names], which))
             continue
         low, high = np.minimum(enrol, test), np.maximum(enrol, test)
         if condition == "duration":
@@ -108,8 +107,8 @@ def conditions(trials, metadata, columns, speaker_of):
             f"{condition}: {values[a]}" + (f" - {values[b]}" if a != b else "")
             for a, b in zip(*np.divmod(pairs, len(values)))
         ]
-        found.append((names, which.astype(np.int16)))
-    return found
+        found.append((names, which))
+    return [(names, which.astype(np.int16)) for names, which in found]
 
 
 def _column(condition):
@@ -119,27 +118,26 @@ def _column(condition):
 
 def _codes(sides, column, many=False):
     """The column's values, and for each side the number of each name's."""
-    sides = [
+    found = [
         [row[column] if row else UNKNOWN for row in side] for side in sides
     ]
-    if column == "duration":
-        values = [*_DURATIONS, UNKNOWN]
-        sides = [
-            [x if x == UNKNOWN else _DURATIONS[bisect(_EDGES, x)] for x in side]
-            for side in sides
-        ]
-    else:
-        values = sorted({value for side in sides for value in side})
-        if len(values) > _MOST_VALUES and not many:
-            raise UserError(
-                f"conditions: {column} has {len(values)} values; name columns "
-                f"with at most {_MOST_VALUES}"
-            )
+    values = sorted({value for side in found for value in side}, key=str)
     number = {value: i for i, value in enumerate(values)}
-    codes = ([number[x] for x in side] for side in sides)
+    if column == "duration":
+        number = {
+            x: len(_EDGES) + 1 if x == UNKNOWN else bisect(_EDGES, x)
+            for x in values
+        }
+        values = [*_DURATIONS, UNKNOWN]
+    elif len(values) > _MOST_VALUES and not many:
+        raise UserError(
+            f"conditions: {column} has {len(values)} values; name columns "
+            f"with at most {_MOST_VALUES}"
+        )
+    codes = ([number[x] for x in side] for side in found)
     return values, *(np.array(side, dtype=np.int32) for side in codes)
 
 
 def _stem(name):
     root, ending = os.path.splitext(name)
-    return root if ending.lower() in (".wav", ".flac") else name
+    return root if ending.lower() in READABLE else name

@@ -40,8 +40,7 @@ def extract_embeddings(
     Utterances of about one length share a pack. The last bits of an embedding
     may depend on what is computed beside it, so under torchrun whole packs are
     dealt out to the processes: any number of processes, of as many threads
-    each, gives the same bits, and each of them all embeddings. Each file is
-    read once, for its digest, its judgement and its samples.
+    each, gives the same bits, and each of them all embeddings.
 
     With ``crops`` (how many, seconds; shorter audio is repeated) an embedding
     is [f, m] / sqrt(2): f of the whole utterance, unit length, and m the mean
@@ -51,15 +50,12 @@ def extract_embeddings(
 
     which is the multi-crop score of the voxceleb_trainer lineage.
 
-    ``embed`` takes a list of waveforms [time] of any lengths to [len, dim], as
-    ``Encoder.embed`` does; its ``check``, if it has one, is given the same
-    waveforms in all processes. ``paths`` are by name: a file, or a tuple of
-    files whose audio is joined. ``model_key`` changes with the model, and
-    ``cache`` is the folder of an ``EmbeddingCache``.
-
-    Returns name -> float32 [dim] of unit length, [2 dim] with crops. Files that
-    cannot be used are told all at once: what their headers tell before anything
-    is embedded; from the first other one on, nothing is embedded any more.
+    ``embed`` is an ``AnyLength``, or takes the same waveforms. ``paths`` are by
+    name: a file, or a tuple of files whose audio is joined. ``cache`` is the
+    folder of an ``EmbeddingCache``. Returns name -> float32 [dim] of unit
+    length, [2 dim] with crops. Files that cannot be used are told all at once:
+    what their headers tell before anything is embedded; from the first other
+    one on, nothing is embedded any more.
     """
     paths = {
         name: (path,) if isinstance(path, str) else tuple(path)
@@ -131,6 +127,7 @@ def _refuse(excluded):
 
 def _read_ahead(packs, known, sample_rate):
     """What ``_read`` finds in each pack, the next ones read meanwhile."""
+    read = functools.partial(_read, known=known, sample_rate=sample_rate)
     progress = tqdm(
         total=sum(map(len, packs)),
         desc="Embedding",
@@ -141,13 +138,10 @@ def _read_ahead(packs, known, sample_rate):
     with progress, ThreadPoolExecutor() as pool:
         waiting = deque()
         for pack in [*packs, *[()] * _READ_AHEAD]:
-            waiting.append(
-                [pool.submit(_read, x, known, sample_rate) for x in pack]
-            )
+            waiting.append(pool.map(read, pack))
             if len(waiting) > _READ_AHEAD:
-                read = dict(one.result() for one in waiting.popleft())
-                yield read
-                progress.update(len(read))
+                yield (found := dict(waiting.popleft()))
+                progress.update(len(found))
 
 
 def _read(parts, known, sample_rate):
@@ -172,21 +166,17 @@ def _read(parts, known, sample_rate):
 
 def _embed(embed, pack, known, crops, sample_rate):
     """Utterance -> embedding of a pack."""
-    new = {
-        parts: torch.from_numpy(wav)
-        for parts, (_, wav) in pack.items()
-        if wav is not None
-    }
+    new = {x: wav for x, (_, wav) in pack.items() if wav is not None}
     pieces, owners = list(new.values()), list(new)
     if crops:
         n, length = crops[0], int(crops[1] * sample_rate)
         for parts, wav in new.items():
-            wav = wav.repeat(-(-length // len(wav)))
+            wav = np.tile(wav, -(-length // len(wav)))
             starts = np.linspace(0, len(wav) - length, n).astype(int)
             pieces += [wav[start : start + length] for start in starts]
             owners += [parts] * n
     if pieces:
-        vectors = _unit(embed, pieces, owners)
+        vectors = _unit(embed, list(map(torch.from_numpy, pieces)), owners)
         if crops:
             whole, parts = np.split(vectors, [len(new)])
             means = parts.reshape(len(new), n, -1).mean(1)
@@ -201,8 +191,8 @@ def _unit(embed, wavs, owners):
     with torch.inference_mode():
         vectors = embed(wavs).cpu().float()
     norms = vectors.norm(dim=1, keepdim=True)
-    for parts, norm in zip(owners, norms):
-        if not (torch.isfinite(norm) and norm > 0):
+    for parts, norm in zip(owners, norms.flatten().tolist()):
+        if not 0 < norm < np.inf:
             raise UserError(
                 f"{', '.join(parts)}: the model's embedding is "
                 f"{'zero' if norm == 0 else 'not finite'}"

@@ -1,19 +1,31 @@
-"""A trained encoder, from a folder or a hub."""
+"""A trained encoder, from a folder or a hub: judged before it is used."""
 
 import contextlib
 import functools
 import os
+import pydoc
+import zipfile
+import zlib
+from pathlib import Path
 
 import huggingface_hub
+import ruamel.yaml
 import torch
+import yaml
+from hyperpyyaml.core import resolve_references
 
+from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.inference import EncoderClassifier
+from speechbrain.utils.checkpoints import hook_on_loading_state_dict_checkpoint
 from speechbrain.utils.fetching import FetchConfig, fetch
+from speechbrain.utils.parameter_transfer import Pretrainer
 from speechbrain_scl.errors import UNLOADABLE, UserError, first_line
-from speechbrain_scl.evaluation.any_length import AnyLength
-from speechbrain_scl.evaluation.model_files import check_names, load_parameters
-from speechbrain_scl.evaluation.provenance import DESCRIPTION, read_description
-from speechbrain_scl.evaluation.store import folder_digest
+from speechbrain_scl.evaluation.packed import AnyLength
+from speechbrain_scl.evaluation.store import (
+    DESCRIPTION,
+    folder_digest,
+    read_description,
+)
 
 # Published encoders, by short names
 KNOWN = {
@@ -21,6 +33,12 @@ KNOWN = {
     "resnet-voxceleb": "speechbrain/spkrec-resnet-voxceleb",
     "xvect-voxceleb": "speechbrain/spkrec-xvect-voxceleb",
 }
+# What a model's file may name
+_PACKAGES = ("speechbrain", "speechbrain_scl", "torch", "torchaudio")
+_CLASSES = (torch.nn.Module, Pretrainer, CategoricalEncoder)
+# Of HyperPyYAML's tags, those that make nothing
+_HARMLESS = ("!ref", "!copy", "!tuple", "!PLACEHOLDER")
+_MARK = "# A speaker encoder, trained with speechbrain_scl; checksum "
 
 
 class Encoder:
@@ -31,11 +49,8 @@ class Encoder:
         self.training = read_description(folder)
         self.key = folder_digest(folder)
         self.model_file = os.path.join(folder, "embedding_model.ckpt")
-
-    @property
-    def sample_rate(self):
-        """In Hz, as the model's file says; 16,000 where it does not."""
-        return getattr(self.classifier.hparams, "sample_rate", 16000)
+        # In Hz; 16,000 where the model's file does not say it.
+        self.sample_rate = getattr(classifier.hparams, "sample_rate", 16000)
 
     def __call__(self, wavs):
         """Whole waveforms of one length [batch, time] to [batch, dim]."""
@@ -57,6 +72,7 @@ def load_encoder(source, folder, device="cpu", trust=False):
     is_folder = os.path.isdir(source)
     if is_folder:
         _check_folder(source)
+        name = folder_digest(source)
     else:
         source = KNOWN.get(source, source)
         if source.startswith((".", "/", "results")) or source.count("/") != 1:
@@ -65,7 +81,7 @@ def load_encoder(source, folder, device="cpu", trust=False):
                 " folder of a training's output, a hub repository, or one of "
                 f"{', '.join(KNOWN)}"
             )
-    name = folder_digest(source) if is_folder else source.replace("/", "--")
+        name = source.replace("/", "--")
     savedir = os.path.join(folder, name)
     try:
         torch.zeros(1, device=device)
@@ -78,7 +94,7 @@ def load_encoder(source, folder, device="cpu", trust=False):
         how = how_to_fetch(source)
         if not trust:
             file = fetch("hyperparams.yaml", source, savedir, fetch_config=how)
-            check_names(file, source)
+            _check_names(file, source)
         classifier = EncoderClassifier.from_hparams(
             source=source,
             savedir=savedir,
@@ -90,7 +106,7 @@ def load_encoder(source, folder, device="cpu", trust=False):
         for name in ("embedding_model", "classifier"):
             module = pretrainer.loadables.get(name)
             if isinstance(module, torch.nn.Module):
-                module.load_state_dict(load_parameters(pretrainer.paths[name]))
+                module.load_state_dict(_parameters(pretrainer.paths[name]))
         if not is_folder:
             with contextlib.suppress(*UNLOADABLE):  # few repositories have it
                 fetch(DESCRIPTION, source, savedir, fetch_config=how)
@@ -108,6 +124,20 @@ def load_encoder(source, folder, device="cpu", trust=False):
             "repository that can be reached" + bring * (not is_folder)
         ) from error
     return Encoder(classifier, source if is_folder else savedir)
+
+
+def _check_folder(folder):
+    """The usual mistake is a folder above or beside the model."""
+    below = os.path.join(folder, "inference")
+    if os.path.isfile(os.path.join(below, "hyperparams.yaml")):
+        raise UserError(
+            f"{folder}: it holds a training; the model is in {below}"
+        )
+    if not os.path.isfile(os.path.join(folder, "hyperparams.yaml")):
+        raise UserError(
+            f"{folder}: no model, as it has no hyperparams.yaml; it must be "
+            "the `inference` folder of a training's output"
+        )
 
 
 def how_to_fetch(source):
@@ -131,15 +161,64 @@ def how_to_fetch(source):
     return FetchConfig(allow_network=reachable)
 
 
-def _check_folder(folder):
-    """The usual mistake is a folder above or beside the model."""
-    below = os.path.join(folder, "inference")
-    if os.path.isfile(os.path.join(below, "hyperparams.yaml")):
+def _check_names(path, source):
+    """Refuses a hyperparams.yaml that names more than a model's parts, as
+    HyperPyYAML calls whatever a file names; or one that is damaged."""
+    text = Path(path).read_text(encoding="utf-8")
+    # The parser that resolves references, and may call what is named for it;
+    # then the one that reads what comes of it.
+    for parsed in (
+        lambda: ruamel.yaml.YAML().parse(text),
+        lambda: yaml.parse(resolve_references(text)),
+    ):
+        for event in parsed():
+            tag = getattr(event, "tag", None)
+            if tag is not None and not _is_part(str(tag)):
+                raise UserError(
+                    f"{source}: its hyperparams.yaml names {tag}, which no "
+                    "model of SpeechBrain's or this package's needs; if you "
+                    "trust whoever made it, --trust loads it (trust=True in "
+                    "Python, trust_model: True in a verification's yaml)"
+                )
+    first, _, rest = text.partition("\n")
+    if first.startswith(_MARK) and text != with_checksum(rest):
         raise UserError(
-            f"{folder}: it holds a training; the model is in {below}"
+            f"{source}: its hyperparams.yaml is not as it was written; if the "
+            "change is meant, delete its first line"
         )
-    if not os.path.isfile(os.path.join(folder, "hyperparams.yaml")):
-        raise UserError(
-            f"{folder}: no model, as it has no hyperparams.yaml; it must be "
-            "the `inference` folder of a training's output"
-        )
+
+
+def with_checksum(text):
+    """A hyperparams.yaml whose damage is told when it is loaded."""
+    return f"{_MARK}{zlib.crc32(text.encode()):08x}\n{text}"
+
+
+def _is_part(tag):
+    kind, _, name = tag.partition(":")
+    if tag.startswith("tag:yaml.org,2002:"):
+        return "python" not in tag
+    if kind in _HARMLESS or not tag.strip("!"):
+        return True
+    if kind not in ("!new", "!name") or name.split(".")[0] not in _PACKAGES:
+        return False
+    try:
+        found = pydoc.locate(name)
+    except pydoc.ErrorDuringImport:
+        return False
+    return (
+        isinstance(found, type)
+        and issubclass(found, _CLASSES)
+        and found.__module__.split(".")[0] in _PACKAGES
+    )
+
+
+def _parameters(path):
+    """Tensors and numbers of a .ckpt file, as they were written: torch.load does
+    not read the checksums that torch.save wrote."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"it is damaged: {damaged} fails its checksum")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return hook_on_loading_state_dict_checkpoint(state)  # names of before

@@ -35,15 +35,8 @@ class Counts:
         trials = np.diff(first, append=len(scores))
         return cls(scores[first], targets, trials - targets)
 
-    @property
-    def n_targets(self):
-        """How many target trials there are."""
-        return int(self.targets.sum())
-
-    @property
-    def n_impostors(self):
-        """How many impostor trials there are."""
-        return int(self.impostors.sum())
+    n_targets = property(lambda self: int(self.targets.sum()))
+    n_impostors = property(lambda self: int(self.impostors.sum()))
 
     @functools.cached_property
     def rates(self):
@@ -113,9 +106,8 @@ def eer(scores, labels=None):
     """Equal error rate: where miss and false-alarm rate cross.
 
     Between two neighbouring thresholds both rates are taken to change in a
-    line, as it is published everywhere: the point at which the ROC of
-    scikit-learn, say, meets the diagonal. Above 0.5, targets score lower than
-    impostors.
+    line, as it is published everywhere: where the ROC meets the diagonal. Above
+    0.5, targets score lower than impostors.
 
     Arguments
     ---------
@@ -152,20 +144,17 @@ def crossing(miss, false_alarm):
     # The first threshold with more misses than false alarms, and the one
     # before it; there is always one on each side.
     after = int(np.searchsorted(miss - false_alarm, 0.0, side="right"))
-    before = after - 1
-    shorter = false_alarm[before] - miss[before]
-    longer = miss[after] - false_alarm[after]
-    share = shorter / (shorter + longer)
-    return float(miss[before] + share * (miss[after] - miss[before]))
+    (low, high), (above, below) = (
+        rate[after - 1 : after + 1] for rate in (miss, false_alarm)
+    )
+    share = (above - low) / ((above - low) + (high - below))
+    return float(low + share * (high - low))
 
 
 def eer_rocch(scores, labels=None):
-    """Equal error rate on the convex hull of the ROC.
-
-    The hull is what a calibrated decision can reach (Brummer and de Villiers,
-    "The BOSARIS toolkit", 2013). With few trials it lies well below ``eer``,
-    and never above 0.5.
-    """
+    """Equal error rate on the convex hull of the ROC, which a calibrated decision
+    can reach (Brummer and de Villiers, "The BOSARIS toolkit", 2013). With few
+    trials it lies well below ``eer``, and never above 0.5."""
     found = Counts.of(scores, labels)
     corners = found.pooled.blocks
     return crossing(*(rate[corners] for rate in found.rates[:2]))
@@ -220,11 +209,9 @@ def detection_cost(miss, false_alarm, p_target, c_miss=1.0, c_fa=1.0):
 
 
 def act_dcf(llrs, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
-    """Detection cost of the decisions that calibrated scores lead to.
-
-    A trial is accepted where its natural log-likelihood ratio reaches the Bayes
-    threshold log(c_fa (1 - p_target)) - log(c_miss p_target). What lies above
-    ``min_dcf``, whose arguments it takes, is lost by calibration."""
+    """Detection cost of accepting trials whose natural log-likelihood ratio
+    reaches the Bayes threshold log(c_fa (1 - p_target)) - log(c_miss p_target).
+    What lies above ``min_dcf`` is lost by calibration."""
     found = Counts.of(llrs, labels)
     threshold = np.log(c_fa * (1 - p_target)) - np.log(c_miss * p_target)
     targets, impostors = found.reaching(threshold)
@@ -242,7 +229,13 @@ def cllr(llrs, labels=None):
     (Brummer and du Preez, "Application-independent evaluation of speaker
     detection", 2006.) 0 is perfect; 1 is what llr = 0 for all costs."""
     found = Counts.of(llrs, labels)
-    return _cllr(found.scores, found)
+    total = 0.0
+    for sign, counts in ((-1, found.targets), (1, found.impostors)):
+        # Infinite where the other class alone has such scores: no cost there.
+        some = counts > 0
+        costs = np.logaddexp(0, sign * found.scores[some])
+        total += costs @ counts[some] / counts.sum()
+    return float(total / (2 * np.log(2)))
 
 
 def min_cllr(scores, labels=None):
@@ -253,15 +246,4 @@ def min_cllr(scores, labels=None):
     prior = np.log(found.n_targets) - np.log(found.n_impostors)
     with np.errstate(divide="ignore"):
         llrs = np.log(posterior) - np.log1p(-posterior) - prior
-    return _cllr(llrs, found)
-
-
-def _cllr(llrs, found):
-    """Of trials whose distinct scores have these likelihood ratios."""
-    total = 0.0
-    for sign, counts in ((-1, found.targets), (1, found.impostors)):
-        # Infinite where the other class alone has such scores: no cost there.
-        some = counts > 0
-        costs = np.logaddexp(0, sign * llrs[some])
-        total += costs @ counts[some] / counts.sum()
-    return float(total / (2 * np.log(2)))
+    return cllr(dataclasses.replace(found, scores=llrs))

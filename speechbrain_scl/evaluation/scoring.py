@@ -1,4 +1,4 @@
-"""Cosine scores and their normalisation by a cohort."""
+"""Means of embeddings, cosine scores, and their normalisation by a cohort."""
 
 from numbers import Integral
 
@@ -44,10 +44,30 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def mean_embedding(vectors, crops=False):
+    """The mean of several utterances' embeddings: of an enrolment model (Avg),
+    or of a cohort's speaker.
+
+    Each utterance has one vote: vectors of unit length are averaged, as only
+    their angle was trained (wespeaker's longer vectors count more). With
+    ``crops`` the halves of a vector have means of their own, so that the score
+    is still half the cosine of whole utterances, half that of pairs of crops.
+    """
+    if len(vectors) == 1:
+        return vectors[0]
+    mean = np.mean(vectors, axis=0)
+    if not crops:
+        return mean / np.linalg.norm(mean)
+    whole, of_crops = np.split(mean, 2)
+    whole = whole / np.linalg.norm(whole) / np.sqrt(2)
+    return np.concatenate([whole, of_crops]).astype(mean.dtype)
+
+
 def inner_products(enrol, test, enrol_index, test_index):
     """Inner product of each trial's two embeddings, as ``cosine_scores``."""
-    enrol, test = np.asarray(enrol), np.asarray(test)
-    enrol_index, test_index = np.asarray(enrol_index), np.asarray(test_index)
+    enrol, test, enrol_index, test_index = map(
+        np.asarray, (enrol, test, enrol_index, test_index)
+    )
     scores = np.empty(len(enrol_index))
     if len(enrol) * len(test) <= _MOST_UNUSED_PER_TRIAL * len(scores):
         step = max(1, _TILE // len(test))

@@ -16,6 +16,8 @@ from speechbrain_scl.files import atomic_write, read_npz
 
 logger = get_logger(__name__)
 
+# In an inference folder: the objective and the data of its training
+DESCRIPTION = "training.json"
 SAVE_SECONDS = 30  # between two parts of a cache
 
 
@@ -154,3 +156,18 @@ def folder_digest(folder):
 def file_digest(path):
     """SHA-256 of a file's content."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def read_description(folder):
+    """What an inference folder says of its training; empty where nothing."""
+    path = os.path.join(folder, DESCRIPTION)
+    if not os.path.isfile(path):
+        return {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            return dict(json.load(file))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{path}: not what a training run leaves ({error}); remove it, or "
+            "save the inference folder again"
+        ) from error

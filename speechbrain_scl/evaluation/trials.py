@@ -1,4 +1,4 @@
-"""Trial lists in the layouts that the field uses."""
+"""Trial lists and enrolment maps in the layouts that the field uses."""
 
 import dataclasses
 import io
@@ -8,9 +8,13 @@ from codecs import BOM_UTF8
 
 import numpy as np
 
+from speechbrain_scl.data.tables import read_lines
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import atomic_write
 
+# Of enrolment by several utterances: which one is used changes the figures, and
+# CN-Celeb's are published in both (Avg and Concat).
+CONVENTIONS = ("mean", "concatenate")
 LAYOUTS = ("auto", "label_first", "label_last")
 LABELS = {
     "1": 1,
@@ -26,8 +30,7 @@ LABELS = {
 DECIMALS = 6
 _BLOCK = 2**23  # bytes of a list, read at a time
 _ROWS = 2**18  # of a list, written at a time
-# From this size on, loading polars takes less time than it saves.
-_LONG = 2**24  # bytes
+_LONG = 2**19  # from so many on, loading polars takes less time than it saves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +60,13 @@ class Trials:
 
     def line_of(self, name):
         """Where an utterance or model comes first; None where it does not."""
-        lines = _lines(self.path)
+        lines = self.lines()
         return next((n for n, line in lines if name in line.split()), None)
+
+    def lines(self):
+        """The file's lines with their numbers."""
+        with open(self.path, encoding="utf-8-sig") as file:
+            yield from enumerate(file, 1)
 
     def with_scores(self, scores):
         """The same list with scores [T], rounded as they are written."""
@@ -77,7 +85,7 @@ class Trials:
 
 def write_scores(path, trials):
     """Writes ``<label> <enrolment> <test> <score>`` lines of scored trials."""
-    lines_of = _fast_lines if len(trials) * 2**5 >= _LONG else _lines_of
+    lines_of = _fast_lines if len(trials) >= _LONG else _lines_of
     with atomic_write(path, binary=True) as file:
         for start in range(0, len(trials), _ROWS):
             block = slice(start, start + _ROWS)
@@ -127,21 +135,23 @@ def read_trials(path, layout="auto"):
         raise UserError(f"{path}: there is no such trial list")
     numbers = {}, {}, LABELS  # of names, in the order of appearance
     found, first_line = ([], [], []), 1
-    read = _read_fast if os.path.getsize(path) >= _LONG else _read
     for block in _blocks(path):
         try:
             if layout == "auto":
                 layout = _layout(path, first_line, block)
-            columns = read(block, layout) or _read(block, layout)
+            words = _words(block)
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{path}: not a text file in UTF-8: {error}"
             ) from error
-        if not LABELS.keys() >= set(columns[2][0]):
+        columns = [words[i::3] for i in _order(layout)]
+        if not LABELS.keys() >= set(columns[2]):
             _refuse(path, first_line, block, layout)
-        for parts, number, (words, places) in zip(found, numbers, columns):
-            values = [number.setdefault(word, len(number)) for word in words]
-            parts.append(np.array(values, np.int32)[places])
+        for parts, number, column in zip(found, numbers, columns):
+            for word in dict.fromkeys(column):
+                number.setdefault(word, len(number))
+            indices = map(number.__getitem__, column)
+            parts.append(np.fromiter(indices, np.int32, len(column)))
         first_line += block.count(b"\n")
     if not any(map(len, found[0])):
         raise UserError(f"{path}: it holds no trial")
@@ -161,20 +171,23 @@ def _blocks(path):
             yield block + file.readline()
 
 
-def _lines_in(block):
-    """With line ends of any system."""
-    return io.StringIO(block.decode(), newline=None)
-
-
-def _read(block, layout):
-    """The words of the enrolments, the tests and the labels, and where in them
-    those of each trial are. A line of another form has empty ones."""
-    rows = (line.split() for line in _lines_in(block))
+def _words(block):
+    """Of each line its three words; empty ones of a line of another form."""
+    blanks = block.translate(None, bytes(range(33, 256)))
+    if block.isascii() and blanks == b"  \n" * (len(blanks) // 3):
+        words = block.decode().split()
+        if len(words) == len(blanks):
+            return words  # in half the time
+    rows = (line.split() for _, line in _lines(block))
     rows = (row if len(row) == 3 else [""] * 3 for row in rows if row)
     # No list of each line's fields stays: the garbage collector would visit
     # them all, again and again.
-    words = list(itertools.chain.from_iterable(rows))
-    return [(words[i::3], slice(None)) for i in _order(layout)]
+    return list(itertools.chain.from_iterable(rows))
+
+
+def _lines(block, first=1):
+    """Lines, with ends of any system, and their numbers."""
+    return enumerate(io.StringIO(block.decode(), newline=None), first)
 
 
 def _order(layout):
@@ -182,34 +195,9 @@ def _order(layout):
     return (1, 2, 0) if layout == "label_first" else (0, 1, 2)
 
 
-def _read_fast(block, layout):
-    """As ``_read``; None where a line has anything but three words with a
-    single blank between."""
-    import polars
-
-    try:
-        frame = polars.read_csv(
-            block,
-            has_header=False,
-            separator=" ",
-            quote_char=None,
-            schema=dict.fromkeys("abc", polars.String),
-        )
-    except polars.exceptions.PolarsError:
-        return None
-    columns = []
-    for i in _order(layout):
-        words = frame[:, i].unique(maintain_order=True)
-        if not all(word and word.split() == [word] for word in words):
-            return None
-        places = frame[:, i].cast(polars.Enum(words)).to_physical()
-        columns.append((words.to_list(), places.to_numpy()))
-    return columns
-
-
 def _refuse(path, first_line, block, layout):
     """Says which of some lines is malformed."""
-    for number, line in enumerate(_lines_in(block), first_line):
+    for number, line in _lines(block, first_line):
         fields = line.split()
         if len(fields) not in (0, 3):
             raise UserError(
@@ -217,17 +205,17 @@ def _refuse(path, first_line, block, layout):
                 f"three (label enrolment test, or enrolment test label): "
                 f"{line.strip()!r}"
             )
-        label = fields and fields[_order(layout)[2]]
-        if fields and label not in LABELS:
+        if fields and fields[_order(layout)[2]] not in LABELS:
             raise UserError(
-                f"{path}, line {number}: the label is {label!r}; it must "
-                "be 1 or 0, target or nontarget"
+                f"{path}, line {number}: the label is "
+                f"{fields[_order(layout)[2]]!r}; it must be 1 or 0, target or "
+                "nontarget"
             )
 
 
 def _layout(path, first_line, block):
     """The layout that the first trial shows; auto where there is none yet."""
-    for number, line in enumerate(_lines_in(block), first_line):
+    for number, line in _lines(block, first_line):
         if fields := line.split():
             first, last = fields[0] in LABELS, fields[-1] in LABELS
             if first and last and len(fields) == 3:
@@ -249,13 +237,14 @@ def _check(trials):
             f"{trials.path}: none of its {len(trials)} trials is {missing}; "
             "no error rate can be measured"
         )
+    n_tests = len(trials.test_ids)
     pairs = trials.enrol_index.astype(np.int64)
-    pairs *= len(trials.test_ids)
+    pairs *= n_tests
     pairs += trials.test_index
-    if _comes_twice(pairs, len(trials.enrol_ids) * len(trials.test_ids)):
+    if _comes_twice(pairs, len(trials.enrol_ids) * n_tests):
         _, first = np.unique(pairs, return_index=True)
         again = np.setdiff1d(np.arange(len(trials)), first)[0]
-        lines = (n for n, line in _lines(trials.path) if line.strip())
+        lines = (n for n, line in trials.lines() if line.strip())
         raise UserError(
             f"{trials.path}, line {next(itertools.islice(lines, again, None))}: "
             f"the trial {trials.pair(again)} is listed before"
@@ -272,7 +261,18 @@ def _comes_twice(numbers, n):
     return bool((ascending[1:] == ascending[:-1]).any())
 
 
-def _lines(path):
-    """The lines with their numbers."""
-    with open(path, encoding="utf-8-sig") as file:
-        yield from enumerate(file, 1)
+def read_enrolment_map(path):
+    """Model -> utterances, of lines of ``model utterance [utterance ...]``, as
+    Kaldi's spk2utt and CN-Celeb's enroll.map have them."""
+    models = {}
+    for number, line in read_lines(path):
+        where = f"{path}, line {number}"
+        model, *utterances = line.split()
+        if not utterances:
+            raise UserError(f"{where}: {model} has no utterance")
+        if model in models:
+            raise UserError(f"{where}: {model} comes twice")
+        if len(set(utterances)) < len(utterances):
+            raise UserError(f"{where}: an utterance comes twice")
+        models[model] = utterances
+    return models

@@ -23,8 +23,7 @@ class VerificationErrorStats:
 
     def clear(self):
         """Forgets all utterances."""
-        self.embeddings = []
-        self.speakers = []
+        self.embeddings, self.speakers = [], []
 
     def append(self, ids, embeddings, speakers):
         """Adds embeddings [batch, dim] or [batch, 1, dim], of any length."""
@@ -49,8 +48,8 @@ class VerificationErrorStats:
                 f"speakers, but has {len(speakers)} utterance(s) of "
                 f"{len(classes)} speaker(s): raise valid_speakers"
             )
-        rate, _ = eer(scores, labels)
-        return {"EER": rate} if field is None else {"EER": rate}[field]
+        found = {"EER": eer(scores, labels)[0]}
+        return found if field is None else found[field]
 
 
 def spread(speakers, most):

@@ -23,18 +23,20 @@ from speechbrain_scl.evaluation.backends import (
 from speechbrain_scl.evaluation.conditions import conditions, read_metadata
 from speechbrain_scl.evaluation.embeddings import extract_embeddings, main_first
 from speechbrain_scl.evaluation.encoder import load_encoder
-from speechbrain_scl.evaluation.enrolment import (
-    mean_embedding,
-    read_enrolment_map,
-)
-from speechbrain_scl.evaluation.provenance import (
-    describe_run,
+from speechbrain_scl.evaluation.report import (
+    describe_call,
     find_training_log,
+    write_report,
+    write_tensorboard,
 )
-from speechbrain_scl.evaluation.report import write_report, write_tensorboard
-from speechbrain_scl.evaluation.results import measure, trial_speakers
+from speechbrain_scl.evaluation.results import measure
+from speechbrain_scl.evaluation.scoring import mean_embedding
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
-from speechbrain_scl.evaluation.trials import read_trials, write_scores
+from speechbrain_scl.evaluation.trials import (
+    read_enrolment_map,
+    read_trials,
+    write_scores,
+)
 from speechbrain_scl.files import only_run_in
 
 
@@ -51,10 +53,16 @@ def verify(params, run_opts):
     all processes but the main one nothing. What can be told of a wrong option,
     list, model or file before anything is computed is.
     """
-    params = {**params, "data_folder": _data_folders(params)}
-    with contextlib.ExitStack() as alone:
-        if rank() == 0:
-            alone.enter_context(only_run_in(params["output_folder"]))
+    roots = as_list(params["data_folder"], "data_folder")
+    for root in roots:
+        if not os.path.isdir(root):
+            raise UserError(
+                f"data_folder={root}: there is no such folder; name yours "
+                "with --data_folder=/path/to/corpus"
+            )
+    params = {**params, "data_folder": roots}
+    only = only_run_in if rank() == 0 else contextlib.nullcontext
+    with only(params["output_folder"]):
         return _verify(params, run_opts)
 
 
@@ -68,11 +76,9 @@ def _verify(params, run_opts):
     if params["crops"] and params["backend"] == "centred":
         raise UserError("backend=centred takes whole utterances: crops=null")
     speaker_of = speaker_function(params)
-    manifests = _manifests(params)
-    lists = _read_lists(params)
-    for trials in lists:
-        trial_speakers(trials, speaker_of)
-    _refuse_tested(params, manifests, lists, speaker_of)
+    sources = as_list(params["verification_file"], "verification_file")
+    lists = _read_lists(sources, params)
+    _refuse_tested(params, lists, speaker_of)
     splits = [[]] * len(lists)
     if params["metadata"]:
         columns = as_list(params["conditions"], "conditions")
@@ -116,12 +122,10 @@ def _verify(params, run_opts):
             trials.enrol_index,
             trials.test_index,
         )
-        trials = trials.with_scores(
-            calibration(scores) if calibration else scores
-        )
-        score_files[name] = (
-            f"scores-{name}.txt" if len(lists) > 1 else "scores.txt"
-        )
+        scores = calibration(scores) if calibration else scores
+        trials = trials.with_scores(scores)
+        of_list = f"-{name}" if len(lists) > 1 else ""
+        score_files[name] = f"scores{of_list}.txt"
         write_scores(os.path.join(output, score_files[name]), trials)
         measured[name] = found, _ = measure(
             trials,
@@ -141,7 +145,13 @@ def _verify(params, run_opts):
         output,
         measured,
         {
-            "run": describe_run(params),
+            "run": {
+                **describe_call(),
+                "model": params["pretrain_path"],
+                "data": params["data_folder"],
+                "lists": sources,
+                "training": encoder.training,
+            },
             **{x: params[x] for x in ("backend", "score_norm", "crops")},
             "enrolment": params["enrolment_map"] and params["enrolment"],
             "calibrated": bool(calibration),
@@ -157,20 +167,8 @@ def _verify(params, run_opts):
     return {name: found for name, (found, _) in measured.items()}
 
 
-def _data_folders(params):
-    roots = as_list(params["data_folder"], "data_folder")
-    for root in roots:
-        if not os.path.isdir(root):
-            raise UserError(
-                f"data_folder={root}: there is no such folder; name yours "
-                "with --data_folder=/path/to/corpus"
-            )
-    return roots
-
-
-def _read_lists(params):
+def _read_lists(sources, params):
     """The trial lists, fetched where they are URLs."""
-    sources = as_list(params["verification_file"], "verification_file")
     with main_first():
         files = [fetch_file(x, params["output_folder"]) for x in sources]
     lists = [read_trials(file, params["trial_layout"]) for file in files]
@@ -216,10 +214,10 @@ def _compared_with_itself(trials, audio, enrolled):
         {file for name in enrolled[model] for file in audio[name]}
         for model in trials.enrol_ids
     ]
+    targets = np.flatnonzero(trials.labels)
+    pairs = zip(trials.enrol_index[targets], trials.test_index[targets])
     tested = [audio[name][0] for name in trials.test_ids]
-    index = trials.enrol_index, trials.test_index
-    targets = zip(*(x[trials.labels].tolist() for x in index))
-    return sum(tested[test] in heard[model] for model, test in targets)
+    return sum(tested[test] in heard[model] for model, test in pairs)
 
 
 def speaker_function(params):
@@ -249,27 +247,17 @@ def speaker_function(params):
     return speaker_of
 
 
-def _manifests(params):
-    """Option -> utterances, of the options that name manifests and are used."""
-    uses_cohort = (
-        params["backend"] != "cosine" or params["score_norm"] != "none"
-    )
-    keys = ["cohort"] * uses_cohort + ["calibration"]
-    return {
-        key: read_manifest(params[key])
-        for key in keys
-        if params[key] not in (None, "", HELD_OUT)
-    }
-
-
-def _refuse_tested(params, manifests, lists, speaker_of):
+def _refuse_tested(params, lists, speaker_of):
     """A cohort or calibration of the tested speakers flatters the result."""
     names = [n for t in lists for n in (*t.enrol_ids, *t.test_ids)]
     tested = set(map(speaker_of, names))
-    for key, utterances in manifests.items():
+    has_cohort = params["backend"] != "cosine" or params["score_norm"] != "none"
+    for key in ["cohort"] * has_cohort + ["calibration"]:
+        if params[key] in (None, "", HELD_OUT):
+            continue
         common = [
             u
-            for u in utterances
+            for u in read_manifest(params[key])
             if u.spk_id in tested
             and below(os.path.abspath(u.wav), params["data_folder"])
         ]

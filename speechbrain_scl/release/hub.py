@@ -8,9 +8,8 @@ from pathlib import Path
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 
 from speechbrain_scl.errors import UserError, first_line
-from speechbrain_scl.evaluation.provenance import read_description
 from speechbrain_scl.evaluation.results import table
-from speechbrain_scl.evaluation.store import file_digest
+from speechbrain_scl.evaluation.store import file_digest, read_description
 from speechbrain_scl.files import atomic_write
 
 # What an inference folder may hold; nothing else leaves the machine.

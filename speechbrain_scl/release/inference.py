@@ -7,8 +7,8 @@ import ruamel.yaml
 import torch
 from hyperpyyaml.core import resolve_references
 
-from speechbrain_scl.evaluation.model_files import with_checksum
-from speechbrain_scl.evaluation.provenance import DESCRIPTION
+from speechbrain_scl.evaluation.encoder import with_checksum
+from speechbrain_scl.evaluation.store import DESCRIPTION
 from speechbrain_scl.files import atomic_folder, write_json
 
 # What EncoderClassifier and SpeakerRecognition need, in the training file's

@@ -8,8 +8,8 @@ import soundfile
 import torch
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.any_length import AnyLength
 from speechbrain_scl.evaluation.embeddings import extract_embeddings
+from speechbrain_scl.evaluation.packed import AnyLength
 
 
 @pytest.fixture

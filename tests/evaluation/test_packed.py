@@ -15,9 +15,8 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.lobes.models.Xvector import Xvector
 from speechbrain.processing.features import InputNormalization
-from speechbrain_scl.evaluation import any_length
-from speechbrain_scl.evaluation.any_length import AnyLength
-from speechbrain_scl.evaluation.packed import PackedEncoder, Unknown
+from speechbrain_scl.evaluation import packed
+from speechbrain_scl.evaluation.packed import AnyLength, PackedEncoder, Unknown
 
 ENCODER = {
     "input_size": 12,
@@ -187,7 +186,7 @@ def changed_encoder():
     ],
 )
 def test_another_encoder_embeds_batches_of_one_length(make, said, caplog):
-    any_length._say.cache_clear()
+    packed._say.cache_clear()
     modules = make()
     by_modules = alone_by(modules or modules_of())
     sizes = []

@@ -68,3 +68,16 @@ def test_mistakes(rng):
         scoring.cohort_statistics(vectors, vectors[[0, 0, 0]])
     with pytest.raises(UserError, match="'snorm'"):
         scoring.normalize_scores(np.ones(1), None, None, "snorm")
+
+
+def test_a_mean_with_crops_keeps_both_scores(rng):
+    whole = scoring.unit(rng.normal(size=(4, 8)))  # three to enrol, one to test
+    crops = rng.normal(size=(4, 5, 8))
+    crops /= np.linalg.norm(crops, axis=-1, keepdims=True)
+    vectors = np.concatenate([whole, crops.mean(1)], axis=1) / np.sqrt(2)
+    model = scoring.mean_embedding(vectors[:3], crops=True)
+    wanted = (
+        cosine(whole[:3].mean(0), whole[3])
+        + np.mean([a @ b for c in crops[:3] for a in c for b in crops[3]])
+    ) / 2
+    assert model @ vectors[3] == pytest.approx(wanted)

@@ -14,16 +14,20 @@ from hypothesis import (
 from speechbrain_scl.data.names import locate
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation import trials as lists
-from speechbrain_scl.evaluation.trials import read_trials, write_scores
+from speechbrain_scl.evaluation.trials import (
+    read_enrolment_map,
+    read_trials,
+    write_scores,
+)
 
 
-@pytest.fixture(params=["by line", "by polars"], autouse=True)
+@pytest.fixture(params=[2**23, 30], autouse=True)
 def way(request, monkeypatch):
-    """Long lists are read in blocks by another library, which must not be
-    seen."""
-    if request.param == "by polars":
-        monkeypatch.setattr(lists, "_LONG", 0)
+    """Long lists are read in blocks, and written by another library, which must
+    not be seen."""
+    if request.param == 30:
         monkeypatch.setattr(lists, "_BLOCK", 30)
+        monkeypatch.setattr(lists, "_LONG", 0)
         monkeypatch.setattr(lists, "_ROWS", 3)
 
 
@@ -69,7 +73,9 @@ def test_mistakes_are_named(tmp_path, text, message):
         read_trials("absent.txt")
 
 
-def test_missing_utterances_are_counted_with_their_line(tmp_path):
+def test_what_needs_a_look_at_the_line(tmp_path):
+    """Missing utterances are counted with it, an ambiguous layout asked for, and
+    a score that is not finite has its trial."""
     path = tmp_path / "trials.txt"
     path.write_text("1 a b\n0 a c\n")
     for name in "ab":
@@ -77,10 +83,8 @@ def test_missing_utterances_are_counted_with_their_line(tmp_path):
     trials = read_trials(str(path))
     with pytest.raises(UserError, match="1 of 2 .* first is c in line 2"):
         locate(trials.test_ids, [str(tmp_path)], trials.path, trials.line_of)
-
-
-def test_an_ambiguous_layout_is_asked_for(tmp_path):
-    path = tmp_path / "trials.txt"
+    with pytest.raises(UserError, match="score of a c is nan"):
+        trials.with_scores([0.0, np.nan])
     path.write_text("1 a 0\n0 b 1\n")
     with pytest.raises(UserError, match="line 1: the label could be 1 or 0"):
         read_trials(str(path))
@@ -165,8 +169,22 @@ def test_a_list_takes_the_memory_of_its_arrays(tmp_path, monkeypatch):
     assert peak < 60 * n + 4 * 2**20
 
 
-def test_a_score_that_is_not_finite_is_named(tmp_path):
-    path = tmp_path / "trials.txt"
-    path.write_text("1 a b\n0 a c\n")
-    with pytest.raises(UserError, match="score of a c is nan"):
-        read_trials(str(path)).with_scores([0.0, np.nan])
+def test_enrolment_maps_of_kaldi_and_cn_celeb(tmp_path):
+    path = tmp_path / "enroll.map"
+    text = "José-enroll a/1.wav\ta/2.wav\r\n\r\nbob-enroll b/1.wav\r\n"
+    for encoding in ("utf-8-sig", "cp1252"):
+        path.write_bytes(text.encode(encoding))
+        assert read_enrolment_map(str(path)) == {
+            "José-enroll": ["a/1.wav", "a/2.wav"],
+            "bob-enroll": ["b/1.wav"],
+        }
+    for text, message in (
+        ("ann a.wav\nbob\n", "line 2: bob has no utterance"),
+        ("ann a.wav\n\nann b.wav\n", "line 3: ann comes twice"),
+        ("ann a.wav b.wav a.wav\n", "line 1: an utterance comes twice"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_enrolment_map(str(path))
+    with pytest.raises(UserError, match="there is no such file"):
+        read_enrolment_map(str(tmp_path / "gone.map"))
