@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 from scipy.signal import fftconvolve, lfilter, resample
 from tqdm import tqdm
 
@@ -29,7 +28,7 @@ from demo.espeak import Espeak
 from speechbrain_scl.data.augmentation import noise, room
 from speechbrain_scl.data.manifest import write_csv
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
-from speechbrain_scl.files import atomic_folder, write_json
+from speechbrain_scl.files import atomic_folder, write_audio, write_json
 
 SAMPLE_RATE = 16000
 SESSIONS = 3
@@ -210,7 +209,7 @@ def _record(rng, clean, walls, noise_db, tilt):
 
 
 def _write(path, signal):
-    soundfile.write(path, signal, SAMPLE_RATE, subtype="PCM_16")
+    write_audio(path, signal, SAMPLE_RATE)
 
 
 def _trials(rng, rows, across, n_per_speaker=40):

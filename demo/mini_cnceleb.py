@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
-from speechbrain_scl.files import atomic_folder, write_json
+from speechbrain_scl.files import atomic_folder, write_audio, write_json
 
 GENRES = ("interview", "singing", "vlog")
 ENROLLED = 2  # utterances of each enrolment model
@@ -124,7 +124,7 @@ def _write(mini_folder, row, target):
 
 def _save(target, audio):
     target.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(target.with_suffix(".flac"), audio, 16000)
+    write_audio(target.with_suffix(".flac"), audio, 16000)
 
 
 def two_folders(text):

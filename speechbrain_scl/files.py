@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import fcntl
 import functools
+import io
 import json
 import os
 import shutil
@@ -57,6 +58,18 @@ def write_json(path, content):
     with atomic_write(path) as file:
         json.dump(content, file, indent=2, allow_nan=False)
         file.write("\n")
+
+
+def write_audio(path, signal, sample_rate):
+    """Writes 16 bits in the format of the name's ending; a full disk is the
+    error that it is, which libsndfile calls one of a coder."""
+    import soundfile  # for those who write sound alone
+
+    content = io.BytesIO()
+    kind = Path(path).suffix[1:]
+    soundfile.write(content, signal, sample_rate, "PCM_16", format=kind)
+    with atomic_write(path, binary=True) as file:
+        file.write(content.getbuffer())
 
 
 def read_npz(path, *names):

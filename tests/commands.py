@@ -1,6 +1,9 @@
 """The recipe's commands at a size for tests."""
 
+import contextlib
 import re
+import resource
+import signal
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +34,19 @@ def trial_option(corpus, key, lists=LISTS):
     """The corpus's own lists as an option of the command line."""
     paths = ", ".join(str(corpus / f"{name}.txt") for name in lists)
     return f"--{key}=[{paths}]"
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """No file can grow beyond so many bytes, as on a full disk."""
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def without(key, text, indent=""):

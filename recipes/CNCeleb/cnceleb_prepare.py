@@ -40,7 +40,7 @@ from speechbrain_scl.data.splits import (
 from speechbrain_scl.data.tables import read_lines
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_enrolment_map, read_trials
-from speechbrain_scl.files import atomic_write
+from speechbrain_scl.files import write_audio
 
 logger = get_logger(__name__)
 
@@ -296,5 +296,4 @@ def _write(row, parts):
             f"instead of the {row.stop} of their headers; check_audio=full "
             "leaves such files out"
         )
-    with atomic_write(row.wav, binary=True) as file:
-        soundfile.write(file, signal, SAMPLE_RATE, format="FLAC")
+    write_audio(row.wav, signal, SAMPLE_RATE)

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from scipy.signal import lfilter
 
 from speechbrain.utils.logger import get_logger
@@ -12,7 +11,7 @@ from speechbrain_scl.data.audio import check_all, find_audio
 from speechbrain_scl.data.download import fetch_archive
 from speechbrain_scl.data.manifest import write_csv
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.files import atomic_folder
+from speechbrain_scl.files import atomic_folder, write_audio
 
 logger = get_logger(__name__)
 
@@ -107,7 +106,7 @@ def _synthesise(folder, kind, seed, sample_rate, count=50):
             else:
                 signal = room(rng, sample_rate)
             path = os.path.join(aside, f"{i:03d}.wav")
-            soundfile.write(path, signal, sample_rate, subtype="PCM_16")
+            write_audio(path, signal, sample_rate)
 
 
 def room(rng, sample_rate=16000):

@@ -33,7 +33,7 @@ from speechbrain_scl.data.recordings import read_recording
 from speechbrain_scl.data.splits import FEWEST_TEST_SPEAKERS, report_excluded
 from speechbrain_scl.data.tables import beside, read_lines, read_table
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.files import atomic_folder, write_json
+from speechbrain_scl.files import atomic_folder, write_audio, write_json
 
 SAMPLE_RATE = 16000
 TARGETS_PER_SPEAKER = 50
@@ -369,7 +369,7 @@ def _part(read, span, target, fits):
         link = Path(target + Path(read.name).suffix.lower())
         link.symlink_to(Path(read.name).absolute())
         return "linked"
-    soundfile.write(f"{target}.flac", part, read.sample_rate)
+    write_audio(f"{target}.flac", part, read.sample_rate)
     return "converted"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from commands import files_of_at_most
 from voxceleb_prepare import prepare_voxceleb
 
 from speechbrain_scl.data.custom import import_corpus, place, read_source
@@ -178,6 +179,16 @@ def test_each_format_is_linked_or_converted(
     part = signal[1600:17600]
     assert np.abs(np.fft.rfft(part)).argmax() == 251
     assert np.abs(part).max() == pytest.approx(0.1, abs=1e-2)
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000])
+def test_a_full_disk_is_told_as_such(tmp_path, size):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(8000), 8000)
+    with files_of_at_most(size):
+        with pytest.raises(OSError, match="File too large"):
+            place(str(path), {"b": (0.0, math.inf)}, tmp_path / "to")
+    assert list((tmp_path / "to").iterdir()) == []
 
 
 def test_each_segment_is_judged(tmp_path):
