@@ -180,7 +180,8 @@ def prepare_cnceleb(
         ),
     )
     least = 0.0 if joined_duration else min_duration
-    rows, left_out = judge(parts, "genre", options, min_duration=least)
+    judged_by = {**options, "min_duration": least}
+    rows, left_out = judge(parts, "genre", judged_by)
     n_joined = 0
     if joined_duration:
         folder = os.path.abspath(f"{save_folder}/joined")

@@ -9,9 +9,10 @@ import numpy as np
 from tqdm import tqdm
 
 from speechbrain_scl.command_line.console import result
-from speechbrain_scl.data.custom import import_corpus, part_of, read_source
+from speechbrain_scl.data.custom import import_corpus, part_of
 from speechbrain_scl.data.manifest import write_csv
 from speechbrain_scl.data.recordings import read_recording
+from speechbrain_scl.data.sources import read_source
 from speechbrain_scl.data.splits import FEWEST_TEST_SPEAKERS
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.verifier import SpeakerVerifier

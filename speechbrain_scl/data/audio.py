@@ -13,9 +13,9 @@ import soundfile
 from tqdm import tqdm
 
 from speechbrain.utils.logger import get_logger
-from speechbrain_scl.data.recordings import (
+from speechbrain_scl.data.recordings import UNREADABLE
+from speechbrain_scl.data.whole import (
     LENGTH_UNKNOWN,
-    UNREADABLE,
     check_kind,
     unfilled,
     what_is_missing,
@@ -66,22 +66,16 @@ def find_audio(folder, endings=READABLE + TO_CONVERT):
     if not os.path.isdir(root):
         raise UserError(f"{root}: there is no such folder")
     found, hidden = [], []
-    for place, folders, names in os.walk(
+    for place, folders, files in os.walk(
         root, onerror=_refuse_to_skip, followlinks=True
     ):
-        names = [name for name in names if name.lower().endswith(endings)]
-        hidden += [
-            os.path.join(place, name)
-            for name in filter(_is_hidden, [*folders, *names])
-        ]
-        folders[:] = [
-            name
-            for name in folders
-            if not (_is_hidden(name) or _loops(root, place, name))
-        ]
-        found += [
-            os.path.join(place, name) for name in names if not _is_hidden(name)
-        ]
+        files = [name for name in files if name.lower().endswith(endings)]
+        for names in (folders, files):
+            shown = [n for n in names if n[0] != "." and n not in _OF_SYSTEMS]
+            hidden += [os.path.join(place, n) for n in set(names) - set(shown)]
+            names[:] = shown
+        folders[:] = [n for n in folders if not _loops(os.path.join(place, n))]
+        found += [os.path.join(place, name) for name in files]
     if hidden:
         logger.warning(
             "%s: %d hidden files or folders are not read, the first is %s",
@@ -92,10 +86,6 @@ def find_audio(folder, endings=READABLE + TO_CONVERT):
     return sorted(found)
 
 
-def _is_hidden(name):
-    return name.startswith(".") or name in _OF_SYSTEMS
-
-
 def _refuse_to_skip(error):
     raise UserError(
         f"{error.filename}: cannot be listed ({error.strerror}); mend its "
@@ -103,14 +93,11 @@ def _refuse_to_skip(error):
     ) from error
 
 
-def _loops(root, place, name):
+def _loops(path):
     """A link to a folder that the walk is already inside would never end."""
-    path = os.path.join(place, name)
-    if not os.path.islink(path):
-        return False
-    inside = [Path(place), *Path(place).parents]
-    inside = inside[: inside.index(Path(root)) + 1]
-    return os.path.realpath(path) in {os.path.realpath(p) for p in inside}
+    return os.path.islink(path) and os.path.realpath(path) in map(
+        os.path.realpath, Path(path).parents
+    )
 
 
 def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
@@ -132,80 +119,73 @@ def _check(path, source, sample_rate, min_duration, check):
     except UnicodeEncodeError:  # no manifest can hold it
         return Excluded(ascii(path), "name", "not UTF-8: rename it"), None
     ending = os.path.splitext(path)[1]
-    if ending.lower() in TO_CONVERT:
-        value = f"{ending} is not read here"
-        return _to_convert(path, "format", value, sample_rate), None
     try:
-        if os.path.getsize(path) == 0:
-            return Excluded(path, "empty", "zero bytes"), None
-        with soundfile.SoundFile(source) as file:
-            header = _judge_header(file, path, sample_rate, min_duration)
-            if header:
-                return header, None
-            return _judge_samples(file, path, check)
+        if ending.lower() in TO_CONVERT:
+            fault = "format", f"{ending} is not read here"
+        elif os.path.getsize(path) == 0:
+            fault = "empty", "zero bytes"
+        else:
+            with soundfile.SoundFile(source) as file:
+                fault = _fault_of_header(file, path, sample_rate, min_duration)
+                if not fault:
+                    fault, signal = _fault_of_samples(file, check)
+                if not fault:
+                    return AudioFile(path, file.frames, sample_rate), signal
     except (*UNREADABLE, OSError) as error:
-        return Excluded(path, "unreadable", str(error)), None
+        fault = "unreadable", str(error)
+    reason, value = fault
+    if reason in CONVERTIBLE:
+        # What the command leaves is taken.
+        other = ".wav" if ending.lower() == ".flac" else ".flac"
+        target = Path(path).with_suffix(other)
+        names = path, target, f"{path}.original"
+        source, target, aside = (shlex.quote(str(name)) for name in names)
+        value += (
+            f"; convert it: ffmpeg -i {source} -vn -ac 1 -ar {sample_rate} "
+            f"{target} && mv {source} {aside}"
+        )
+    return Excluded(path, reason, value), None
 
 
-def _to_convert(path, reason, value, sample_rate):
-    """Left out until it is converted; what the command leaves is taken."""
-    other = ".wav" if path.lower().endswith(".flac") else ".flac"
-    source, target, aside = (
-        shlex.quote(str(name))
-        for name in (path, Path(path).with_suffix(other), f"{path}.original")
-    )
-    return Excluded(
-        path,
-        reason,
-        f"{value}; convert it: ffmpeg -i {source} -vn -ac 1 -ar {sample_rate} "
-        f"{target} && mv {source} {aside}",
-    )
-
-
-def _judge_header(file, path, sample_rate, min_duration):
+def _fault_of_header(file, path, sample_rate, min_duration):
+    """Reason and value, or None."""
     check_kind(file)
     samples = file.frames
     if file.samplerate != sample_rate:
-        value = f"{file.samplerate} Hz instead of {sample_rate}"
-        return _to_convert(path, "sample rate", value, sample_rate)
+        return "sample rate", f"{file.samplerate} Hz instead of {sample_rate}"
     if file.channels != 1:
-        value = f"{file.channels} instead of 1"
-        return _to_convert(path, "channels", value, sample_rate)
+        return "channels", f"{file.channels} instead of 1"
     if samples >= LENGTH_UNKNOWN or (
         samples == 0 and unfilled(Path(path).read_bytes())
     ):
-        value = "its header does not say how long it is"
-        return _to_convert(path, "length", value, sample_rate)
+        return "length", "its header does not say how long it is"
     if samples == 0:
-        return Excluded(path, "empty", "no samples")
+        return "empty", "no samples"
     if samples < min_duration * sample_rate:
-        return Excluded(path, "too short", f"{samples / sample_rate:.2f} s")
+        return "too short", f"{samples / sample_rate:.2f} s"
     missing = what_is_missing(file)
-    if missing:
-        return Excluded(path, "truncated", f"missing: {missing}")
-    return None
+    return ("truncated", f"missing: {missing}") if missing else None
 
 
-def _judge_samples(file, path, check):
-    samples, signal = file.frames, None
+def _fault_of_samples(file, check):
+    """Reason and value or None, and the samples that were read."""
     # Only floating-point formats can hold NaN.
     full = check == "full" or file.subtype in ("FLOAT", "DOUBLE")
-    if full or file.format not in ("WAV", "WAVEX"):
-        # Of a WAV the header has been compared with the file's size.
-        file.seek(0 if full else max(samples - 1600, 0))
-        wanted = samples - file.tell()
-        signal = file.read(dtype="float32")
-        if not np.isfinite(signal).all():
-            bad = int((~np.isfinite(signal)).sum())
-            value = f"{bad} samples are NaN or inf"
-            return Excluded(path, "not finite", value), None
-        if len(signal) < wanted:
-            value = f"missing: {wanted - len(signal)} samples"
-            return Excluded(path, "truncated", value), None
-        if full and np.abs(signal).max() < SILENCE_PEAK:
-            value = f"peak {float(np.abs(signal).max()):.1e} of full scale"
-            return Excluded(path, "silent", value), None
-    return AudioFile(path, samples, file.samplerate), signal
+    if not full and file.format in ("WAV", "WAVEX"):
+        # Its header has been compared with the file's size.
+        return None, None
+    file.seek(0 if full else max(file.frames - 1600, 0))
+    wanted = file.frames - file.tell()
+    signal = file.read(dtype="float32")
+    bad = int((~np.isfinite(signal)).sum())
+    if bad:
+        return ("not finite", f"{bad} samples are NaN or inf"), None
+    if len(signal) < wanted:
+        return ("truncated", f"missing: {wanted - len(signal)} samples"), None
+    peak = float(np.abs(signal).max())
+    if full and peak < SILENCE_PEAK:
+        return ("silent", f"peak {peak:.1e} of full scale"), None
+    return None, signal
 
 
 def check_all(paths, **options):

@@ -40,22 +40,13 @@ def prepare_augmentation_folder(folder, csv_file, url=None, sample_rate=16000):
             f"{folder}: none of {len(paths)} audio files can be used{first}"
         )
     if excluded:
-        logger.warning(
-            "%s: %d of %d files are not used%s",
-            folder,
-            len(excluded),
-            len(paths),
-            first,
-        )
-    write_csv(
-        csv_file,
-        ["ID", "duration", "wav", "wav_format", "wav_opts"],
-        (
-            [i, f.duration, path, os.path.splitext(path)[1][1:].lower(), ""]
-            for i, f in enumerate(accepted)
-            for path in [os.path.abspath(f.path)]
-        ),
-    )
+        n = f"{len(excluded)} of {len(paths)}"
+        logger.warning(f"{folder}: {n} files are not used{first}")
+    rows = []
+    for i, file in enumerate(accepted):
+        kind = os.path.splitext(file.path)[1][1:].lower()
+        rows.append([i, file.duration, os.path.abspath(file.path), kind, ""])
+    write_csv(csv_file, "ID duration wav wav_format wav_opts".split(), rows)
 
 
 def prepare_augmentation(hparams):
@@ -80,10 +71,10 @@ def prepare_augmentation(hparams):
 def augmenter_of(hparams):
     """An experiment's augmenter without what has no recordings, or None."""
     augmenter = hparams.get("wav_augment")
-    if augmenter is None or hparams.get("augmentation") == "none":
+    if hparams.get("augmentation") == "none":
         return None
     augmentations = getattr(augmenter, "augmentations", None)
-    if augmentations is None:  # of another kind than SpeechBrain's
+    if augmentations is None:  # none, or of another kind than SpeechBrain's
         return augmenter
     for name, augmentation in list(augmentations.items()):
         csv_file = getattr(augmentation, "csv_file", None)

@@ -12,7 +12,7 @@ import zipfile
 from tqdm import tqdm
 
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.files import atomic_folder, atomic_write
+from speechbrain_scl.files import atomic_folder
 
 _TIMEOUT = 30  # seconds without an answer
 # Audio shrinks to a half, silence to a hundredth; a bomb to a thousandth and
@@ -31,19 +31,11 @@ def fetch_file(source, folder):
     key = hashlib.sha256(source.encode()).hexdigest()[:8]
     folder = os.path.join(folder, key)
     destination = os.path.join(folder, name or "download")
-    if os.path.isfile(destination):
-        return destination
-    try:
-        with (
-            _failure_told(source),
-            atomic_write(destination, binary=True) as file,
-        ):
-            _download(source, file)
-    except BaseException:
-        # Another download of this URL may be at work in the same folder.
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
-        raise
+    if not os.path.isfile(destination):
+        with _arriving(source, folder) as aside:
+            part = os.path.join(aside, os.path.basename(destination))
+            with open(part, "wb") as file:
+                _download(source, file)
     return destination
 
 
@@ -55,33 +47,26 @@ def fetch_archive(url, folder):
             f"{folder}: not a folder to unpack {url} into: something has the "
             "name; move it away"
         )
-    parent = os.path.dirname(os.path.abspath(folder))
     with (
-        atomic_folder(folder) as aside,
-        tempfile.TemporaryFile(dir=parent) as packed,
+        _arriving(url, folder) as aside,
+        tempfile.TemporaryFile(dir=os.path.dirname(aside)) as packed,
     ):
-        with _failure_told(url):
-            _download(url, packed)
-        try:
-            with zipfile.ZipFile(packed) as archive:
-                _refuse_bombs(url, archive, parent)
-                archive.extractall(aside)
-        except zipfile.BadZipFile as error:
-            raise UserError(f"{url}: not a complete zip file") from error
-        except OSError as error:
-            raise UserError(
-                f"{url}: cannot be unpacked in {parent} ({error.strerror})"
-            ) from error
+        _download(url, packed)
+        with zipfile.ZipFile(packed) as archive:
+            _refuse_bombs(archive, aside)
+            archive.extractall(aside)
 
 
 @contextlib.contextmanager
-def _failure_told(url):
+def _arriving(url, folder):
+    """Where to put what comes, until the folder has its name."""
     try:
-        yield
-    except OSError as error:
+        with atomic_folder(folder) as aside:
+            yield aside
+    except (OSError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{url}: the download failed ({error}); fetch it by hand "
-            "and name the local path instead"
+            f"{url}: the download to {folder} failed ({error}); fetch it by "
+            "hand and name the local path instead"
         ) from error
 
 
@@ -99,19 +84,16 @@ def _download(url, file):
         raise OSError(f"{received} of {size or 'unknown'} bytes arrived")
 
 
-def _refuse_bombs(url, archive, folder):
+def _refuse_bombs(archive, folder):
     """By what an archive says of itself; zipfile holds it to that, and to its
     folder."""
     packed = sum(member.compress_size for member in archive.infolist())
     size = sum(member.file_size for member in archive.infolist())
     room = shutil.disk_usage(folder).free
     if size > _MOST_EXPANSION * max(packed, 2**20):
-        raise UserError(
-            f"{url}: {packed:,} bytes would unpack to {size:,}, which no "
-            "archive of recordings does; unpack it by hand if you trust it"
+        raise OSError(
+            f"{packed:,} bytes would unpack to {size:,}, which no archive of "
+            "recordings does"
         )
     if size > room:
-        raise UserError(
-            f"{url}: it unpacks to {size:,} bytes, but {folder} has room for "
-            f"{room:,}"
-        )
+        raise OSError(f"it unpacks to {size:,} bytes, and {room:,} are free")

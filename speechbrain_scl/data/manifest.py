@@ -43,60 +43,49 @@ def write_csv(path, columns, rows):
 
 def read_manifest(path):
     """The utterances of a CSV file that has at least their columns."""
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: there is no such manifest")
-    rows = {}
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        try:
-            missing = set(COLUMNS) - set(reader.fieldnames or [])
-            if missing:
-                raise UserError(
-                    f"{path}: column(s) {', '.join(sorted(missing))} missing"
-                )
-            for row in reader:
-                utterance = _utterance(row)
-                if utterance.ID in rows:
-                    raise ValueError(f"the ID {utterance.ID} comes twice")
-                rows[utterance.ID] = utterance
-        except UserError:
-            raise
-        except (TypeError, ValueError, csv.Error) as error:
-            # UnicodeDecodeError is a ValueError.
-            raise UserError(
-                f"{path}, line {reader.line_num}: {error}"
-            ) from error
-    return list(rows.values())
+    return list(_read(path, COLUMNS, _utterance).values())
 
 
 def read_column(path, column):
     """A further column of a manifest, such as session: ID -> value."""
+    return _read(path, ["ID", column], operator.itemgetter(column))
+
+
+def _read(path, columns, value_of):
+    """ID -> what ``value_of`` makes of a row, of which no column is empty."""
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: there is no such manifest")
+    found = {}
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        names = reader.fieldnames or []
-        if column not in names:
+        try:
+            names = reader.fieldnames or []
+            for column in columns:
+                if column not in names:
+                    raise ValueError(
+                        f"no column {column}, but {', '.join(names)}; a "
+                        "manifest of before there was such a column is "
+                        "written anew once prepare.json beside it is deleted"
+                    )
+            for row in reader:
+                for column in columns:
+                    if not row[column]:
+                        raise ValueError(f"{column} is empty")
+                if row["ID"] in found:
+                    raise ValueError(f"the ID {row['ID']} comes twice")
+                found[row["ID"]] = value_of(row)
+        except (ValueError, csv.Error) as error:
+            # UnicodeDecodeError is a ValueError.
             raise UserError(
-                f"{path}: it has no column {column}, but {', '.join(names)}; "
-                "one that was prepared before there was such a column is "
-                "prepared anew once prepare.json beside it is deleted"
-            )
-        values = {}
-        for row in reader:
-            if not row[column]:
-                raise UserError(
-                    f"{path}, line {reader.line_num}: {column} is empty"
-                )
-            values[row["ID"]] = row[column]
-    return values
+                f"{path}, line {reader.line_num}: {error}"
+            ) from error
+    return found
 
 
 def _utterance(row):
     """A row of text as an utterance; ValueError where it is none."""
-    kinds = {field.name: field.type for field in dataclasses.fields(Utterance)}
-    found = Utterance(**{name: kind(row[name]) for name, kind in kinds.items()})
-    for column in ("ID", "wav", "spk_id"):
-        if not row[column]:
-            raise ValueError(f"{column} is empty")
+    fields = dataclasses.fields(Utterance)
+    found = Utterance(*(field.type(row[field.name]) for field in fields))
     if not 0 < found.duration < math.inf:
         raise ValueError(f"duration={row['duration']}: no length in seconds")
     if not 0 <= found.start < found.stop:

@@ -22,21 +22,20 @@ def locate(names, roots, source, line_of=None, files=None, other_corpus=False):
     index = None if files is None else _index(files, roots)
     found, missing = {}, []
     for name in names:
-        place = below(name, roots)
+        place, path = below(name, roots), None
         if place is None and not other_corpus:
             raise UserError(
                 f"{source}{_in_line(line_of, name)}: {name} leads out of the "
                 "data folders; name utterances by their path below one"
             )
-        path = None
         if place is not None and index is None:
             # As it is spelt, it is found without listing the corpus.
             path = next(filter(os.path.isfile, _spelt(name, roots)), None)
-        if place is not None and path is None:
-            if index is None:
+            if path is None:
                 places = filter(os.path.isdir, roots)
                 files = [f for p in places for f in find_audio(p, READABLE)]
                 index = _index(files, roots)
+        if place is not None and path is None:
             path = _choose(name, place, index, source)
         if path is None:
             missing.append(name)
@@ -62,11 +61,6 @@ def spelling(name):
     return tidy(name).casefold()
 
 
-def _in_line(line_of, name):
-    line = line_of(name) if line_of else None
-    return f" in line {line}" if line else ""
-
-
 def below(path, roots):
     """A name as a path below a data folder's wav/, in one spelling but for
     case and ending; None where it leads out of the folders."""
@@ -84,18 +78,20 @@ def below(path, roots):
     return path.removeprefix("wav/")
 
 
+def _in_line(line_of, name):
+    line = line_of and line_of(name)
+    return f" in line {line}" if line else ""
+
+
 def _stem(path):
     stem, ending = posixpath.splitext(path)
     return stem if ending.lower() in READABLE + TO_CONVERT else path
 
 
 def _spelt(name, roots):
-    stem = _stem(name)
-    for root in roots:
-        for folder in (os.path.join(root, "wav"), root):
-            yield os.path.join(folder, name)
-            for ending in READABLE:
-                yield os.path.join(folder, stem + ending)
+    names = [name, *(_stem(name) + ending for ending in READABLE)]
+    folders = [f for root in roots for f in (os.path.join(root, "wav"), root)]
+    return (os.path.join(folder, n) for folder in folders for n in names)
 
 
 def _index(files, roots):
@@ -103,15 +99,14 @@ def _index(files, roots):
     index = defaultdict(list)
     for path in files:
         root = next(r for r in roots if path.startswith(os.path.join(r, "")))
-        spelling = tidy(os.path.relpath(path, root)).removeprefix("wav/")
-        spelling = _stem(spelling)
-        index[spelling.casefold()].append((spelling, path))
+        stem = _stem(tidy(os.path.relpath(path, root)).removeprefix("wav/"))
+        index[stem.casefold()].append((stem, path))
     return index
 
 
 def _choose(name, place, index, source):
     """Of the files that differ in case or ending alone, the nearest."""
-    stem = _stem(place)
+    stem, ending = _stem(place), os.path.splitext(name)[1]
     alike = index.get(stem.casefold(), [])
     same = [found for found in alike if found[0] == stem] or alike
     spellings = sorted({spelling for spelling, _ in same})
@@ -119,6 +114,5 @@ def _choose(name, place, index, source):
         raise UserError(
             f"{source}: {name} could be {spellings[0]} or {spellings[1]}"
         )
-    ending = os.path.splitext(name)[1]
     same.sort(key=lambda found: not found[1].endswith(ending))
     return same[0][1] if same else None

@@ -15,21 +15,18 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from speechbrain_scl.data.whole import (
+    LENGTH_UNKNOWN,
+    check_kind,
+    unfilled,
+    what_is_missing,
+)
 from speechbrain_scl.errors import UserError
 
 FFMPEG = "pip install imageio-ffmpeg"
 # What soundfile raises of a file that it does not read, or whose header
 # promises more than a memory holds
 UNREADABLE = (RuntimeError, TypeError, ValueError, MemoryError)
-# Samples that libsndfile reports of a file that does not say how many it has
-LENGTH_UNKNOWN = 2**62
-# Kilobits per second of an MP3's frames: of MPEG-1, and of MPEG-2's low rates
-_KBIT = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
-_KBIT_LOW = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
-# Formats of which a cut can be told
-_TELLING = "WAV WAVEX RF64 W64 AIFF AU CAF NIST SVX FLAC OGG MP3".split()
-# libsndfile's log of a header that promises another length than there is
-_PROMISED = re.compile(r"(\w+) *: (\d+) \(should be (\d+)\)")
 _BLOCK = 2**20  # samples that are read at a time
 _FFMPEG_CUT = re.compile(
     "corrupt|partial file|prematurely|too small|Invalid data|end tag", re.I
@@ -74,11 +71,8 @@ def read_recording(source, sample_rate=16000):
             raise UserError("it holds no samples")
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
-    changes = []
-    if rate != sample_rate:
-        changes.append(f"{rate} Hz to {sample_rate} Hz")
-    if channels > 1:
-        changes.append(f"{channels} channels to 1")
+    changes = [f"{rate} Hz to {sample_rate} Hz"] * (rate != sample_rate)
+    changes += [f"{channels} channels to 1"] * (channels > 1)
     return Recording(name, waveform, sample_rate, ", ".join(changes), missing)
 
 
@@ -122,83 +116,6 @@ def _resampled(blocks, rate, wanted):
         new = resample_poly(held, up, down)
         joined += memoryview(new[done // down * up :])
     return np.frombuffer(joined, dtype=np.float32), n_read
-
-
-def check_kind(file):
-    """Refuses an open sound file that may be a part without its header saying
-    so."""
-    of_blocks = file.format in ("AIFF", "AU") and file.subtype[0] == "G"
-    if file.format not in _TELLING or of_blocks:
-        raise UserError(
-            f"nobody can tell whether a file of {file.format} ({file.subtype}) "
-            "is whole: convert it to WAV or FLAC"
-        )
-
-
-def what_is_missing(file, n_read=None):
-    """What an open file promises beyond what it holds (libsndfile reads what is
-    there), or ""; ``n_read`` samples were read of all, where they were."""
-    for _, promised, there in _PROMISED.findall(file.extra_info):
-        promised, there = int(promised), int(there)
-        # Writers to a pipe put the largest number, some leave out the padding
-        # byte; zero is a length that was never filled in.
-        unknown = any(abs(promised - 2**n) < 4096 for n in (31, 32, 63, 64))
-        if promised - there > 1 and not unknown:
-            return f"{promised - there} of {promised} bytes"
-    promised = None
-    if file.format == "NIST":
-        found = re.search(rb"sample_count -i (\d+)", _bytes_of(file, 1024))
-        promised, n_read = found and int(found[1]), file.frames
-    elif file.format == "OGG":
-        tail = _bytes_of(file, -(2**17))
-        page = tail[tail.rfind(b"OggS") :] + bytes(27)
-        lengths = page[27 : 27 + page[26]]  # RFC 3533
-        if not page[5] & 4 or 27 + len(lengths) + sum(lengths) > len(page) - 27:
-            return "the end of the stream"
-    elif file.format == "MP3" and _mp3_ends_within(_bytes_of(file, None)):
-        return "the end of its last frame"
-    elif file.format != "MP3" or re.search(
-        rb"Xing|Info", _bytes_of(file, 2**14)
-    ):  # other MP3 files do not say how long they are
-        promised = file.frames
-    if None not in (promised, n_read) and n_read < promised < LENGTH_UNKNOWN:
-        return f"{promised - n_read} of {promised} samples"
-    return ""
-
-
-def _mp3_ends_within(content):
-    """Whether the last frame is not all there: a walk from header to header
-    (ISO 11172-3, 13818-3), to what is no frame: a tag, or another layer. What
-    was cut between two frames cannot be told from a shorter recording."""
-    place = 0
-    if content[:3] == b"ID3":  # a tag, its size in four times seven bits
-        size = enumerate(reversed(content[6:10]))
-        place = 10 + sum(byte << 7 * i for i, byte in size)
-    while place + 4 <= len(content):
-        header = int.from_bytes(content[place : place + 4], "big")
-        version, rate = header >> 19 & 3, header >> 10 & 3
-        low = version != 3  # MPEG-2, or (0) 2.5 with half its rates
-        kbit = (_KBIT_LOW if low else _KBIT)[header >> 12 & 15]
-        is_layer_3 = header >> 21 == 0x7FF and header >> 17 & 3 == 1
-        if not is_layer_3 or version == 1 or rate == 3 or kbit == 0:
-            return False
-        rate = (44100, 48000, 32000)[rate] >> low + (version == 0)
-        padding = header >> 9 & 1
-        place += (72000 if low else 144000) * kbit // rate + padding
-    return place > len(content) or content[place : place + 1] == b"\xff"
-
-
-def _bytes_of(file, count):
-    """The first bytes of an open sound file, (below 0) the last, (None) all."""
-    source = file.name
-    if isinstance(source, io.BytesIO):
-        content = source.getvalue()
-        return content[count:] if (count or 0) < 0 else content[:count]
-    with open(source, "rb") as raw:
-        if (count or 0) < 0:
-            raw.seek(max(os.path.getsize(source) + count, 0))
-            count = None
-        return raw.read(count)
 
 
 def ffmpeg_program():
@@ -251,61 +168,44 @@ def _given(source, sample_rate):
 
 def _name_and_content(source):
     """Of a path (without content) or of an open file."""
+    fault = ""
     if hasattr(source, "read"):
         name = str(getattr(source, "name", "the recording"))
         try:
             content = source.read()
         except UnicodeDecodeError:
-            content = ""  # a file that is open as text
+            content = "text"
         if isinstance(content, str):
-            raise UserError(f"{name}: open it for binary reading ('rb')")
-        if not content:
-            raise UserError(f"{name}: it is empty")
-        return name, content
-    if not isinstance(source, str | os.PathLike):
+            fault = "open it for binary reading ('rb')"
+        elif not content:
+            fault = "it is empty"
+    elif isinstance(source, str | os.PathLike):
+        name, content = os.fspath(source), None
+        if os.path.isdir(name):
+            fault = "a folder, not a recording"
+        elif not os.path.isfile(name):
+            fault = "there is no such recording"
+        elif os.path.getsize(name) == 0:
+            fault = "it is empty"
+    else:
         raise UserError(
             "a recording is a path, a file object or (samples, rate), not "
             f"{type(source).__name__}"
         )
-    path = os.fspath(source)
-    if not os.path.isfile(path):
-        raise UserError(
-            f"{path}: a folder, not a recording"
-            if os.path.isdir(path)
-            else f"{path}: there is no such recording"
-        )
-    if os.path.getsize(path) == 0:
-        raise UserError(f"{path}: it is empty")
-    return path, None
-
-
-def unfilled(content):
-    """The bytes of a WAV whose writer never filled in its length, with their
-    length open; None of any other file."""
-    place = 12
-    while content[:4] == b"RIFF" and place + 8 <= len(content):
-        start = place + 8
-        length = int.from_bytes(content[place + 4 : start], "little")
-        if content[place : place + 4] == b"data":
-            after = content[start : start + 4]
-            other = after.isalnum()  # another chunk: there are no samples
-            if length or not after or other:
-                return None
-            return content[: place + 4] + b"\xff" * 4 + content[start:]
-        place = start + length + length % 2
-    return None
+    if fault:
+        raise UserError(f"{name}: {fault}")
+    return name, content
 
 
 def _decoded(name, content, sample_rate):
     """Waveform at a rate, number of channels, its own rate, what is missing."""
-    promised = None
+    promised = LENGTH_UNKNOWN
     try:
         source = name if content is None else io.BytesIO(content)
         with soundfile.SoundFile(source) as file:
             check_kind(file)
             if file.frames == 0:
-                raw = Path(name).read_bytes() if content is None else content
-                filled = unfilled(raw)
+                filled = unfilled(content or Path(name).read_bytes())
                 if filled:
                     return _decoded(name, filled, sample_rate)
             promised = file.frames
@@ -364,6 +264,6 @@ def _by_ffmpeg(name, content, sample_rate, promised):
             waveform, n_read = _mono(file, sample_rate)
             channels, rate = file.channels, file.samplerate
     missing = "its end, or parts of it" * any(map(_FFMPEG_CUT.search, said))
-    if promised and n_read < promised < LENGTH_UNKNOWN:
+    if n_read < promised < LENGTH_UNKNOWN:
         missing = f"{promised - n_read} of {promised} samples"
     return waveform, channels, rate, missing

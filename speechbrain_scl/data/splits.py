@@ -72,25 +72,21 @@ def refuse_tested(speakers, tested, source):
         )
 
 
-def judge(parts, column, options, **checks):
+def judge(parts, column, options):
     """The utterances of the files that can be used, with a further column, and
     counts of the others by reason; excluded.csv names each. ``parts`` are a
     path's speaker, column and name."""
-    elsewhere = [
-        Excluded(path, "place", f"not <speaker>/<{column}>/<utterance>")
-        for path, names in parts.items()
-        if len(names) != 3
-    ]
-    checks = {
-        "min_duration": options["min_duration"],
-        "check": options["check_audio"],
-        **checks,
-    }
-    paths = [path for path, names in parts.items() if len(names) == 3]
-    accepted, excluded = check_all(paths, **checks)
+    well_placed = [path for path, names in parts.items() if len(names) == 3]
+    accepted, excluded = check_all(
+        well_placed,
+        min_duration=options["min_duration"],
+        check=options["check_audio"],
+    )
+    why = f"not <speaker>/<{column}>/<utterance>"
+    elsewhere = [p for p, names in parts.items() if len(names) != 3]
     left_out = report_excluded(
         os.path.join(options["save_folder"], "excluded.csv"),
-        elsewhere + excluded,
+        [Excluded(path, "place", why) for path in elsewhere] + excluded,
         len(parts),
         options["max_excluded"],
     )
@@ -140,11 +136,12 @@ def write_splits(state, utterances, **facts):
         "valid": [u for u in utterances if u.spk_id in held_out],
     }
     counts = {name: _count(chosen) for name, chosen in splits.items()} | facts
-    if counts["train"]["speakers"] < 2:
+    n_speakers = counts["train"]["speakers"]
+    if n_speakers < 2:
         raise UserError(
-            f"{counts['train']['speakers']} training speaker(s) remain without "
-            f"the {len(held_out)} for validation and those of the trial lists; "
-            "at least 2 are needed"
+            f"{n_speakers} training speaker(s) remain without the "
+            f"{len(held_out)} for validation and those of the trial lists; at "
+            "least 2 are needed"
         )
     record = Path(save_folder, "prepare.json")
     # Interrupted from here on, the next run must not trust the old record.
@@ -152,32 +149,44 @@ def write_splits(state, utterances, **facts):
     for name, chosen in splits.items():
         write_manifest(os.path.join(save_folder, f"{name}.csv"), chosen)
     write_json(record, {**state, "counts": counts})
-    _log(counts, save_folder)
+    for name, found in counts.items():
+        logger.info("%s: %s", name.replace("_", " "), found)
+    singles = counts["train"]["speakers_with_one_utterance"]
+    if singles:
+        logger.warning(
+            f"{singles} training speakers have one utterance: their positives "
+            "come from its augmented views only"
+        )
+    if counts["left_out"]:
+        logger.warning(
+            f"files left out: {counts['left_out']}; each is named in "
+            f"{save_folder}/excluded.csv"
+        )
     return counts
 
 
 def _hold_out(by_speaker, valid_speakers, seed):
     """The speakers that validation uses and training never sees."""
     if not isinstance(valid_speakers, int):
-        valid_speakers = as_list(valid_speakers, "valid_speakers")
-        unknown = sorted(set(valid_speakers) - set(by_speaker))
-        if unknown:
+        named = set(as_list(valid_speakers, "valid_speakers"))
+        if unknown := sorted(named - set(by_speaker)):
             raise UserError(
                 f"valid_speakers: {', '.join(unknown)} not in the corpus, or "
                 "in a trial list"
             )
-        return set(valid_speakers)
+        return named
+    n = len(by_speaker)
     able = sorted(s for s, found in by_speaker.items() if len(found) > 1)
-    most = min(len(able), len(by_speaker) - 2)
+    most = min(len(able), n - 2)
     if not 2 <= valid_speakers <= most:
         raise UserError(
-            f"valid_speakers={valid_speakers}: {len(able)} of "
-            f"{len(by_speaker)} speakers have the two utterances needed for "
-            "validation, and two must remain for training: "
+            f"valid_speakers={valid_speakers}: {len(able)} of {n} speakers "
+            "have the two utterances needed for validation, and two must "
+            "remain for training: "
             + (f"choose 2 to {most}" if most >= 2 else "there are too few")
         )
     able.sort(key=lambda s: (-len(by_speaker[s]), s))
-    able = able[: max(len(by_speaker) // 4, valid_speakers)]
+    able = able[: max(n // 4, valid_speakers)]
     return set(random.Random(seed).sample(able, valid_speakers))
 
 
@@ -189,21 +198,3 @@ def _count(utterances):
         "hours": round(sum(u.duration for u in utterances) / 3600, 3),
         "speakers_with_one_utterance": list(of_speaker.values()).count(1),
     }
-
-
-def _log(counts, save_folder):
-    for name, found in counts.items():
-        logger.info("%s: %s", name.replace("_", " "), found)
-    singles = counts["train"]["speakers_with_one_utterance"]
-    if singles:
-        logger.warning(
-            "%d training speakers have one utterance: their positives come "
-            "from its augmented views only",
-            singles,
-        )
-    if counts["left_out"]:
-        logger.warning(
-            "files left out: %s; each is named in %s/excluded.csv",
-            counts["left_out"],
-            save_folder,
-        )

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from pathlib import Path
 
 from charset_normalizer import from_bytes
 
@@ -24,8 +25,7 @@ def read_text(path, encoding=None, plausible=None):
     pages."""
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such file")
-    with open(path, "rb") as file:
-        content = file.read()
+    content = Path(path).read_bytes()
     if content.startswith(b"PK\x03\x04"):
         raise UserError(
             f"{path}: a workbook or an archive; save it as CSV in UTF-8"
@@ -85,47 +85,41 @@ def read_table(path, columns, encoding=None, plausible=None):
 
 def _rows(path, text, columns):
     lines = text.splitlines(keepends=True)
-    # Excel's own hint at the separator
-    skipped = int(bool(lines) and lines[0].lower().startswith("sep="))
-    separator, header = _header(path, lines[skipped:], columns)
-    reader = csv.reader(lines[skipped + 1 :], delimiter=separator)
-    rows = []
+    # After the header, and Excel's own hint at the separator
+    start = 1 + (text[:4].lower() == "sep=")
+    first = lines[start - 1 : start]
+    headers = {
+        separator: [field.strip().lower() for field in fields]
+        for separator in _SEPARATORS
+        for fields in [next(csv.reader(first, delimiter=separator), [])]
+    }
+    fits = [s for s in _SEPARATORS if set(columns) <= set(headers[s])]
+    separator = max(fits or _SEPARATORS, key=lambda s: len(headers[s]))
+    header = headers[separator]
+    if not fits:
+        names = ", ".join(map(repr, header)) or "nothing"
+        if len(header) > 1:
+            names += f" (separated by {_SEPARATORS[separator]})"
+        raise UserError(
+            f"{path}: its first line must name the columns "
+            f"{' and '.join(columns)}; it names {names}"
+        )
+    reader, rows = csv.reader(lines[start:], delimiter=separator), []
     try:
         for row in reader:
-            line = reader.line_num + 1 + skipped
             if len(row) > len(header):
-                raise UserError(
-                    f"{path}, line {line}: {len(row)} fields in "
-                    f"{len(header)} columns; put those that hold "
-                    f"{_SEPARATORS[separator]} in quotation marks"
+                raise csv.Error(
+                    f"{len(row)} fields in {len(header)} columns; put those "
+                    f"that hold {_SEPARATORS[separator]} in quotation marks"
                 )
             if any(map(str.strip, row)):
                 row += [""] * (len(header) - len(row))
                 values = [row[header.index(c)].strip() for c in columns]
-                rows.append((line, values))
+                rows.append((reader.line_num + start, values))
     except csv.Error as error:
-        raise UserError(
-            f"{path}, line {reader.line_num + 1 + skipped}: {error}"
-        ) from error
+        line = reader.line_num + start
+        raise UserError(f"{path}, line {line}: {error}") from error
     return rows
-
-
-def _header(path, lines, columns):
-    """The separator that makes the wanted columns of the first line."""
-    found = {}
-    for separator in _SEPARATORS:
-        fields = next(csv.reader(lines[:1], delimiter=separator), [])
-        found[separator] = [field.strip().lower() for field in fields]
-        if set(columns) <= set(found[separator]):
-            return separator, found[separator]
-    separator = max(found, key=lambda s: len(found[s]))
-    names = ", ".join(map(repr, found[separator])) or "nothing"
-    if len(found[separator]) > 1:
-        names += f" (separated by {_SEPARATORS[separator]})"
-    raise UserError(
-        f"{path}: its first line must name the columns "
-        f"{' and '.join(columns)}; it names {names}"
-    )
 
 
 def beside(path, name):
@@ -135,13 +129,8 @@ def beside(path, name):
 
 
 def as_list(value, name):
-    """The items of an option that takes one or several.
-
-    Example
-    -------
-    >>> as_list("a.txt, b.txt", "verification_file")
-    ['a.txt', 'b.txt']
-    """
+    """The items of an option that takes one or several: of a list, or of a
+    text that separates them by commas."""
     items = value.split(",") if isinstance(value, str) else value
     if (
         not isinstance(items, list | tuple)

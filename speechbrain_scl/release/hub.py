@@ -33,23 +33,23 @@ def write_card(
     model = Path(folder, "hyperparams.yaml").read_text(encoding="utf-8")
     rate = re.search(r"^sample_rate: *(\d+)", model, re.MULTILINE)
     name = repo.split("/")[-1] if repo else "Speaker encoder"
-    figures = [
-        EvalResult(
-            task_type="speaker-verification",
-            task_name="Speaker verification",
-            dataset_type=trials,
-            dataset_name=trials,
-            metric_type=label.split("(")[0].lower(),
-            metric_name=f"{label} %" if label == "EER" else label,
-            metric_value=round(value, 4),
-        )
-        for trials, found in metrics["trials"].items()
-        for label, value in (
-            ("EER", found["eer"] and 100 * found["eer"]),
-            (f"minDCF({found['p_target']})", found["min_dcf"]),
-        )
-        if value is not None
-    ]
+    task = {
+        "task_type": "speaker-verification",
+        "task_name": "Speaker verification",
+    }
+    figures = []
+    for trials, found in metrics["trials"].items():
+        on = {**task, "dataset_type": trials, "dataset_name": trials}
+        for label, key, unit in (
+            ("EER %", "eer", 100),
+            (f"minDCF({found['p_target']})", "min_dcf", 1),
+        ):
+            if found[key] is not None:
+                on["metric_type"] = key.replace("_", "")
+                value = round(unit * found[key], 4)
+                figures.append(
+                    EvalResult(**on, metric_name=label, metric_value=value)
+                )
     data = ModelCardData(
         model_name=name,
         language=list(languages) or None,
@@ -80,8 +80,7 @@ def _figures_of(folder, metrics_file):
     """A metrics.json, of this folder's model."""
     model = _encoder_of(folder)
     try:
-        with open(metrics_file, encoding="utf-8") as file:
-            metrics = json.load(file)
+        metrics = json.loads(Path(metrics_file).read_text(encoding="utf-8"))
         measured = metrics["trials"] and metrics["model_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
@@ -96,17 +95,14 @@ def _figures_of(folder, metrics_file):
     return metrics
 
 
-def _needs(folder, name, otherwise):
-    """The path of a file that an inference folder must have."""
-    path = os.path.join(folder, name)
-    if not os.path.isfile(path):
-        raise UserError(f"{folder}: no {name}; {otherwise}")
-    return path
-
-
 def _encoder_of(folder):
-    must = "it must be the `inference` folder of a training"
-    return _needs(folder, "embedding_model.ckpt", must)
+    path = os.path.join(folder, "embedding_model.ckpt")
+    if not os.path.isfile(path):
+        raise UserError(
+            f"{folder}: no embedding_model.ckpt; it must be the `inference` "
+            "folder of a training"
+        )
+    return path
 
 
 def upload(folder, repo, private=False):
@@ -114,14 +110,14 @@ def upload(folder, repo, private=False):
 
     HF_TOKEN and HF_ENDPOINT of the environment say who sends it, and where.
     """
-    files = public_files(folder)
+    files = list(public_files(folder))
     api = HfApi()
     try:
         api.create_repo(repo, private=private, exist_ok=True)
         done = api.upload_folder(
             repo_id=repo,
             folder_path=folder,
-            allow_patterns=list(files),
+            allow_patterns=files,
             commit_message="Speaker encoder",
         )
     except Exception as error:
@@ -137,7 +133,10 @@ def public_files(folder):
     """What of an inference folder is sent, name -> bytes; refuses one without
     an encoder or a card."""
     _encoder_of(folder)
-    first = "write its model card first: speechbrain-scl card"
-    _needs(folder, "README.md", first)
-    paths = (Path(folder, name) for name in PUBLIC)
-    return {path.name: path.stat().st_size for path in paths if path.is_file()}
+    paths = [path for n in PUBLIC if (path := Path(folder, n)).is_file()]
+    if Path(folder, "README.md") not in paths:
+        raise UserError(
+            f"{folder}: no README.md; write its model card first: "
+            "speechbrain-scl card"
+        )
+    return {path.name: path.stat().st_size for path in paths}

@@ -1,7 +1,11 @@
 """Leaves a trained encoder as a folder that SpeechBrain's inference loads."""
 
+import contextlib
+import inspect
 import io
+import json
 import os
+from pathlib import Path
 
 import ruamel.yaml
 import torch
@@ -41,15 +45,10 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 def save_inference_folder(
     folder, hparams_file, overrides, modules, label_encoder, training=None
 ):
-    """Writes what ``speechbrain.inference`` needs to use a trained encoder, in
-    the place of what the folder held: the model's part of the hyperparameter
-    file under its overrides, the parameters of ``modules``, the classes'
-    speakers, and training.json (``describe_training``).
-
-    ``SpeakerRecognition.from_hparams(source=folder)`` and
-    ``EncoderClassifier.from_hparams(source=folder)`` load it as it is; no code
-    of this package is needed for that.
-    """
+    """Writes what ``speechbrain.inference`` needs to use a trained encoder, and
+    no code of this package, in the place of what the folder held: the model's
+    part of the hyperparameter file under its overrides, the parameters of
+    ``modules``, the classes' speakers, and what ``describe_training`` says."""
     with open(hparams_file, encoding="utf-8") as file:
         resolved = resolve_references(file, overrides)
     round_trip = ruamel.yaml.YAML()
@@ -61,10 +60,9 @@ def save_inference_folder(
     text = io.StringIO()
     round_trip.dump(kept, text, transform=_without_comments)
     with atomic_folder(folder) as aside:
-        with open(
-            os.path.join(aside, "hyperparams.yaml"), "w", encoding="utf-8"
-        ) as file:
-            file.write(with_checksum(text.getvalue() + _LOADING))
+        text = with_checksum(text.getvalue() + _LOADING)
+        path = Path(aside, "hyperparams.yaml")
+        path.write_text(text, encoding="utf-8")
         for name in ("embedding_model", "classifier"):
             state = {k: v.cpu() for k, v in modules[name].state_dict().items()}
             torch.save(state, os.path.join(aside, f"{name}.ckpt"))
@@ -77,3 +75,46 @@ def _without_comments(text):
     """The training file's comments stand beside other keys than these."""
     lines = text.splitlines(keepends=True)
     return "".join(x for x in lines if not x.lstrip().startswith("#"))
+
+
+def describe_training(hparams, speakers):
+    """The objective and the data of an experiment, as it ran."""
+    objective = hparams["objective"]
+    classification = objective.classification
+    classification = getattr(classification, "loss_fn", classification)
+    found = {
+        "classification": _with_options(classification),
+        "contrastive_loss": _with_options(objective.contrastive),
+        "speakers": len(set(speakers)),
+        "synthetic": _is_synthetic(hparams.get("data_folder") or []),
+        "utterances": len(speakers),
+        "epochs": hparams["epoch_counter"].limit,
+        "speeds": list(hparams.get("speeds") or [1.0]),
+    }
+    if objective.contrastive is not None:
+        found["attention"] = _with_options(objective.attention)
+        found["balancer"] = _with_options(objective.balancer)
+        found["balance_at"] = hparams.get("balance_at", "embedding")
+    return found
+
+
+def _with_options(part):
+    """A part of the objective in words, by what it was made with and keeps;
+    None where there is no such part."""
+    if part is None:
+        return None
+    kept = vars(part)
+    named = [*inspect.signature(type(part)).parameters, "constant"]
+    names = [name for name in named if name in kept]
+    said = ", ".join(f"{name}={kept[name]}" for name in names)
+    return f"{type(part).__name__}({said})"
+
+
+def _is_synthetic(folders):
+    """Whether a corpus.json in one of a corpus's folders says so."""
+    for folder in folders.split(",") if isinstance(folders, str) else folders:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            text = Path(folder.strip(), "corpus.json").read_text("utf-8")
+            if json.loads(text).get("synthetic") is True:
+                return True
+    return False

@@ -66,14 +66,10 @@ class _WaveformToEmbedding(torch.nn.Module):
 
 
 def export_onnx(encoder, path):
-    """Writes an encoder as ONNX, and returns the largest difference of
-    unit-length embeddings from PyTorch's; above ``TOLERANCE`` nothing is
-    written.
-
-    The file's input is ``waveform`` [batch, time], its output ``embedding``
-    [batch, dim]; both batch and time are free. It holds features,
-    normalisation and encoder, and names the ``sample_rate`` in its metadata.
-    """
+    """Writes an encoder as ONNX, from ``waveform`` [batch, time] to
+    ``embedding`` [batch, dim], and its ``sample_rate`` in the metadata. Returns
+    the largest difference of unit-length embeddings from PyTorch's; above
+    ``TOLERANCE`` nothing is written."""
     try:
         import onnxruntime
         import onnxscript  # noqa: F401  the exporter of torch.onnx needs it
@@ -90,20 +86,14 @@ def export_onnx(encoder, path):
     module = _WaveformToEmbedding(modules).eval()
     # Whether both really stay free, the comparison shows.
     free = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    example = (torch.randn(2, encoder.sample_rate),)
+    names = {"input_names": ["waveform"], "output_names": ["embedding"]}
     try:
         with _in_silence():
             traced = torch.export.export(
-                module,
-                (torch.randn(2, encoder.sample_rate),),
-                dynamic_shapes=(free,),
-                strict=False,
+                module, example, dynamic_shapes=(free,), strict=False
             )
-            program = torch.onnx.export(
-                traced,
-                input_names=["waveform"],
-                output_names=["embedding"],
-                verbose=False,
-            )
+            program = torch.onnx.export(traced, **names, verbose=False)
         # The exporter calls the axes s16 and the like.
         graph = program.model.graph
         (waveform,), (embedding,) = graph.inputs, graph.outputs
@@ -115,10 +105,7 @@ def export_onnx(encoder, path):
         session = onnxruntime.InferenceSession(
             content, providers=["CPUExecutionProvider"]
         )
-        difference = max(
-            _difference(encoder, session, batch, seconds)
-            for batch, seconds in _CHECKED
-        )
+        difference = max(_difference(encoder, session, *x) for x in _CHECKED)
     except Exception as error:
         # Exporters raise whatever the place that stops them does.
         raise UserError(

@@ -28,10 +28,9 @@ _WRITE_ERRORS = ("PytorchStreamWriter", "unexpected pos", "write failed")
 class CompleteCheckpointer(Checkpointer):
     """SpeechBrain's checkpointer, safe from interruption and damage.
 
-    SpeechBrain writes the meta file first and takes a folder that has one for
-    a checkpoint. Here it gets its name last, what an interruption left goes
-    with the next checkpoint, and checksums tell a damaged file. The latest is
-    the one saved last, whatever the clock says.
+    The meta file, by which SpeechBrain knows a checkpoint, gets its name last;
+    what an interruption left goes with the next checkpoint; checksums tell a
+    damaged file. The latest is the one saved last, whatever the clock says.
     """
 
     def save_checkpoint(self, meta=None, *args, **kwargs):
@@ -39,7 +38,9 @@ class CompleteCheckpointer(Checkpointer):
         try:
             if if_main_process():
                 self._remove_partial()
-                meta = {"unixtime": self._next_time(), **(meta or {})}
+                known = [c.meta["unixtime"] for c in self.list_checkpoints()]
+                latest = max([time.time(), *(t + 0.001 for t in known)])
+                meta = {"unixtime": latest, **(meta or {})}
             checkpoint = super().save_checkpoint(meta or {}, *args, **kwargs)
             if checkpoint is not None:
                 _complete(checkpoint.path)
@@ -77,14 +78,9 @@ class CompleteCheckpointer(Checkpointer):
             check_sums(path.parent, [METAFNAME])
         return super().list_checkpoints()
 
-    def _next_time(self):
-        known = [c.meta["unixtime"] for c in self.list_checkpoints()]
-        return max([time.time(), *(t + 0.001 for t in known)])
-
-    def _save_checkpoint_metafile(self, fpath, *args, **kwargs):
-        return super()._save_checkpoint_metafile(
-            fpath.with_name(_PARTIAL), *args, **kwargs
-        )
+    def _save_checkpoint_metafile(self, path, *args, **kwargs):
+        partial = path.with_name(_PARTIAL)
+        return super()._save_checkpoint_metafile(partial, *args, **kwargs)
 
     def _remove_partial(self):
         if if_main_process():
@@ -107,6 +103,8 @@ def _complete(folder):
 def check_sums(folder, names=None):
     """Refuses a checkpoint whose files (those named, or all) are not what was
     written; one without checksums passes."""
+    if not (folder / _SUMS).exists():
+        return
     try:
         sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
         for name in sums if names is None else names:
@@ -115,7 +113,7 @@ def check_sums(folder, names=None):
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         why = first_line(error)
         if isinstance(error, FileNotFoundError):
-            if error.filename == str(folder / _SUMS) or not folder.is_dir():
+            if not folder.is_dir():  # deleted meanwhile
                 return
             why = f"{error.filename} is gone"
         raise UserError(
@@ -125,29 +123,22 @@ def check_sums(folder, names=None):
 
 
 def _checksum(path):
-    found = 0
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            found = zlib.crc32(block, found)
-    return found
+    return zlib.crc32(path.read_bytes())
 
 
 def _to_disk(path):
     with contextlib.suppress(PermissionError):  # where that can be asked
         handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        os.fsync(handle)
+        os.close(handle)
 
 
 class RandomState:
     """The state of every random number generator, of every process.
 
-    A recoverable of the checkpointer. After an end of epoch the state is
-    restored at once. Within an epoch the data loader draws a number when its
-    iteration starts anew, so the state waits for ``resume``, which the training
-    calls before the next batch.
+    A recoverable of the checkpointer. It is restored at once after an end of
+    epoch. Within one the data loader draws a number when its iteration starts
+    anew, so the state waits for ``resume``, before the next batch.
     """
 
     _waiting = None
@@ -177,8 +168,7 @@ class RandomState:
         torch.set_rng_state(state["torch"])
         if state["cuda"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda"])
-        name, keys, *rest = state["numpy"]
-        np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+        np.random.set_state(state["numpy"])
         random.setstate(state["python"])
 
 

@@ -9,18 +9,13 @@ from speechbrain_scl.attention import class_cosines
 class SampledClassifier(Classifier):
     """SpeechBrain's ``Classifier``, in training by a sample of the classes.
 
-    Partial FC (An et al., arXiv 2010.05222; "Killing Two Birds with One Stone",
-    CVPR 2022, arXiv 2203.15565): each step compares the embeddings with the
-    classes of the batch and, drawn at random without replacement, as many
-    others as make ``rate`` of all. The outputs and what a loss makes of them
-    shrink by as much; the loss is that of a classifier of these classes alone,
-    and an attention by these outputs notices a wrong label only where the class
-    that it resembles was drawn.
-
-    Parameters and checkpoints are those of ``Classifier``. The other classes'
-    gradient is zero, but dense: an optimiser with momentum or weight decay
-    moves them too. Each of several processes draws its own others, and DDP
-    averages the gradient of all class vectors, as with ``Classifier``.
+    Partial FC (An et al., CVPR 2022, arXiv 2203.15565): each step, of each
+    process, compares the embeddings with the classes of the batch and, drawn at
+    random without replacement, as many others as make ``rate`` of all. The loss
+    is that of a classifier of these classes alone, and an attention by these
+    outputs notices a wrong label only where the class that it resembles was
+    drawn. The gradient of the other classes is zero, but dense: an optimiser
+    with momentum or weight decay moves them too.
     """
 
     def __init__(self, input_size, out_neurons, rate=0.1):
@@ -30,9 +25,9 @@ class SampledClassifier(Classifier):
         self.rate = rate
 
     def forward(self, embeddings, labels=None):
-        """Embeddings [N, 1, D] of any scale to cosines [N, 1, C]; with labels
-        [N] or [N, 1], to those of S sampled classes [N, 1, S] and the labels'
-        places among them. S is at least the number of utterances."""
+        """Embeddings [N, 1, D] to cosines [N, 1, C]; with labels [N] or [N, 1]
+        to those of S >= N sampled classes [N, 1, S], and the labels' places
+        among them."""
         if labels is None:
             return super().forward(embeddings)
         n_classes = len(self.weight)
@@ -57,9 +52,7 @@ class SubCentreClassifier(torch.nn.Module):
         output_k = max_j f . c_{kj}
 
     so that wrongly labelled or unusual utterances of a speaker gather at a
-    centre of their own (Deng et al., "Sub-center ArcFace", ECCV 2020). It
-    takes the place of SpeechBrain's ``Classifier`` before its
-    ``AdditiveAngularMargin``.
+    centre of their own (Deng et al., "Sub-center ArcFace", ECCV 2020).
     """
 
     def __init__(self, input_size, out_neurons, n_centres=3):

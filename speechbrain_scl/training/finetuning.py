@@ -39,20 +39,17 @@ def start_from(source, modules, label_encoder, folder):
             f"({first_line(error)}); it must be an inference folder or a hub "
             "repository, with an embedding_model of the same settings as here"
         ) from error
-    known = _class_vectors(find)
+    known, ours = _class_vectors(find), label_encoder.lab2ind
     taken = 0
-    for speaker in known.keys() & label_encoder.lab2ind.keys():
+    for speaker in known.keys() & ours.keys():
         weight = modules["classifier"].weight
-        index = label_encoder.lab2ind[speaker]
-        if known[speaker].shape == weight[index].shape:
-            weight.data[index] = known[speaker].to(weight.device)
+        row = weight.data[ours[speaker]]
+        if known[speaker].shape == row.shape:
+            row.copy_(known[speaker])
             taken += 1
     logger.info(
-        "%s: the encoder is taken over, and the class vectors of %d of %d "
-        "speakers",
-        source,
-        taken,
-        len(label_encoder.lab2ind),
+        f"{source}: the encoder is taken over, and the class vectors of "
+        f"{taken} of {len(ours)} speakers"
     )
     return taken
 

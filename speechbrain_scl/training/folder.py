@@ -36,27 +36,23 @@ def run_folder(hparams, run_opts, hparams_file, overrides):
     line what cannot be written.
     """
     folder, save = hparams["output_folder"], hparams["save_folder"]
-    with _write_errors(folder), contextlib.ExitStack() as stack:
-        if if_main_process():
-            stack.enter_context(only_run_in(folder))
-            os.makedirs(save, exist_ok=True)
-            options = options_of(hparams_file, overrides)
-            for name in ("grad_accumulation_factor", "max_grad_norm"):
-                options[name] = repr(float(getattr(run_opts, name)))
-            keep_to(save, "options", options)
-        ddp_barrier()
-        if not os.path.isfile(os.path.join(save, _RECORD)):
-            raise UserError(
-                f"{save}: this process does not see the files of the first: "
-                "nodes need one output_folder, on a disk that they share"
-            )
-        yield
-
-
-@contextlib.contextmanager
-def _write_errors(folder):
     try:
-        yield
+        with contextlib.ExitStack() as stack:
+            if if_main_process():
+                stack.enter_context(only_run_in(folder))
+                os.makedirs(save, exist_ok=True)
+                options = _options_of(hparams_file, overrides)
+                for name in ("grad_accumulation_factor", "max_grad_norm"):
+                    options[name] = repr(float(getattr(run_opts, name)))
+                keep_to(save, "options", options)
+            ddp_barrier()
+            if not os.path.isfile(os.path.join(save, _RECORD)):
+                raise UserError(
+                    f"{save}: this process does not see the files of the "
+                    "first: nodes need one output_folder, on a disk that they "
+                    "share"
+                )
+            yield
     except OSError as error:
         inside = str(error.filename or "").startswith(folder)
         if not inside and error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -70,9 +66,10 @@ def _write_errors(folder):
 
 def keep_to(save_folder, name, found):
     """Records what a run comes about with; refuses to go on with another."""
-    path = os.path.join(save_folder, _RECORD)
+    path = Path(save_folder, _RECORD)
     record = _read(path)
-    known = record.get(name, found) if has_checkpoint(save_folder) else found
+    trained = any(path.parent.glob(f"{CKPT_PREFIX}*"))
+    known = record.get(name, found) if trained else found
     differing = [
         f"{key}: {known.get(key, 'none')} -> {found.get(key, 'none')}"
         for key in dict.fromkeys([*known, *found])
@@ -91,19 +88,13 @@ def keep_to(save_folder, name, found):
     write_json(path, {**record, name: found})
 
 
-def has_checkpoint(save_folder):
-    """Whether a run has begun to train there."""
-    return any(x.startswith(CKPT_PREFIX) for x in os.listdir(save_folder))
-
-
 def _read(path):
+    if not path.exists():
+        return {}
     try:
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
+        record = json.loads(path.read_text(encoding="utf-8"))
         if not all(isinstance(part, dict) for part in record.values()):
             raise ValueError("not as it was written")
-    except FileNotFoundError:
-        return {}
     except (ValueError, AttributeError) as error:
         raise UserError(
             f"{path}: damaged ({error}); delete it if the options are those "
@@ -112,12 +103,10 @@ def _read(path):
     return record
 
 
-def options_of(hparams_file, overrides):
-    """What a training file and a command line say that changes the result.
-
-    Dotted name -> text, with overrides merged as HyperPyYAML merges them and
-    references as they are, so that one changed key is one difference.
-    """
+def _options_of(hparams_file, overrides):
+    """What a training file and a command line say that changes the result:
+    dotted name -> text, with overrides merged as HyperPyYAML merges them and
+    references as they are, so that one changed key is one difference."""
     reader = ruamel.yaml.YAML()
     tree = reader.load(Path(hparams_file))
     recursive_update(tree, reader.load(overrides) or {})

@@ -44,14 +44,12 @@ class NearSpeakers:
     def save(self, path):
         """For a checkpoint."""
         order = self.sampler.near_order
-        if order is not None:
-            order = torch.from_numpy(order)
+        order = order if order is None else torch.from_numpy(order)
         if if_main_process():
-            torch.save({"epoch": self.epoch, "order": order}, path)
+            torch.save((self.epoch, order), path)
 
     def load(self, path, end_of_epoch):
         """From a checkpoint."""
-        saved = torch.load(path, weights_only=True)
-        self.epoch = saved["epoch"]
-        if saved["order"] is not None:
-            self.sampler.near_order = saved["order"].numpy()
+        self.epoch, order = torch.load(path, weights_only=True)
+        if order is not None:
+            self.sampler.near_order = order.numpy()

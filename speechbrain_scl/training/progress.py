@@ -1,9 +1,14 @@
-"""What a training run says of itself: its means, and whether it learns."""
+"""What a training run says of itself: its means, a line an epoch, and whether
+it learns."""
+
+import time
+from datetime import timedelta
 
 import torch
 
-from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.distributed import if_main_process, main_process_only
 from speechbrain.utils.logger import get_logger
+from speechbrain.utils.train_logger import FileTrainLogger
 from speechbrain_scl.distributed import all_reduce_sum
 
 logger = get_logger(__name__)
@@ -49,11 +54,10 @@ class Progress:
             )
         if symptoms:
             logger.warning(
-                "Epoch %d: this training does not converge: %s. Try a lower "
-                "lr, a smaller aam_margin, or a higher temperature of the "
-                "contrastive loss; do the labels fit the recordings?",
-                epoch,
-                " and ".join(symptoms),
+                f"Epoch {epoch}: this training does not converge: "
+                f"{' and '.join(symptoms)}. Try a lower lr, a smaller "
+                "aam_margin, or a higher temperature of the contrastive loss; "
+                "do the labels fit the recordings?"
             )
 
     def save(self, path):
@@ -78,3 +82,58 @@ class Progress:
         device = max(tensors, key=lambda t: t.is_cuda).device
         sums = all_reduce_sum(torch.stack([t.to(device) for t in tensors]))
         return dict(zip(self._sums, sums.tolist(), strict=True))
+
+
+class EpochLogger(FileTrainLogger):
+    """All figures into a file, as SpeechBrain's logger, and to ``others``, such
+    as its ``TensorboardLogger``; a readable line on the console, with the time
+    left of ``number_of_epochs``."""
+
+    def __init__(self, save_file, number_of_epochs, others=()):
+        super().__init__(save_file)
+        self.number_of_epochs = number_of_epochs
+        self.others = others
+        self.seconds = []
+        self.start_epoch()
+
+    def start_epoch(self):
+        """Starts the epoch's clock."""
+        self.started = time.monotonic()
+
+    @main_process_only
+    def log_stats(
+        self, stats_meta, train_stats=None, valid_stats=None, test_stats=None
+    ):
+        """As SpeechBrain's."""
+        stats = stats_meta, train_stats, valid_stats, test_stats
+        super().log_stats(*stats, verbose=False)
+        for other in self.others:
+            other.log_stats(*stats)
+        self.seconds.append(time.monotonic() - self.started)
+        self.start_epoch()
+        if "epoch" in stats_meta:
+            shown = {**stats_meta, **(train_stats or {}), **(valid_stats or {})}
+            logger.info(self._line(**shown))
+
+    def _line(self, epoch, **stats):
+        loss = "loss {loss:.3g}"
+        if "classification" in stats:
+            loss += (
+                " (classification {classification:.3g} x "
+                "{weight_classification:.2f}, contrast {contrastive:.3g} x "
+                "{weight_contrastive:.2f})"
+            )
+        said = {
+            "loss": loss,
+            "attention": "attention {attention:.2f}",
+            "EER": "validation EER {percent:.2f} %",
+            "lr": "lr {lr:.3g}",
+        }
+        stats["percent"] = 100 * stats.get("EER", 0.0)
+        parts = [said[name].format(**stats) for name in said if name in stats]
+        parts.append(f"took {timedelta(seconds=round(self.seconds[-1]))}")
+        left = self.number_of_epochs - epoch
+        if left > 0:
+            seconds = round(left * sum(self.seconds) / len(self.seconds))
+            parts.append(f"{timedelta(seconds=seconds)} left")
+        return f"epoch {epoch}/{self.number_of_epochs}: {', '.join(parts)}"

@@ -61,7 +61,14 @@ class ResilientBrain(sb.core.Brain):
     def on_fit_start(self):
         """Prepares the processes, then as SpeechBrain's."""
         if self.distributed_launch:
-            self._refuse_unsynchronised_statistics()
+            for name, module in self.modules.named_modules():
+                if self.device_type == "cpu" and isinstance(module, _BatchNorm):
+                    raise UserError(
+                        f"modules: {name} is a batch normalisation, which "
+                        "cannot be synchronised between processes on the CPU: "
+                        "train with one process, on GPUs, or with an encoder "
+                        "without batch normalisation"
+                    )
             # All processes have seeded alike, for equal initial parameters.
             seed = torch.initial_seed() + rank()
             torch.manual_seed(seed)
@@ -126,16 +133,15 @@ class ResilientBrain(sb.core.Brain):
         # DDP has averaged the gradients: all processes decide alike.
         parameters = [p for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        *answers, gradient_is_bad = torch.cat(
-            [self.asked, (~norm.isfinite()).to(self.asked)[None]]
-        ).tolist()
-        self._judge_loss(*answers)
-        if self.step_is_finite and not gradient_is_bad:
-            return
-        for parameter in parameters:
-            parameter.grad = None
-        if self.step_is_finite:
+        gradient_is_bad = (~norm.isfinite()).to(self.asked)[None]
+        answers = torch.cat([self.asked, gradient_is_bad]).tolist()
+        self._judge_loss(*answers[:2])
+        if self.step_is_finite and answers[2]:
             self._leave_out("gradient is not finite", "step", self.step_ids)
+            self.step_is_finite = False
+        if not self.step_is_finite:
+            for parameter in parameters:
+                parameter.grad = None
 
     def _judge_loss(self, is_bad, signal):
         """Reads the answers to ``check_loss_isfinite``."""
@@ -190,29 +196,23 @@ class ResilientBrain(sb.core.Brain):
         self.step_is_finite = True
 
     def _add_recoverables(self):
-        recoverables = {
-            "random_state": self.random_state,
-            "progress": self.progress,
-            "label_cleaner": getattr(self.hparams, "label_cleaner", None),
-            "near_speakers": getattr(self.hparams, "near_speakers", None),
-        }
-        for name, part in recoverables.items():
+        parts = {"random_state": self.random_state, "progress": self.progress}
+        for name in ("label_cleaner", "near_speakers"):
+            parts[name] = getattr(self.hparams, name, None)
+        for name, part in parts.items():
             if part is not None:
+                kind = type(part)
                 self.checkpointer.add_recoverable(
-                    name,
-                    part,
-                    custom_save_hook=type(part).save,
-                    custom_load_hook=type(part).load,
-                    optional_load=True,
+                    name, part, kind.load, kind.save, optional_load=True
                 )
         annealing = getattr(self.hparams, "lr_annealing", None)
-        known = self.checkpointer.recoverables.values()
+        known = map(id, self.checkpointer.recoverables.values())
         # Most schedules follow from the epoch and have nothing to save.
-        if get_default_hook(annealing, DEFAULT_SAVE_HOOKS) is not None:
-            if not any(annealing is other for other in known):
-                self.checkpointer.add_recoverable(
-                    "lr_annealing", annealing, optional_load=True
-                )
+        is_saved = get_default_hook(annealing, DEFAULT_SAVE_HOOKS) is not None
+        if is_saved and id(annealing) not in known:
+            self.checkpointer.add_recoverable(
+                "lr_annealing", annealing, optional_load=True
+            )
 
     def _leave_out(self, why, what, utterances, here=True):
         named = ", ".join(map(str, utterances))
@@ -227,16 +227,6 @@ class ResilientBrain(sb.core.Brain):
                 f"{self.nonfinite_patience}; the last one held {named}: look "
                 "at these recordings, lower lr, or train with --precision=fp32"
             )
-
-    def _refuse_unsynchronised_statistics(self):
-        for name, module in self.modules.named_modules():
-            if self.device_type == "cpu" and isinstance(module, _BatchNorm):
-                raise UserError(
-                    f"modules: {name} is a batch normalisation, which cannot "
-                    "be synchronised between processes on the CPU: train with "
-                    "one process, on GPUs, or with an encoder without batch "
-                    "normalisation"
-                )
 
     def _should_save_intra_epoch_ckpt(self, *since_the_last):
         if not self.distributed_launch:  # where the processes agree on one
@@ -256,14 +246,11 @@ class ResilientBrain(sb.core.Brain):
 
     def _exit(self, state):
         if if_main_process():
-            where = ""
             if self.checkpointer is not None:
-                where = (
-                    f" in {self.checkpointer.checkpoints_dir}; the same "
-                    "command goes on from there"
-                )
+                folder = self.checkpointer.checkpoints_dir
+                state += f" in {folder}; the same command goes on from there"
             # Beside the progress bar, not at its end.
-            tqdm.write(f"interrupted: {state}{where}", file=sys.stderr)
+            tqdm.write(f"interrupted: {state}", file=sys.stderr)
         sys.exit(128 + self.agreed_signal)
 
 
@@ -273,9 +260,8 @@ def _errors_of_workers():
     try:
         yield
     except UserError as error:
-        # The worker's own traceback, whose last line is the message.
-        last = str(error).rstrip().splitlines()[-1]
-        raise UserError(last.split("UserError: ")[-1]) from error
+        # The worker's own traceback, which ends with the message
+        raise UserError(str(error).rstrip().split("UserError: ")[-1]) from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

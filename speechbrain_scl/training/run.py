@@ -7,12 +7,18 @@ import sys
 import torch
 
 from speechbrain.utils.checkpoints import average_checkpoints
-from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.distributed import (
+    ddp_barrier,
+    if_main_process,
+    run_on_main,
+)
 from speechbrain_scl.data.augmentation import augmenter_of, prepare_augmentation
 from speechbrain_scl.distributed import world_size
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.release.description import describe_training
-from speechbrain_scl.release.inference import save_inference_folder
+from speechbrain_scl.release.inference import (
+    describe_training,
+    save_inference_folder,
+)
 from speechbrain_scl.samplers import SpeakerBatchSampler
 from speechbrain_scl.training.checkpoints import check_sums
 from speechbrain_scl.training.data import dataio_prep, spread_values
@@ -23,10 +29,10 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
     """Trains from prepared manifests and leaves the inference folder.
 
     ``hparams`` is the experiment as ``hparams/ecapa_scl.yaml`` of a recipe
-    spells it, ``hparams_file`` and ``overrides`` where it comes from; the
-    inference folder repeats the model.
+    spells it, ``hparams_file`` and ``overrides`` where it comes from.
     """
-    _check_compilation(run_opts, hparams["modules"])
+    modules, save_folder = hparams["modules"], hparams["save_folder"]
+    _check_compilation(run_opts, modules)
     torch.backends.cudnn.benchmark = True
     run_on_main(prepare_augmentation, [hparams])
     hparams["wav_augment"] = augmenter_of(hparams)
@@ -52,30 +58,22 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
         cleaner.start(train_data.data_ids, speakers, classes)
     checkpointer = hparams["checkpointer"]
     if hparams["pretrained"] and checkpointer.find_checkpoint() is None:
-        start_from(
-            hparams["pretrained"],
-            hparams["modules"],
-            label_encoder,
-            os.path.join(hparams["save_folder"], "pretrained"),
-        )
+        folder = os.path.join(save_folder, "pretrained")
+        start_from(hparams["pretrained"], modules, label_encoder, folder)
 
     brain = brain_class(
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=checkpointer,
+        modules, hparams["opt_class"], hparams, run_opts, checkpointer
     )
-    workers = {"num_workers": hparams["num_workers"]}
+    n, n_workers = hparams["valid_batch_size"], hparams["num_workers"]
     brain.fit(
         hparams["epoch_counter"],
         train_data,
         valid_data,
-        train_loader_kwargs={"batch_sampler": sampler, **workers},
-        valid_loader_kwargs={
-            "batch_size": hparams["valid_batch_size"],
-            **workers,
+        train_loader_kwargs={
+            "batch_sampler": sampler,
+            "num_workers": n_workers,
         },
+        valid_loader_kwargs={"batch_size": n, "num_workers": n_workers},
     )
 
     if cleaner is not None:
@@ -90,29 +88,22 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
         for checkpoint in best:
             check_sums(checkpoint.path)
         for name in ("embedding_model", "classifier"):
-            average = average_checkpoints(best, name)
-            hparams["modules"][name].load_state_dict(average)
-    run_on_main(
-        save_inference_folder,
-        [
-            hparams["inference_folder"],
-            hparams_file,
-            overrides,
-            hparams["modules"],
-            label_encoder,
-            describe_training(hparams, speakers),
-        ],
-    )
+            modules[name].load_state_dict(average_checkpoints(best, name))
     if if_main_process():
-        print(f"The trained encoder is in {hparams['inference_folder']}")
+        folder = hparams["inference_folder"]
+        done = describe_training(hparams, speakers)
+        save_inference_folder(
+            folder, hparams_file, overrides, modules, label_encoder, done
+        )
+        print(f"The trained encoder is in {folder}")
+    ddp_barrier()
 
 
 def _check_speakers(hparams, hparams_file, n_speakers, valid_data):
     """That they fit the classifier and fill a batch."""
-    n_classes = hparams["out_n_neurons"]
-    if n_classes < n_speakers:
+    if hparams["out_n_neurons"] < n_speakers:
         raise UserError(
-            f"{hparams_file}: out_n_neurons is {n_classes}, but "
+            f"{hparams_file}: out_n_neurons is {hparams['out_n_neurons']}, but "
             f"{hparams['train_annotation']} has {n_speakers} speakers: set "
             f"out_n_neurons to {n_speakers}"
         )

@@ -1,9 +1,5 @@
-"""Learning rates and margins over a training run.
-
-Those of this module are functions of how many epochs are done, fractions
-included: neither the number of batches in an epoch nor an interruption changes
-them, and no checkpoint has to hold them.
-"""
+"""Learning rates and margins over a training run: functions of how many epochs
+are done, fractions included, so that no checkpoint has to hold them."""
 
 import inspect
 import math
@@ -13,14 +9,11 @@ from speechbrain_scl.errors import UserError
 
 
 class WarmupCosine:
-    """A learning rate that rises in a line, then falls along half a cosine.
-
-    It rises from ``final`` to ``peak`` for ``warmup_epochs``. With s the share
-    of the epochs after them that is done,
+    """A learning rate that rises in a line from ``final`` to ``peak`` for
+    ``warmup_epochs``, then falls along half a cosine: with s the share of the
+    epochs after them that is done (Loshchilov and Hutter, "SGDR", ICLR 2017),
 
         lr = final + (peak - final) (1 + cos(pi s)) / 2
-
-    (Loshchilov and Hutter, "SGDR", ICLR 2017, without restarts.)
     """
 
     def __init__(self, peak, epochs, warmup_epochs=1.0, final=1e-6):
@@ -52,10 +45,8 @@ class WarmupCosine:
 
 
 class WarmupExponential(WarmupCosine):
-    """As ``WarmupCosine``, but falling by the same factor in every epoch.
-
-    lr = peak (final / peak)^s
-    """
+    """As ``WarmupCosine``, but falling by the same factor in every epoch:
+    lr = peak (final / peak)^s."""
 
     def _fall(self, share):
         return self.peak * (self.final / self.peak) ** share
@@ -63,11 +54,9 @@ class WarmupExponential(WarmupCosine):
 
 class MarginWarmup:
     """Margins that grow from zero in a line: a whole one is too much at first,
-    when classes mean nothing yet.
-
-    ``loss`` is a module, such as an ``Objective``: the ``margin`` of it and of
-    what it holds grows to what it is now, until ``epochs`` are done (0 leaves
-    the margins alone).
+    when classes mean nothing yet. Those of ``loss``, such as an ``Objective``,
+    and of what it holds grow to what they are now, until ``epochs`` are done (0
+    leaves them alone).
     """
 
     def __init__(self, loss, epochs):
@@ -93,25 +82,22 @@ class MarginWarmup:
 
 
 def anneal_step(annealing, optimizer, done, updates):
-    """Sets the learning rate before a step, where a schedule goes by steps.
-
-    ``annealing`` is a schedule of SpeechBrain or of this module, or None;
-    ``done`` epochs, with their fraction, and ``updates`` steps are done.
-    """
+    """Sets the learning rate before a step, where a schedule (SpeechBrain's, of
+    this module, or None) goes by steps; ``done`` epochs, with their fraction,
+    and ``updates`` steps are done."""
     if hasattr(annealing, "at"):
         update_learning_rate(optimizer, annealing.at(done))
     elif hasattr(annealing, "on_batch_end"):
         annealing.on_batch_end(optimizer)
-    elif annealing is not None and "opt" in _arguments_of(annealing):
+    elif "opt" in _arguments_of(annealing):
         _call(annealing, opt=optimizer, num_updates=updates)
 
 
 def anneal_epoch(annealing, optimizer, epoch, error_rate):
     """Sets the learning rate after an epoch, where a schedule goes by epochs
     or by the validation's error rate; returns the rate of the epoch."""
-    rate = optimizer.param_groups[0]["lr"]
     if annealing is None or "opt" in _arguments_of(annealing):
-        return rate
+        return optimizer.param_groups[0]["lr"]
     rate, following = _call(
         annealing,
         epoch=epoch,
@@ -126,6 +112,8 @@ def anneal_epoch(annealing, optimizer, epoch, error_rate):
 
 def _arguments_of(annealing):
     # Their names tell SpeechBrain's kinds of schedules from each other.
+    if annealing is None:
+        return ()
     if not callable(annealing):
         raise UserError(
             f"lr_annealing: {type(annealing).__name__} cannot be called as "

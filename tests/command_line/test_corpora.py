@@ -13,7 +13,7 @@ from commands import ROOT, SMALL
 
 from speechbrain_scl.command_line.corpora import find_suspects, next_commands
 from speechbrain_scl.command_line.main import main
-from speechbrain_scl.data.custom import read_source
+from speechbrain_scl.data.sources import read_source
 
 
 def test_expectations_grow_with_the_speakers():

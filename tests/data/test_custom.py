@@ -12,9 +12,10 @@ import soundfile
 from commands import files_of_at_most
 from voxceleb_prepare import prepare_voxceleb
 
-from speechbrain_scl.data.custom import import_corpus, place, read_source
+from speechbrain_scl.data.custom import import_corpus, place
 from speechbrain_scl.data.names import locate
 from speechbrain_scl.data.recordings import ffmpeg_program
+from speechbrain_scl.data.sources import read_source
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_trials
 
@@ -29,10 +30,14 @@ def recordings(tmp_path):
         for i in range(3):
             path = tmp_path / "in" / speaker / f"{i}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
-            time = np.arange(int(1.2 * rate))[:, None] / rate
-            tone = 0.1 * np.sin(2 * np.pi * (200 + 50 * s + i) * time)
-            soundfile.write(path, tone.repeat(channels, 1), rate)
+            soundfile.write(path, tone(rate, channels, 200 + 50 * s + i), rate)
     return tmp_path / "in"
+
+
+def tone(rate, channels=1, hertz=251):
+    """1.2 s [time, channels]."""
+    times = np.arange(int(1.2 * rate))[:, None] / rate
+    return np.tile(0.1 * np.sin(2 * np.pi * hertz * times), channels)
 
 
 def test_a_folder_becomes_a_corpus_that_the_recipe_takes(recordings, tmp_path):
@@ -46,12 +51,8 @@ def test_a_folder_becomes_a_corpus_that_the_recipe_takes(recordings, tmp_path):
     assert trials.labels.sum() == 2 * 3
     names = [*trials.enrol_ids, *trials.test_ids]
     locate(names, [str(corpus)], "trials.txt")
-    prepared = prepare_voxceleb(
-        str(corpus),
-        str(tmp_path / "save"),
-        str(corpus / "trials.txt"),
-        valid_speakers=2,
-    )
+    save, listed = str(tmp_path / "save"), str(corpus / "trials.txt")
+    prepared = prepare_voxceleb(str(corpus), save, listed, 2)
     assert prepared["train"]["speakers"] == 2
     assert prepared["trial_speakers_kept_out"] == 2
 
@@ -62,6 +63,7 @@ def test_kaldi_segments_and_the_users_own_trials(recordings, tmp_path):
     source = tmp_path / "kaldi"
     source.mkdir()
     spans = [(0, 0.5), (0.4, 1.0), (1, -1)]
+    names = [f"{s}.{i}\t{s}" for s in [*speakers, "eve"] for i in range(3)]
     for name, lines in {
         "wav.scp": [f"call-{s}\t{recordings / s / '0.wav'}" for s in speakers],
         "segments": [
@@ -69,11 +71,9 @@ def test_kaldi_segments_and_the_users_own_trials(recordings, tmp_path):
             for s in speakers
             for i, (start, end) in enumerate(spans)
         ],
-        "utt2spk": [
-            f"{s}.{i}\t{s}" for s in [*speakers, "eve"] for i in range(3)
-        ],
+        "utt2spk": names,
     }.items():
-        (source / name).write_text("".join(f"{line}\n" for line in lines))
+        (source / name).write_text("\n".join(lines))
     trials = tmp_path / "trials.txt"
     trials.write_text("ann.0 ann.1 target\nann.0\tdora.2\tnontarget\n")
     corpus = tmp_path / "own"
@@ -142,19 +142,11 @@ def test_names_that_would_become_one_are_refused(make):
         import_corpus(source, "own")
 
 
-def tone(rate, channels=1):
-    """251 Hz."""
-    times = np.arange(int(1.2 * rate))[:, None] / rate
-    return np.tile(0.1 * np.sin(2 * np.pi * 251 * times), channels)
-
-
 @pytest.mark.parametrize(
     "name, rate, channels, how",
     [
-        ("a.wav", 16000, 1, "linked"),
         ("a.FLAC", 16000, 1, "linked"),
         ("a.flac", 44100, 2, "converted"),
-        ("a.mp3", 44100, 2, "converted"),
         ("-a b.m4a", 44100, 2, "converted"),
         # A name that promises another format
         ("m4a.wav", 16000, 1, "converted"),
@@ -294,18 +286,18 @@ def test_a_kaldi_folder_with_and_without_segments(make):
     found, left_out = read_source(source)
     spans = [(0.5, 1.5), (0, math.inf), (2, 3.25)]
     assert [s.span for s in found] == spans and not left_out
-    assert places(source) == {
-        "u1": ("ann", "r1", "u1"),
-        "u2": ("bob", "r2", "u2"),
-        "u3": ("ann", "r1", "u3"),
-    }
+    sessions = [(s.name, s.speaker, s.session) for s in found]
+    assert sessions == [
+        ("u1", "ann", "r1"),
+        ("u2", "bob", "r2"),
+        ("u3", "ann", "r1"),
+    ]
     os.remove(f"{source}/segments")
     make(in__wav_scp="u1 ../d/a b.wav\nu2 ../d/2.wav\nu4 unused.wav\n")
-    assert places(source) == {
-        "u1": ("ann", "0", "u1"),
-        "u2": ("bob", "0", "u2"),
-    }
-    left_out = {e.path: e.reason for e in read_source(source)[1]}
+    found, left_out = read_source(source)
+    sessions = [(s.name, s.speaker, s.session) for s in found]
+    assert sessions == [("u1", "ann", "0"), ("u2", "bob", "0")]
+    left_out = {e.path: e.reason for e in left_out}
     assert left_out == {"u3": "no recording", "u4": "no speaker"}
 
 
@@ -323,11 +315,7 @@ def test_a_kaldi_folder_with_and_without_segments(make):
         ("a_csv", "path,speaker\n", "it lists nothing"),
         ("a_csv", "path,speaker\n../d/2.wav,\n", "line 2: a path and a sp"),
         ("a_csv", "path,speaker\ngone.wav,bob\n", "line 2: there is no file"),
-        (
-            "a_csv",
-            "path,speaker\n../d/2.wav,ann\n../d/2.wav,bob\n",
-            "line 3: ../d/2.wav is listed before",
-        ),
+        ("a_csv", "path,speaker\n../d/2.wav,a\n../d/2.wav,b\n", "3: .* before"),
     ],
 )
 def test_mistakes_in_a_list(make, name, text, said):

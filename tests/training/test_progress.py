@@ -1,4 +1,4 @@
-"""The means of an epoch, and the warning of a run that does not learn."""
+"""What a run says: means, a line an epoch, a warning where it does not learn."""
 
 import logging
 import re
@@ -6,23 +6,24 @@ import re
 import pytest
 import torch
 
-from speechbrain_scl.training.progress import Progress
+from speechbrain_scl.training import progress
+from speechbrain_scl.training.progress import EpochLogger, Progress
 
 
 @pytest.mark.parametrize("interrupted", range(4))
 def test_the_means_are_those_of_all_batches(tmp_path, interrupted):
     """With an interruption anywhere."""
-    progress = Progress()
+    run = Progress()
     for i, value in enumerate([1e6, -3.0, 0.5]):
         if i == interrupted:
-            progress.save(tmp_path / "progress.ckpt")
-            progress = Progress()
-            progress.load(tmp_path / "progress.ckpt", end_of_epoch=False)
-        progress.add({"a": torch.tensor(value, dtype=torch.float64), "b": 1})
+            run.save(tmp_path / "progress.ckpt")
+            run = Progress()
+            run.load(tmp_path / "progress.ckpt", end_of_epoch=False)
+        run.add({"a": torch.tensor(value, dtype=torch.float64), "b": 1})
     wanted = {"a": pytest.approx((1e6 - 2.5) / 3), "b": 1}
-    assert progress.means() == wanted
-    progress.start_epoch()
-    assert progress.means() == {}
+    assert run.means() == wanted
+    run.start_epoch()
+    assert run.means() == {}
 
 
 @pytest.mark.parametrize(
@@ -30,23 +31,55 @@ def test_the_means_are_those_of_all_batches(tmp_path, interrupted):
     [
         ([5.0, 4.0, 3.0, 2.0], [0.5, 0.46, 0.44, 0.3], ""),
         ([5.0, 4.0, 3.0], [0.5, 0.48, 0.47], "Epoch 3.*EER is 47 %"),
-        (
-            [5.0, 4.0, 5.5],
-            [0.4, 0.3, 0.3],
-            "Epoch 3.*5.5, after 5 in the first",
-        ),
+        ([5.0, 4.0, 5.5], [0.4, 0.3, 0.3], "Epoch 3.*5.5, after 5 in the"),
     ],
 )
 def test_divergence_is_pointed_out(caplog, tmp_path, losses, rates, said):
-    progress = Progress()
+    run = Progress()
     with caplog.at_level(logging.WARNING):
         for i, (loss, rate) in enumerate(zip(losses, rates), 1):
-            progress.warn_unless_learning(i, loss, rate)
+            run.warn_unless_learning(i, loss, rate)
             # The first loss survives an interruption.
-            progress.save(tmp_path / "p.ckpt")
-            progress = Progress()
-            progress.load(tmp_path / "p.ckpt", end_of_epoch=True)
+            run.save(tmp_path / "p.ckpt")
+            run = Progress()
+            run.load(tmp_path / "p.ckpt", end_of_epoch=True)
     if said:
         assert re.search(said, caplog.text) and "lower lr" in caplog.text
     else:
         assert not caplog.records
+
+
+def test_the_file_has_all_and_the_console_what_one_reads(
+    tmp_path, monkeypatch, caplog
+):
+    class Other:
+        got = []
+
+        def log_stats(self, *stats):
+            self.got.append(stats)
+
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    path = tmp_path / "train_log.txt"
+    logger = EpochLogger(str(path), 2, [Other()])
+    now[0] += 1000  # the preparation is no part of the first epoch
+    stats = {"loss": 7.14, "classification": 10.41, "contrastive": 3.89}
+    stats |= {"weight_classification": 0.5, "weight_contrastive": 0.5}
+    stats |= {"attention": 0.494, "positive_pairs": 24.0}
+    with caplog.at_level(logging.INFO):
+        for epoch, seconds in ((1, 60), (2, 120)):
+            logger.start_epoch()
+            now[0] += seconds
+            meta = {"epoch": epoch, "lr": 0.002}
+            logger.log_stats(meta, stats, {"EER": 0.123})
+    said = path.read_text().splitlines()[1]
+    assert "train positive_pairs: 24.00 - valid EER: 1.23e-01" in said
+    figures = (
+        "loss 7.14 (classification 10.4 x 0.50, contrast 3.89 x 0.50), "
+        "attention 0.49, validation EER 12.30 %, lr 0.002, took "
+    )
+    assert [r.getMessage() for r in caplog.records] == [
+        f"epoch 1/2: {figures}0:01:00, 0:01:00 left",
+        f"epoch 2/2: {figures}0:02:00",
+    ]
+    assert [stats[0]["epoch"] for stats in Other.got] == [1, 2]
