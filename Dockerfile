@@ -15,5 +15,7 @@ RUN pip install --no-cache-dir '.[service]' \
 USER service
 ENV OMP_NUM_THREADS=1
 EXPOSE 8080
+HEALTHCHECK --start-period=5m CMD ["python", "-c", \
+    "import urllib.request as u; u.urlopen('http://localhost:8080/health')"]
 ENTRYPOINT ["python", "docs/service.py"]
 CMD ["ecapa-voxceleb", "/voices/voices.npz"]

@@ -45,6 +45,7 @@ test = [
     "pytest>=8,<10",
     "pytest-xdist>=3.5,<4",
     "hypothesis>=6.100",
+    "requests>=2.31",
     "pytorch-metric-learning>=2.5,<3",
     "ruff==0.12.4",
     "yamllint==1.35.1",

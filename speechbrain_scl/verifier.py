@@ -94,31 +94,14 @@ class SpeakerVerifier:
         p_target: float | None = None,
         trust: bool = False,
     ) -> "SpeakerVerifier":
-        """A verifier with a trained encoder.
+        """A verifier with a trained encoder: the ``inference`` folder of a
+        training run, a hub repository, or a short name such as ecapa-voxceleb
+        (``evaluation.encoder.KNOWN``).
 
-        Arguments
-        ---------
-        model : str
-            The ``inference`` folder of a training run, a hub repository, or a
-            short name such as ecapa-voxceleb (``evaluation.encoder.KNOWN``).
-        device : str or None
-            Such as cpu or cuda; None takes the best there is.
-        calibration : str, Calibration or None
-            A calibration.json of this model.
-        threshold, p_target : float or None
-            As the class takes them.
-        trust : bool
-            Whether the model may name more than parts of SpeechBrain, torch
-            and this package, which is then called.
-
-        Returns
-        -------
-        SpeakerVerifier
-
-        Raises
-        ------
-        UserError
-            No such model, device or calibration.
+        ``device`` is such as cpu or cuda; None takes the best there is.
+        ``calibration`` may be a calibration.json. With ``trust`` the model may
+        name more than parts of SpeechBrain, torch and this package, which is
+        then called. No such model, device or calibration is a UserError.
         """
         with tempfile.TemporaryDirectory() as folder:
             encoder = load_encoder(
@@ -165,6 +148,7 @@ class SpeakerVerifier:
             first.embedding @ second.embedding,
             speech=first.speech > 0 and second.speech > 0,
             warnings=self._doubts(first, second),
+            seconds=np.minimum(first.taken, second.taken),
         )
 
     def enrol(
@@ -219,7 +203,11 @@ class SpeakerVerifier:
         cosines = {n: v.embedding @ heard.embedding for n, v in voices.items()}
         nearest = sorted(cosines, key=cosines.get, reverse=True)[:top]
         speech = heard.speech > 0
-        found = {name: self._decide(cosines[name], speech) for name in nearest}
+        seconds = heard.taken
+        found = {
+            name: self._decide(cosines[name], speech, seconds=seconds)
+            for name in nearest
+        }
         best = found[nearest[0]]
         speaker = {True: nearest[0], False: enrolled.UNKNOWN, None: None}
         doubts = self._doubts(heard) + best.warnings
@@ -260,7 +248,8 @@ class SpeakerVerifier:
             f"{u.agreement:.2f}); one at a time, please"
             for u in heard
             if u.agreement is not None
-            and self._decide(u.agreement).same_speaker is False
+            and self._decide(u.agreement, seconds=u.taken / 2).same_speaker
+            is False
         )
         own = tuple(warning for u in heard for warning in u.warnings)
         return self._of_model + own + several

@@ -59,14 +59,16 @@ def test_scores_are_speechbrains(untrained, verifier, spoken, tmp_path):
             np.testing.assert_array_equal(verifier.embed(form), vectors[:1])
 
 
-def test_a_calibration_decides_at_the_prior(untrained, spoken, tmp_path):
+def test_a_calibration_decides_at_the_prior(
+    verifier, untrained, spoken, tmp_path
+):
     path = str(tmp_path / "calibration.json")
     key = folder_digest(untrained)
     Calibration(10.0, 2.0, 0.5, 9, key).save(path)
 
     def verify(**options):
-        verifier = SpeakerVerifier.load(untrained, calibration=path, **options)
-        return verifier.verify(*spoken[:2])
+        given = SpeakerVerifier.load(untrained, calibration=path, **options)
+        return given.verify(*spoken[:2])
 
     found = verify()
     assert found.log_likelihood_ratio == pytest.approx(10 * found.cosine + 2)
@@ -91,6 +93,14 @@ def test_a_calibration_decides_at_the_prior(untrained, spoken, tmp_path):
         for option in options:
             with pytest.raises(UserError, match=said):
                 verify(**option)
+    # What a short recording has to exceed; the shorter one's speech counts.
+    Calibration(10.0, 2.0, 0.5, 9, key, duration=0.1).save(path)
+    seconds = min(verifier.listen(path).taken for path in spoken[:2])
+    by_duration = verify()
+    assert by_duration.log_likelihood_ratio == pytest.approx(
+        10 * found.cosine + np.log(seconds) + 2
+    )
+    assert by_duration.threshold == pytest.approx(-0.2 - 0.1 * np.log(seconds))
     Calibration(10.0, 2.0, 0.5, 9, "another").save(path)
     with pytest.raises(UserError, match="another model's"):
         verify()

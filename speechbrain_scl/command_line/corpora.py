@@ -91,7 +91,7 @@ def find_suspects(spoken, verifier=None):
     for one in spoken:
         of_path[one.path].append(one)
     suspects = []
-    for path in tqdm(of_path, desc="Checking audio", dynamic_ncols=True):
+    for path in tqdm(of_path, desc="Checking audio", disable=None):
         try:
             read = read_recording(path, SAMPLE_RATE)
             harm, said = "truncated", read.missing
@@ -166,7 +166,8 @@ def next_commands(counts, folder):
     place = shlex.quote(os.path.abspath(folder))
     own = f" --data_folder={place} --verification_file={place}/trials.txt"
     said += (
-        "\n\nFrom recipes/VoxCeleb/SpeakerRec, a trained encoder:\n\n"
+        "\n\nFrom recipes/VoxCeleb/SpeakerRec (of a clone, or made by "
+        "`speechbrain-scl init .`), a trained encoder:\n\n"
         "python speaker_verification_cosine.py "
         "hparams/verification_ecapa_scl.yaml \\\n"
         f"    --pretrain_path=speechbrain/spkrec-ecapa-voxceleb{own}\n"

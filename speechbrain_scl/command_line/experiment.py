@@ -43,11 +43,13 @@ class Range(NamedTuple):
 
 # Seconds: the widest kernels need a few frames, and a batch has to fit memory.
 _CROP = Range(0.1, 600)
-_FROM_1 = Range(1, whole=True)
 _UP_TO_1000 = Range(1, 1000, whole=True)
-_RANGES = {
-    "n_mels emb_dim number_of_epochs valid_batch_size": _FROM_1,
-    "average_checkpoints plda_rank": _FROM_1,
+_FLAG = (True, False)
+_MODULES = {"compute_features", "mean_var_norm", "embedding_model"}
+_MODULES |= {"classifier"}
+_WANTED = {
+    "n_mels emb_dim number_of_epochs valid_batch_size average_checkpoints "
+    "plda_rank": Range(1, whole=True),
     "out_n_neurons speakers_per_batch top_n": Range(2, whole=True),
     "utterances_per_speaker": _UP_TO_1000,
     "sentence_len valid_len": _CROP,
@@ -60,9 +62,6 @@ _RANGES = {
     "seed": Range(0, 2**32 - 1, whole=True),  # as numpy's generators take it
     "num_workers": Range(0, 256, whole=True),
     "bootstrap": Range(0, 100_000, whole=True),
-}
-_RANGES = {key: held for keys, held in _RANGES.items() for key in keys.split()}
-_CHOICES = {
     "augmentation": ("folders", "synthesised", "none"),
     "trial_layout": LAYOUTS,
     "enrolment": CONVENTIONS,
@@ -70,23 +69,17 @@ _CHOICES = {
     "score_norm": METHODS,
     "cohort_of": ("speakers", "utterances"),
     "balance_at": ("embedding", "parameters"),
-    "skip_prep": (True, False),
-    "strict": (True, False),
-    "trials_of_other_corpus": (True, False),
-}
-# Python takes a number for an open file, whichever that is.
-_TEXTS = (
+    "skip_prep strict trials_of_other_corpus calibrate_duration": _FLAG,
+    # Python takes a number for an open file, whichever that is.
     "output_folder save_folder inference_folder train_log train_annotation "
     "valid_annotation noise_annotation rir_annotation pretrain_path "
     "embeddings_file cohort data_folder_noise data_folder_rir pretrained "
-    "enrolment_map calibration metadata spread_over"
-).split()
-_MODULES = {"compute_features", "mean_var_norm", "embedding_model"}
-_MODULES |= {"classifier"}
-_OBJECTS = _MODULES | set(
+    "enrolment_map calibration metadata spread_over": str,
     "aam_loss objective opt_class lr_annealing epoch_counter error_stats "
-    "train_logger checkpointer wav_augment fea_augment margin_warmup".split()
-)
+    "train_logger checkpointer wav_augment fea_augment margin_warmup "
+    + " ".join(_MODULES): object,
+}
+_WANTED = {key: kind for keys, kind in _WANTED.items() for key in keys.split()}
 _OR_NULL = set(
     "data_folder_noise data_folder_rir pretrained enrolment_map calibration "
     "metadata spread_over wav_augment fea_augment margin_warmup crops".split()
@@ -104,27 +97,13 @@ _NOISE = {
 
 
 def read_experiment(arguments, default_file=None):
-    """Reads the hyperparameter file that a command line names.
+    """Reads the hyperparameter file that a command line names, ``[FILE.yaml]
+    [--key=value ...]``: SpeechBrain's run options, and overrides of the file's
+    keys.
 
-    Arguments
-    ---------
-    arguments : list of str
-        ``[FILE.yaml] [--key=value ...]``: SpeechBrain's run options and
-        overrides of the file's keys. A value may hold "=" (as URLs do).
-    default_file : str or None
-        The file where none is named.
-
-    Returns
-    -------
-    hparams, run_opts, hparams_file, overrides
-        What HyperPyYAML made of the file, SpeechBrain's run options, the file,
-        and the overrides as YAML.
-
-    Raises
-    ------
-    UserError
-        A missing file, an override of a key that the file lacks, or a value
-        that cannot be used.
+    Returns what HyperPyYAML made of the file, the run options, the file, and
+    the overrides as YAML. A missing file, a key that the file lacks, or a value
+    that cannot be used is refused.
 
     Example
     -------
@@ -247,26 +226,25 @@ def _check_values(hparams, source):
 
 def _wanted(key, value):
     """What a value that cannot be used should be; else None."""
-    good, wanted = True, None
+    kind, good, said = _WANTED.get(key), True, None
     if value is None and key in _OR_NULL:
         pass
-    elif key in _RANGES:
-        good = _RANGES[key].holds(value)
-        wanted = f"it must be {_RANGES[key]}"
-    elif key in _CHOICES:
-        good, wanted = value in _CHOICES[key], f"choose one of {_CHOICES[key]}"
-    elif key in _TEXTS:
+    elif isinstance(kind, Range):
+        good, said = kind.holds(value), f"it must be {kind}"
+    elif isinstance(kind, tuple):
+        good, said = value in kind, f"choose one of {kind}"
+    elif kind is str:
         good = isinstance(value, str) and value.strip("\0 ")
-        wanted = "name a path or a column"
-    elif key in _OBJECTS:
+        said = "name a path or a column"
+    elif kind is object:
         plain = str | int | float | list | tuple | dict | None
         good = not isinstance(value, plain)
-        wanted = "it must be an object, such as !new:package.module.Class"
+        said = "it must be an object, such as !new:package.module.Class"
     elif key == "modules":
         missing = _MODULES - set(value if isinstance(value, dict) else ())
-        good, wanted = not missing, f"it lacks {', '.join(sorted(missing))}"
+        good, said = not missing, f"it lacks {', '.join(sorted(missing))}"
     elif key == "crops":
         pair = isinstance(value, list | tuple) and len(value) == 2
         good = pair and _UP_TO_1000.holds(value[0]) and _CROP.holds(value[1])
-        wanted = "[how many, seconds], such as [5, 3.0]"
-    return None if good else wanted
+        said = "[how many, seconds], such as [5, 3.0]"
+    return None if good else said

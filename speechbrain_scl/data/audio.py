@@ -200,7 +200,7 @@ def check_all(paths, **options):
     n = max(min(len(paths) // (8 * os.cpu_count()), 256), 1)
     with ThreadPool(os.cpu_count()) as pool:
         done = pool.imap(partial(check_audio, **options), paths, n)
-        progress = {"desc": "Checking audio", "dynamic_ncols": True}
+        progress = {"desc": "Checking audio", "disable": None}
         results = list(tqdm(done, total=len(paths), **progress))
     accepted = [r for r in results if isinstance(r, AudioFile)]
     return accepted, [r for r in results if isinstance(r, Excluded)]

@@ -135,7 +135,7 @@ def _place_all(names, wav):
         [wav] * len(spans),
         max_workers=os.cpu_count(),
         desc="Arranging audio",
-        dynamic_ncols=True,
+        disable=None,  # where no terminal is
     )
     return {name: how for found in done for name, how in found.items()}
 

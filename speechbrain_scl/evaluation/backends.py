@@ -72,6 +72,7 @@ def score_calibration(params, embed, scorer, model_key):
     if not manifest:
         return None
     vectors, speakers = _embedded(manifest, embed)
+    seconds = np.array([u.duration for u in manifest])
     first, second, labels = calibration_trials(speakers)
     kind = params["backend"] if norm == "none" else norm
     kind += " with crops" * bool(params["crops"])
@@ -82,6 +83,9 @@ def score_calibration(params, embed, scorer, model_key):
             params["p_target"],
             model_key,
             kind,
+            np.minimum(seconds[first], seconds[second])
+            if params["calibrate_duration"]
+            else None,
         )
     except UserError as error:
         if asked != HELD_OUT:

@@ -38,12 +38,14 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """llr = scale * score + offset, a natural log-likelihood ratio.
+    """llr = scale * (score + duration * log(seconds)) + offset, a natural
+    log-likelihood ratio; seconds are the shorter recording's.
 
     It was fitted for the prior ``p_target`` on ``n_trials`` scores of the model
     with the key ``model`` (``Encoder.key``): cosines, or what ``scores`` names.
     ``miss`` and ``false_alarm`` are their error rates at ascending
-    ``thresholds``. What no calibration has, such as a scale of zero, is refused.
+    ``thresholds``, of scores with the share of the seconds. What no calibration
+    has, such as a scale of zero, is refused.
     """
 
     scale: float
@@ -55,6 +57,7 @@ class Calibration:
     thresholds: tuple = ()
     miss: tuple = ()
     false_alarm: tuple = ()
+    duration: float = 0.0
 
     def __post_init__(self):
         self.threshold(self.p_target)
@@ -62,6 +65,7 @@ class Calibration:
         right = {
             "scale": _are_numbers(self.scale) and self.scale > 0,
             "offset": _are_numbers(self.offset),
+            "duration": _are_numbers(self.duration),
             "n_trials": _are_numbers(self.n_trials) and self.n_trials > 0,
             "model": isinstance(self.model, str | None),
             "scores": isinstance(self.scores, str),
@@ -74,11 +78,23 @@ class Calibration:
         if len(set(map(len, curves))) > 1:
             raise UserError(f"thresholds={self.thresholds}, and other rates")
 
-    def __call__(self, scores):
+    def __call__(self, scores, seconds=math.nan):
         """Natural log-likelihood ratios of scores of any shape."""
-        return self.scale * np.asarray(scores) + self.offset
+        scores = np.asarray(scores) + self._share(seconds)
+        return self.scale * scores + self.offset
 
-    def decide(self, score, p_target=0.5):
+    def _share(self, seconds):
+        """What they add to the scores."""
+        if not self.duration:
+            return 0.0
+        if not np.all(np.asarray(seconds) > 0):
+            raise UserError(
+                "the calibration goes by durations too, which stored "
+                "embeddings do not have: give the recordings"
+            )
+        return self.duration * np.log(seconds)
+
+    def decide(self, score, p_target=0.5, seconds=math.nan):
         """A ``Decision`` at a prior of the same speaker and unit costs."""
         threshold = self.threshold(p_target)
         at = (threshold - self.offset) / self.scale
@@ -88,7 +104,8 @@ class Calibration:
                 float(np.interp(at, self.thresholds, rates))
                 for rates in (self.miss, self.false_alarm)
             )
-        llr = float(self(score))
+        llr = float(self(score, seconds))
+        at -= float(self._share(seconds))
         in_reach = self.scores != "cosine" or -1 < at < 1
         return Decision(llr, at, llr >= threshold, miss, false_alarm, in_reach)
 
@@ -147,8 +164,11 @@ def _are_numbers(*values):
     )
 
 
-def fit_calibration(scores, labels, p_target=0.01, model=None, kind="cosine"):
-    """Linear logistic regression of the labels on the scores, [T] each.
+def fit_calibration(
+    scores, labels, p_target=0.01, model=None, kind="cosine", seconds=None
+):
+    """Linear logistic regression of the labels on the scores, [T] each, and
+    where they are given on the logarithm of the shorter sides' seconds [T].
 
     Minimises the cross-entropy in which targets weigh ``p_target`` together
     (Brummer and du Preez, 2006), so that the result is right about the
@@ -159,10 +179,14 @@ def fit_calibration(scores, labels, p_target=0.01, model=None, kind="cosine"):
 
     log_odds = -Calibration.threshold(p_target)
     scores, labels = as_arrays(scores, labels)
-    curves = _error_curves(scores, labels)
-    spread = scores.std()
-    if spread == 0:
-        raise UserError("all calibration scores are equal")
+    curves, duration = _error_curves(scores, labels), 0.0
+    inputs = scores[:, None]
+    if seconds is not None:
+        inputs = np.stack([scores, np.log(seconds)], axis=1)
+    spread = inputs.std(0)
+    if not spread.all():
+        what = "durations" if spread[0] else "scores"
+        raise UserError(f"all calibration {what} are equal")
     share = labels.mean()
     # On a scale of its own, so that the penalty means the same everywhere.
     regression = LogisticRegression(
@@ -171,19 +195,22 @@ def fit_calibration(scores, labels, p_target=0.01, model=None, kind="cosine"):
         tol=1e-8,
         max_iter=1000,
     ).fit(
-        scores[:, None] / spread,
+        inputs / spread,
         labels,
         np.where(labels, p_target / share, (1 - p_target) / (1 - share)),
     )
-    scale = float(regression.coef_[0, 0] / spread)
+    scale, *slope = (regression.coef_[0] / spread).tolist()
     if scale <= 0:
         raise UserError(
             f"{len(scores)} calibration trials: targets do not score higher "
             "than impostors, so there is nothing to calibrate"
         )
     offset = float(regression.intercept_[0]) - log_odds
+    if slope:
+        duration = slope[0] / scale
+        curves = _error_curves(inputs @ [1.0, duration], labels)
     return Calibration(
-        scale, offset, p_target, len(scores), model, kind, *curves
+        scale, offset, p_target, len(scores), model, kind, *curves, duration
     )
 
 

@@ -133,7 +133,7 @@ def _read_ahead(packs, known, sample_rate):
         desc="Embedding",
         unit="utt",
         dynamic_ncols=True,
-        disable=rank() > 0,
+        disable=rank() > 0 or None,  # where no terminal is
     )
     with progress, ThreadPoolExecutor() as pool:
         waiting = deque()

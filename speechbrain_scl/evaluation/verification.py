@@ -7,6 +7,7 @@ import os
 import re
 
 import numpy as np
+import soundfile
 
 from speechbrain.utils.distributed import infer_device
 from speechbrain_scl.data.download import fetch_file
@@ -122,7 +123,11 @@ def _verify(params, run_opts):
             trials.enrol_index,
             trials.test_index,
         )
-        scores = calibration(scores) if calibration else scores
+        if calibration:
+            seconds = np.nan
+            if calibration.duration:
+                seconds = _shorter_side(trials, audio, enrolled)
+            scores = calibration(scores, seconds)
         trials = trials.with_scores(scores)
         of_list = f"-{name}" if len(lists) > 1 else ""
         score_files[name] = f"scores{of_list}.txt"
@@ -206,6 +211,18 @@ def _audio_of(lists, params):
         audio[name] = joined
         enrolled[model] = [name]
     return audio, enrolled
+
+
+def _shorter_side(trials, audio, enrolled):
+    """Seconds [T] of the shorter side of each trial; a model's are those of all
+    that it was enrolled with."""
+    of_file = functools.cache(lambda path: soundfile.info(path).duration)
+    seconds = {name: sum(map(of_file, x)) for name, x in audio.items()}
+    enrol = [sum(seconds[n] for n in enrolled[x]) for x in trials.enrol_ids]
+    test = [seconds[x] for x in trials.test_ids]
+    return np.minimum(
+        np.array(enrol)[trials.enrol_index], np.array(test)[trials.test_index]
+    )
 
 
 def _compared_with_itself(trials, audio, enrolled):

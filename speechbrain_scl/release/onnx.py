@@ -75,7 +75,7 @@ def export_onnx(encoder, path):
         import onnxscript  # noqa: F401  the exporter of torch.onnx needs it
     except ImportError as error:
         raise UserError(
-            f"{error.name} is missing: pip install 'speechbrain_scl[onnx]'"
+            f"{error.name} is missing: pip install onnx onnxscript onnxruntime"
         ) from error
     modules = encoder.classifier.mods
     if not hasattr(modules.compute_features, "compute_STFT"):

@@ -74,6 +74,8 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
             "num_workers": n_workers,
         },
         valid_loader_kwargs={"batch_size": n, "num_workers": n_workers},
+        # Redirected, it would fill the file.
+        progressbar=None if sys.stderr.isatty() else False,
     )
 
     if cleaner is not None:

@@ -1,6 +1,7 @@
 """What the cosine of two voices says."""
 
 import dataclasses
+import math
 from numbers import Real
 
 import numpy as np
@@ -94,14 +95,15 @@ class Decider:
                 f"threshold={self.threshold}: a cosine, between -1 and 1"
             )
 
-    def __call__(self, cosine, speech=True, warnings=()):
+    def __call__(self, cosine, speech=True, warnings=(), seconds=math.nan):
         """Judges a cosine; without speech in both recordings nothing is
-        decided. ``warnings`` are what is known to make the answer doubtful."""
+        decided. ``warnings`` are what is known to make the answer doubtful,
+        ``seconds`` what the model took of the shorter recording."""
         cosine = float(np.clip(cosine, -1, 1))
         threshold, found = self.threshold, {}
         if self.calibration is not None:
             prior = 0.5 if self.p_target is None else self.p_target
-            decision = self.calibration.decide(cosine, prior)
+            decision = self.calibration.decide(cosine, prior, seconds)
             found["log_likelihood_ratio"] = decision.llr
             if threshold is None:
                 threshold = decision.score_threshold

@@ -30,7 +30,8 @@ class Heard:
     """A recording that a model has heard: its unit embedding, float32 [D],
     seconds of sound and of speech, what was done to fit the model, and what
     makes the embedding doubtful. ``agreement`` is the cosine of the two groups
-    into which its parts fall, low where several speak; None below 20 s."""
+    into which its parts fall, low where several speak; None below 20 s.
+    ``taken`` are the seconds that the embedding is of."""
 
     name: str
     embedding: np.ndarray
@@ -39,6 +40,7 @@ class Heard:
     change: str = ""
     warnings: tuple = ()
     agreement: float | None = None
+    taken: float = math.nan
 
 
 def hear(encoder, source, progress=False):
@@ -95,6 +97,7 @@ def hear(encoder, source, progress=False):
         read.change,
         tuple(f"{name}: {warning}" for warning in warnings),
         _agreement(encoder, name, waveform),
+        len(waveform) / rate,
     )
 
 

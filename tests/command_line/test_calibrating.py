@@ -61,8 +61,6 @@ def test_pairs_that_cannot_be_used(untrained, pairs, tmp_path):
     assert "between 0 and 1" in refused(
         f"{ab},1", f"{ac},0", more=["--p-target=1"]
     )
-    nowhere = ["--output", str(tmp_path / "no" / "x.json")]
-    assert "no folder" in refused(f"{ab},1", more=nowhere)
     (tmp_path / "pairs.txt").write_text(f"{a}\t{b}\n")
     with pytest.raises(UserError, match="line 1: .* no label"):
         read_pairs(str(tmp_path / "pairs.txt"), labelled=True)

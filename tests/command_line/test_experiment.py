@@ -37,20 +37,16 @@ def test_overrides(yaml_file):
     assert hparams["list"] == [1, 2]
     assert hparams["lr"] == 0.3  # the last one counts
     assert file == yaml_file and "lr" in overrides
-
-
-def test_values_may_follow_their_option(yaml_file):
+    # A value may follow its option.
     hparams, run_opts, *_ = read_experiment(
         [yaml_file, "--device", "cpu", "--source", "-1.5", "--lr", "2"]
         + ["--compile_module_keys", "a", "b", "--debug"]
     )
     assert (hparams["source"], hparams["lr"]) == (-1.5, 2)
     assert run_opts.compile_module_keys == ["a", "b"] and run_opts.debug
-
-
-def test_the_default_file(yaml_file):
-    hparams, _, file, _ = read_experiment(["--source=x"], yaml_file)
-    assert file == yaml_file and hparams["source"] == "x"
+    # The file where none is named, and a reference to another key
+    hparams, *_ = read_experiment(["--source=!ref <lr>/x"], yaml_file)
+    assert hparams["source"] == "0.1/x"
     with pytest.raises(UserError, match="PLACEHOLDER"):
         read_experiment([], yaml_file)
 
@@ -90,13 +86,6 @@ def test_mistakes_name_the_file_and_the_value(tmp_path, text, options, message):
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_experiment([str(path), *options])
-
-
-def test_an_override_may_refer_to_another_key(tmp_path):
-    path = tmp_path / "exp.yaml"
-    path.write_text("folder: a\nother: !ref <folder>/b")
-    found = read_experiment([str(path), "--other=!ref <folder>/c"])[0]
-    assert found["other"] == "a/c"
 
 
 def test_known_noise_is_dropped_and_nothing_else(yaml_file, caplog):

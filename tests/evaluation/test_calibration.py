@@ -31,21 +31,35 @@ def trials():
     return 0.1 * rng.normal(size=20_000) + 0.2 * labels, labels
 
 
+@pytest.mark.parametrize("by_duration", [False, True])
 @pytest.mark.parametrize("p", [0.01, 0.5])
-def test_it_minimises_the_weighted_cross_entropy(trials, p):
+def test_it_minimises_the_weighted_cross_entropy(trials, p, by_duration):
     scores, labels = trials
     prior = np.log(p / (1 - p))
+    seconds = np.exp(np.random.default_rng(1).normal(1, 0.7, len(scores)))
+    scores = scores + by_duration * 0.1 * labels * np.log(seconds)
+    inputs = [scores, np.log(seconds)][: 1 + by_duration]
 
     def loss(parameters):
-        odds = parameters[0] * scores + parameters[1] + prior
+        odds = parameters[1:] @ inputs + parameters[0] + prior
         return (
             p * np.logaddexp(0, -odds[labels]).mean()
             + (1 - p) * np.logaddexp(0, odds[~labels]).mean()
         )
 
-    wanted = minimize(loss, [10.0, 0.0], tol=1e-12).x
-    found = fit_calibration(scores, labels, p)
-    assert [found.scale, found.offset] == pytest.approx(wanted, rel=2e-3)
+    start = [0.0, 10.0, 0.0][: 2 + by_duration]
+    offset, *wanted = minimize(loss, start, tol=1e-12).x
+    given = {"seconds": seconds} if by_duration else {}
+    found = fit_calibration(scores, labels, p, **given)
+    slopes = [found.scale, found.scale * found.duration][: 1 + by_duration]
+    assert slopes == pytest.approx(wanted, rel=2e-3)
+    assert found.offset == pytest.approx(offset, rel=2e-3)
+    # The decision at one duration is that of the ratio.
+    decision = found.decide(scores[0], p, seconds[0])
+    ratio = wanted @ np.array(inputs)[:, 0] + offset
+    assert decision.llr == pytest.approx(ratio, rel=1e-2)
+    at = found(decision.score_threshold, seconds[0])
+    assert at == pytest.approx(-prior)
 
 
 def test_calibrated_scores_decide_well_and_rank_as_before(trials):
@@ -96,6 +110,7 @@ def test_it_is_kept_as_json(tmp_path):
     [
         ("scale", [math.nan, math.inf, 0, -20.0, None, "20", [20.0], True]),
         ("offset", [-math.inf, None]),
+        ("duration", [math.nan, "1"]),
         ("p_target", [1, "0.01"]),
         ("n_trials", [None]),
         ("model", [5]),

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import importlib.util
 import logging
 import re
 from pathlib import Path
@@ -32,7 +33,17 @@ TINY = {
     "Xvector": "--embedding_model={tdnn_channels: [8, 8, 8, 8, 16]}",
     "ResNet": "--embedding_model={channels: [4, 4, 4, 4],"
     " block_sizes: [1, 1, 1, 1]}",
+    "LengthsCapableSequential": "--emb_dim=192",
 }
+# Takes what 3D-Speaker's takes, where its clone is not on the path
+CAMPPLUS = """
+import torch
+class CAMPPlus(torch.nn.Linear):
+    def __init__(self, feat_dim, embedding_size):
+        super().__init__(feat_dim, embedding_size)
+    def forward(self, x):
+        return super().forward(x).mean(1)
+"""
 
 
 def replaced(block, text):
@@ -78,7 +89,7 @@ def run(corpus, tmp_path, monkeypatch):
     return start
 
 
-ENCODERS = ["Xvector", "ResNet"]
+ENCODERS = ["Xvector", "ResNet", "LengthsCapableSequential"]
 CLASSIFIERS = ["SubCentreClassifier", "SampledClassifier"]
 CLEANING = ["LabelCleaner", "NearSpeakers"]
 SCHEDULES = ["WarmupExponential", "MarginWarmup", "Augmenter", "EpochLogger"]
@@ -90,7 +101,12 @@ def test_every_block_is_tried():
 
 
 @pytest.mark.parametrize("block", ENCODERS + CLASSIFIERS)
-def test_encoders_and_classifiers(run, tmp_path, block):
+def test_encoders_and_classifiers(run, tmp_path, block, monkeypatch):
+    if not importlib.util.find_spec("speakerlab"):
+        clone = tmp_path / "speakerlab" / "models" / "campplus"
+        clone.mkdir(parents=True)
+        (clone / "DTDNN.py").write_text(CAMPPLUS)
+        monkeypatch.syspath_prepend(tmp_path)
     output = run("--out_n_neurons=4", blocks=[block])
     encoder = EncoderClassifier.from_hparams(
         str(output / "inference"), savedir=str(tmp_path / "cache")

@@ -9,6 +9,7 @@ import shutil
 import kaldiio
 import numpy as np
 import pytest
+import soundfile
 from commands import LISTS, RECIPE, trial_option
 from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
@@ -17,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import (
 from speechbrain_scl import files
 from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
+from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.metrics import act_dcf, cllr
 from speechbrain_scl.evaluation.verification import verify
 
@@ -53,7 +55,7 @@ def read_scores(folder, name, n_lists):
 
 
 def test_calibrated_scores_are_measured_as_such(run, trained, corpus, tmp_path):
-    raw, _ = run()
+    raw, cosines = run()
     path = tmp_path / "out" / "calibration.json"
     by_default = json.loads(path.read_text())
     path.unlink()
@@ -75,6 +77,18 @@ def test_calibrated_scores_are_measured_as_such(run, trained, corpus, tmp_path):
             parts = found["conditions"].items()
             n_trials = [p["n_trials"] for x, p in parts if column in x]
             assert len(n_trials) > 1 and sum(n_trials) == len(scores)
+
+    held_out = f"--calibration={trained / 'save' / 'valid.csv'}"
+    _, scored = run(held_out, "--calibrate_duration=True")
+    calibration = Calibration.load(path)
+    assert calibration.duration
+    for (found, *_), (cosine, _, *sides) in zip(scored, cosines):
+        seconds = [
+            [soundfile.info(corpus / "wav" / x).duration for x in side]
+            for side in sides
+        ]
+        wanted = calibration(cosine, np.min(seconds, axis=0))
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def test_models_of_several_utterances(run, corpus, tmp_path):

@@ -69,10 +69,6 @@ def test_the_level_does_not_matter(verifier, speech, quieter):
     samples, rate = speech
     heard = verifier.listen((quieter(samples), rate))
     assert verifier.verify((samples, rate), heard).cosine > 0.999
-    quiet = np.abs(quieter(samples)).max() < 1
-    assert any("very quiet" in said for said in heard.warnings) == quiet or (
-        quieter(samples).dtype == np.int32
-    )
 
 
 def test_fewer_steps_than_speech_takes_are_told(verifier, speech):
