@@ -17,10 +17,6 @@ import numpy as np
 
 from speechbrain_scl.errors import UserError
 
-# There is no way to read it without setting it: once, before any thread.
-_UMASK = os.umask(0)
-os.umask(_UMASK)
-
 # Locks are not seen from machine to machine on every shared file system.
 _PREFIX = f".aside-{socket.gethostname()}-"
 
@@ -32,22 +28,19 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 def atomic_write(path, binary=False):
     """A file, written beside its name and moved there at the end; its folder is
     made. Text is UTF-8."""
-    path = os.path.realpath(path)  # a link stays one
     text = {} if binary else {"encoding": "utf-8", "newline": ""}
-    with _aside(os.path.dirname(path), _make_file) as aside:
+    with _aside(path) as (aside, path):
         with open(aside, "wb" if binary else "w", **text) as file:
             yield file
-        os.chmod(aside, 0o666 & ~_UMASK)
         os.replace(aside, path)
 
 
 @contextlib.contextmanager
 def atomic_folder(path):
     """A folder, filled beside its name; it replaces what has the name."""
-    path = os.path.realpath(path)  # a link stays one
-    with _aside(os.path.dirname(path), tempfile.mkdtemp) as aside:
+    with _aside(path) as (aside, path):
+        os.mkdir(aside)
         yield aside
-        os.chmod(aside, 0o777 & ~_UMASK)
         if not _exchange(aside, path):
             _replace_folder(aside, path)
         # What had the name now lies aside, and goes.
@@ -130,29 +123,26 @@ def _replace_folder(aside, path):
 
 
 @contextlib.contextmanager
-def _aside(folder, make):
-    """What ``make`` of tempfile makes in a folder; gone at the end.
+def _aside(path):
+    """A name beside a path, and the path itself, where a link leads; what has
+    the name is gone at the end.
 
-    It is locked as long as this process lives, so that a later one knows what
-    a killed one has left, and removes it.
+    It lies in a folder that is locked as long as this process lives, so that a
+    later one knows what a killed one has left, and removes it.
     """
+    path = os.path.realpath(path)
+    folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
     _remove_left(folder)
     lock = None
     while lock is None:
-        path = make(dir=folder, prefix=_PREFIX)
-        lock = _lock(path)
+        aside = tempfile.mkdtemp(dir=folder, prefix=_PREFIX)
+        lock = _lock(aside)
     try:
-        yield path
+        yield os.path.join(aside, "it"), path
     finally:
-        _remove(path)
+        shutil.rmtree(aside, ignore_errors=True)
         os.close(lock)
-
-
-def _make_file(**where):
-    handle, path = tempfile.mkstemp(**where)
-    os.close(handle)
-    return path
 
 
 def _lock(path):
@@ -171,19 +161,12 @@ def _lock(path):
 def _remove_left(folder):
     """Once per process, as what is left is of earlier ones."""
     for path in Path(folder).glob(f"{_PREFIX}*"):
-        # It is another user's or gone, a living process has it, nobody can tell
+        # It is another user's or gone, no folder, a living process has it, or
+        # nobody can tell
         with contextlib.suppress(OSError):
-            # To open a named pipe would wait for a writer.
-            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(path)
+                shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(handle)
-
-
-def _remove(path):
-    if os.path.isdir(path):
-        shutil.rmtree(path, ignore_errors=True)
-    with contextlib.suppress(OSError):  # it got its name
-        os.unlink(path)
