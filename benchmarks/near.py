@@ -12,13 +12,13 @@ import sys
 import measure
 import numpy as np
 
-from speechbrain_scl.samplers import SpeakerBatchSampler
+from speechbrain_scl.samplers import NearSpeakerBatchSampler
 
 
 def row(n):
     """Of so many speakers."""
     labels = np.arange(n).repeat(4)
-    sampler = SpeakerBatchSampler(labels, 32, 2, seed=0, hard=0.5)
+    sampler = NearSpeakerBatchSampler(labels, 32, 2, seed=0, hard=0.5)
     vectors = np.random.default_rng(0).normal(size=(n, 192))
     order = measure.spent(list, sampler)
     tree = measure.spent(sampler.find_near, vectors.astype(np.float32))

@@ -33,7 +33,7 @@ class Balancer(torch.nn.Module):
     ---------
     weighting : Callable
         [K, K] dot products of the gradients -> [K] weights, for example
-        ``torchjd.aggregation.IMTLGWeighting()`` (the extra ``torchjd``).
+        ``torchjd.aggregation.IMTLGWeighting()`` of TorchJD.
 
     Example
     -------

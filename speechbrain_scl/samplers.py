@@ -22,22 +22,16 @@ class SpeakerBatchSampler(Sampler):
     holds a speaker twice; a batch that is not full gets groups of further
     speakers, so that all batches have P x K utterances.
 
-    The order is a function of the seed and the epoch alone (and, with
-    ``hard``, of ``near_order``). SpeechBrain's ``SaveableDataLoader`` can
-    therefore resume within an epoch, the number of loader workers does not
-    matter, and under distributed training SpeechBrain deals the batches out
-    to the processes.
+    The order is a function of the seed and the epoch alone. SpeechBrain's
+    ``SaveableDataLoader`` can therefore resume within an epoch, the number of
+    loader workers does not matter, and under distributed training SpeechBrain
+    deals the batches out to the processes.
 
     With ``spread_over``, a speaker's K utterances come from different
     sessions (or genres, or languages): pairs within one recording teach its
     channel along with the voice. A session comes twice in a group only where
     its speaker has fewer than K sessions, or where the session has more
     utterances than the speaker has groups.
-
-    With ``hard``, that share of a batch's speakers are near one another by
-    ``near_order``, once ``find_near`` has set it: batches exchange speakers,
-    so that an epoch has the same batches' number and size, and the same
-    utterances, as without.
 
     Arguments
     ---------
@@ -57,8 +51,6 @@ class SpeakerBatchSampler(Sampler):
     spread_over : list or None
         The session (genre, language, ...) of each item, in the dataset's
         order.
-    hard : float
-        In [0, 1]; 0 for random companions.
 
     Raises
     ------
@@ -90,10 +82,7 @@ class SpeakerBatchSampler(Sampler):
         epoch=0,
         processes=1,
         spread_over=None,
-        hard=0.0,
     ):
-        if not 0 <= hard <= 1:
-            raise UserError(f"hard={hard}: a share of a batch, 0 to 1")
         if speakers_per_batch < 2 or utterances_per_speaker < 1:
             raise UserError(
                 f"speakers_per_batch={speakers_per_batch}, "
@@ -114,9 +103,6 @@ class SpeakerBatchSampler(Sampler):
         self.utterances_per_speaker = utterances_per_speaker
         self.seed = int(seed)
         self.epoch = epoch
-        self.hard = hard
-        self.names = names.tolist()
-        self.near_order = None
         count = np.bincount(speaker_of)
         self._utterances = np.split(
             np.argsort(speaker_of, kind="stable"), np.cumsum(count)[:-1]
@@ -152,11 +138,7 @@ class SpeakerBatchSampler(Sampler):
 
     def __iter__(self):
         rng = np.random.default_rng([self.seed, self.epoch])
-        speakers = [[] for _ in range(len(self))]
-        self._spread_groups(speakers, rng)
-        self._fill_up(speakers, rng)
-        if self.hard and self.near_order is not None:
-            self._bring_together(speakers, rng)
+        speakers = self._deal(rng)
         queues = [[] for _ in self._utterances]
         cut = self._cut if self._session_of is None else self._cut_across
         for batch in speakers:
@@ -166,6 +148,13 @@ class SpeakerBatchSampler(Sampler):
                     queues[speaker] = cut(speaker, rng)
                 indices.extend(queues[speaker].pop())
             yield indices
+
+    def _deal(self, rng):
+        """The speakers of each batch."""
+        speakers = [[] for _ in range(len(self))]
+        self._spread_groups(speakers, rng)
+        self._fill_up(speakers, rng)
+        return speakers
 
     def _spread_groups(self, speakers, rng):
         """Deals the groups to random batches, all equally full, in place.
@@ -195,6 +184,79 @@ class SpeakerBatchSampler(Sampler):
             if n_missing > 0:
                 others = np.setdiff1d(np.arange(len(self._utterances)), batch)
                 batch.extend(rng.choice(others, n_missing, replace=False))
+
+    def _cut(self, speaker, rng):
+        """One shuffled pass over a speaker's utterances, in groups of K."""
+        k = self.utterances_per_speaker
+        own = rng.permutation(self._utterances[speaker])
+        n_missing = -len(own) % k
+        # The others first, so that the fill does not repeat within its group.
+        rest = own[: max(len(own) - (k - n_missing), 0)]
+        fill = rng.permutation(rest)[:n_missing]
+        while len(fill) < n_missing:
+            fill = np.append(
+                fill, rng.permutation(own)[: n_missing - len(fill)]
+            )
+        groups = np.append(own, fill).reshape(-1, k)
+        return [group.tolist() for group in groups][::-1]
+
+    def _cut_across(self, speaker, rng):
+        """As ``_cut``, each group from as many sessions as there can be."""
+        own = rng.permutation(self._utterances[speaker])
+        sessions, session = np.unique(
+            self._session_of[own], return_inverse=True
+        )
+        session = rng.permutation(len(sessions))[session]
+        of = dict(zip(own.tolist(), session.tolist()))
+        # Session after session dealt out in turn: no group gets one twice
+        # before all have it.
+        order = own[np.argsort(session, kind="stable")].tolist()
+        n_groups = self._n_groups[speaker]
+        groups = [order[first::n_groups] for first in range(n_groups)]
+        for group in groups:
+            while len(group) < self.utterances_per_speaker:
+                group.append(_least_like(group, rng.permutation(own), of))
+        return [groups[i] for i in rng.permutation(n_groups)]
+
+
+def _least_like(group, candidates, session_of):
+    """The candidate, and then the session, that a group has least often."""
+    sessions = [session_of[i] for i in group]
+    return min(
+        candidates.tolist(),
+        key=lambda i: (group.count(i), sessions.count(session_of[i])),
+    )
+
+
+class NearSpeakerBatchSampler(SpeakerBatchSampler):
+    """As ``SpeakerBatchSampler``, with near speakers in one batch.
+
+    The share ``hard`` of a batch's speakers are near one another by
+    ``near_order``, once ``find_near`` has set it: batches exchange speakers,
+    so that an epoch has the same batches' number and size, and the same
+    utterances, as without. The order is a function of ``near_order`` as well.
+
+    Arguments
+    ---------
+    speakers, *arguments, **options
+        Those of ``SpeakerBatchSampler``.
+    hard : float
+        In (0, 1].
+    """
+
+    def __init__(self, speakers, *arguments, hard, **options):
+        super().__init__(speakers, *arguments, **options)
+        if not 0 < hard <= 1:
+            raise UserError(f"hard={hard}: a share of a batch, 0 to 1")
+        self.hard = hard
+        self.names = np.unique(np.asarray(speakers, dtype=str)).tolist()
+        self.near_order = None
+
+    def _deal(self, rng):
+        speakers = super()._deal(rng)
+        if self.near_order is not None:
+            self._bring_together(speakers, rng)
+        return speakers
 
     def find_near(self, vectors):
         """Finds which speakers are near: ``near_order``, the leaves of a
@@ -268,39 +330,6 @@ class SpeakerBatchSampler(Sampler):
                     kept[batch].add(near)
         speakers[:] = map(sorted, held)
 
-    def _cut(self, speaker, rng):
-        """One shuffled pass over a speaker's utterances, in groups of K."""
-        k = self.utterances_per_speaker
-        own = rng.permutation(self._utterances[speaker])
-        n_missing = -len(own) % k
-        # The others first, so that the fill does not repeat within its group.
-        rest = own[: max(len(own) - (k - n_missing), 0)]
-        fill = rng.permutation(rest)[:n_missing]
-        while len(fill) < n_missing:
-            fill = np.append(
-                fill, rng.permutation(own)[: n_missing - len(fill)]
-            )
-        groups = np.append(own, fill).reshape(-1, k)
-        return [group.tolist() for group in groups][::-1]
-
-    def _cut_across(self, speaker, rng):
-        """As ``_cut``, each group from as many sessions as there can be."""
-        own = rng.permutation(self._utterances[speaker])
-        sessions, session = np.unique(
-            self._session_of[own], return_inverse=True
-        )
-        session = rng.permutation(len(sessions))[session]
-        of = dict(zip(own.tolist(), session.tolist()))
-        # Session after session dealt out in turn: no group gets one twice
-        # before all have it.
-        order = own[np.argsort(session, kind="stable")].tolist()
-        n_groups = self._n_groups[speaker]
-        groups = [order[first::n_groups] for first in range(n_groups)]
-        for group in groups:
-            while len(group) < self.utterances_per_speaker:
-                group.append(_least_like(group, rng.permutation(own), of))
-        return [groups[i] for i in rng.permutation(n_groups)]
-
 
 def _around(order, centre, n):
     """n of an order by their distance from a place, itself first."""
@@ -308,12 +337,3 @@ def _around(order, centre, n):
     places = np.arange(first, min(first + n, len(order)))
     nearest = np.argsort(abs(places - centre), kind="stable")
     return order[places[nearest]].tolist()
-
-
-def _least_like(group, candidates, session_of):
-    """The candidate, and then the session, that a group has least often."""
-    sessions = [session_of[i] for i in group]
-    return min(
-        candidates.tolist(),
-        key=lambda i: (group.count(i), sessions.count(session_of[i])),
-    )

@@ -1,6 +1,7 @@
 """The recipe's commands at a size for tests."""
 
 import contextlib
+import csv
 import re
 import resource
 import signal
@@ -47,6 +48,12 @@ def files_of_at_most(size):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
+
+
+def read_rows(path):
+    """Those of a CSV file, by the names of their columns."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def without(key, text, indent=""):

@@ -1,10 +1,9 @@
 """Shared set-up: a tiny corpus, and the recipe's scripts as users start them."""
 
-import json
+import functools
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import torch
 from commands import MINI, RECIPE, ROOT, SMALL, trial_option
 from hyperpyyaml import load_hyperpyyaml
 from hypothesis import HealthCheck, settings
+from warm_start import warm_runs
 
 from demo.mini import make_mini_corpus
 from demo.mini_cnceleb import make_mini_cnceleb
@@ -101,27 +101,8 @@ def run_script():
 def run_warm(tmp_path_factory):
     """The same in a copy of a process that has its imports done."""
     said = tmp_path_factory.mktemp("said")
-    with subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("warm_start.py"))],
-        env=ENVIRONMENT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    ) as process:
-
-        def run(*command, folder=RECIPE):
-            command = list(map(str, command))
-            job = {"command": command, "folder": str(folder), "timeout": 300}
-            for name in ("stdout", "stderr"):
-                job[name] = str(said / name)
-                (said / name).unlink(missing_ok=True)
-            print(json.dumps(job), file=process.stdin)
-            code = int(process.stdout.readline())
-            texts = ((said / n).read_text() for n in ("stdout", "stderr"))
-            return subprocess.CompletedProcess(command, code, *texts)
-
-        yield run
+    with warm_runs(said, PYTHONPATH=str(ROOT)) as run:
+        yield functools.partial(run, folder=RECIPE)
 
 
 @pytest.fixture(scope="session")

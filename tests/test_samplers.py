@@ -15,7 +15,10 @@ from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.sampler import DistributedSamplerWrapper
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.samplers import SpeakerBatchSampler
+from speechbrain_scl.samplers import (
+    NearSpeakerBatchSampler,
+    SpeakerBatchSampler,
+)
 
 many = settings(max_examples=40)
 
@@ -51,15 +54,15 @@ def tags_of(speakers, n_tags):
 def test_every_batch_and_every_epoch(corpus, seed, epoch, n_tags, hard):
     speakers, p, k = corpus
     arguments = speakers, p, k, seed, epoch, 1, tags_of(speakers, n_tags)
-    sampler = SpeakerBatchSampler(*arguments, hard)
+    sampler = plain = SpeakerBatchSampler(*arguments)
     if hard:
+        sampler = NearSpeakerBatchSampler(*arguments, hard=hard)
         n_speakers = len(set(speakers))
         sampler.find_near(
             np.random.default_rng(seed).normal(size=(n_speakers, 3))
         )
         assert sorted(sampler.near_order) == list(range(n_speakers))
     batches = list(sampler)
-    plain = SpeakerBatchSampler(*arguments)
     assert len(batches) == len(sampler) == len(plain)
     count = Counter(speakers)
     times, plain_times = Counter(), Counter()
@@ -80,8 +83,10 @@ def test_every_batch_and_every_epoch(corpus, seed, epoch, n_tags, hard):
     groups = [-(-n // k) for n in count.values()]
     assert len(batches) == max(-(-sum(groups) // p), max(groups))
     # The order is a function of seed and epoch alone.
-    again = SpeakerBatchSampler(*arguments, hard)
-    again.near_order = sampler.near_order
+    again = SpeakerBatchSampler(*arguments)
+    if hard:
+        again = NearSpeakerBatchSampler(*arguments, hard=hard)
+        again.near_order = sampler.near_order
     again.set_epoch(epoch + 1)
     torch.rand(1), np.random.rand(), list(again)
     again.set_epoch(epoch)
@@ -161,7 +166,7 @@ def test_near_speakers_come_together(hard):
             found.append(max(Counter(of_batch).values()))
         return np.mean(found)
 
-    sampler = SpeakerBatchSampler(speakers, 16, 2, seed=0, hard=hard)
+    sampler = NearSpeakerBatchSampler(speakers, 16, 2, seed=0, hard=hard)
     before = largest(sampler)  # without vectors as without the option
     assert before == largest(SpeakerBatchSampler(speakers, 16, 2, seed=0))
     sampler.find_near(vectors[names])
@@ -173,7 +178,7 @@ def test_every_epoch_has_another_tree_and_every_process_the_same():
     _, vectors = crowd()
     orders = []
     for epoch in (1, 1, 2):
-        sampler = SpeakerBatchSampler(range(200), 8, 1, 3, epoch, hard=0.5)
+        sampler = NearSpeakerBatchSampler(range(200), 8, 1, 3, epoch, hard=0.5)
         sampler.find_near(vectors)
         orders.append(sampler.near_order.tolist())
     assert orders[0] == orders[1] != orders[2]
@@ -209,14 +214,15 @@ def test_pairs_and_companions_change_from_epoch_to_epoch(monkeypatch):
         (corpus(3), 4, 2, {}, "lower it to 3"),
         ([], 2, 2, {}, "0 speaker"),
         (corpus(), 4, 2, {"hard": 1.5}, "hard=1.5"),
+        (corpus(), 4, 2, {"hard": 0}, "hard=0"),
         (corpus(), 4, 2, {"spread_over": ["a"] * 139}, "139 .* 140"),
     ],
 )
 def test_what_cannot_be_batched_is_refused(speakers, p, k, options, message):
     with pytest.raises(UserError, match=message):
-        SpeakerBatchSampler(speakers, p, k, **options)
+        NearSpeakerBatchSampler(speakers, p, k, **{"hard": 1, **options})
     with pytest.raises(UserError, match="3 vectors for 20"):
-        SpeakerBatchSampler(corpus(), 4, 2, hard=0.5).find_near(np.eye(3))
+        NearSpeakerBatchSampler(corpus(), 4, 2, hard=0.5).find_near(np.eye(3))
 
 
 # ---- in SpeechBrain's data loader ------------------------------------------

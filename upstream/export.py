@@ -37,7 +37,7 @@ APPENDED = {
     "sampler": (
         "speechbrain/dataio/sampler.py",
         "samplers.py",
-        ("SpeakerBatchSampler", "_around", "_least_like"),
+        ("SpeakerBatchSampler", "_least_like"),
     ),
     "losses": (
         "speechbrain/utils/distributed.py",

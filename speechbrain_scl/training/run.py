@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from functools import partial
 
 import torch
 
@@ -19,7 +20,10 @@ from speechbrain_scl.release.inference import (
     describe_training,
     save_inference_folder,
 )
-from speechbrain_scl.samplers import SpeakerBatchSampler
+from speechbrain_scl.samplers import (
+    NearSpeakerBatchSampler,
+    SpeakerBatchSampler,
+)
 from speechbrain_scl.training.checkpoints import check_sums
 from speechbrain_scl.training.data import dataio_prep, spread_values
 from speechbrain_scl.training.finetuning import start_from
@@ -40,14 +44,16 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
     train_data, valid_data, label_encoder, speakers = dataio_prep(hparams)
     _check_speakers(hparams, hparams_file, len(label_encoder), valid_data)
     near = hparams.get("near_speakers")
-    sampler = SpeakerBatchSampler(
+    sampler_of = SpeakerBatchSampler
+    if near:
+        sampler_of = partial(NearSpeakerBatchSampler, hard=near.share)
+    sampler = sampler_of(
         speakers,
         hparams["speakers_per_batch"],
         hparams["utterances_per_speaker"],
         seed=hparams["seed"],
         processes=world_size(),
         spread_over=spread_values(hparams),
-        hard=near.share if near else 0.0,
     )
     if near:
         near.start(sampler, label_encoder.encode_sequence(sampler.names))

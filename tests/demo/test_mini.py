@@ -1,11 +1,10 @@
 """The mini corpus: the same every time, and shaped as promised."""
 
-import csv
 import multiprocessing
 import threading
 
 import pytest
-from commands import MINI
+from commands import MINI, read_rows
 
 from demo.mini import make_mini_corpus
 from speechbrain_scl.errors import UserError
@@ -29,8 +28,7 @@ def test_the_seed_decides_every_bit(corpus, tmp_path):
 
 
 def test_its_shape(corpus):
-    with open(corpus / "metadata.csv", encoding="utf-8") as file:
-        of = {row["path"]: row for row in csv.DictReader(file)}
+    of = {row["path"]: row for row in read_rows(corpus / "metadata.csv")}
     train, test = (
         {r["speaker"]: [] for r in of.values() if r["split"] == split}
         for split in ("train", "test")

@@ -68,6 +68,17 @@ def write(tmp_path, text):
                 "duration: 4 to 8 s": [3],
             },
         ),
+        (
+            "path,language\nann/1/a,de\nann/1/b,en\nbob/1/a,de\n"
+            "cleo/1/a,en\ncleo/1/b,en\ndan/1/a,de\n",
+            ["same_language"],
+            {
+                "language: same": [1, 3, 4],
+                "language: different": [0, 2],
+                "language: targets different, impostors same": [0, 1, 4],
+                "language: targets same, impostors different": [2, 3],
+            },
+        ),
     ],
 )
 def test_trials_sorted_by_hand(trials, tmp_path, text, columns, wanted):

@@ -1,6 +1,5 @@
 """The recipe on two processes, as torchrun starts them."""
 
-import os
 import re
 import subprocess
 import sys
@@ -15,10 +14,11 @@ import sys
 
 import torch
 
-sys.path[:0] = [{str(RECIPE)!r}]
+sys.path[:0] = [{str(ROOT)!r}, {str(RECIPE)!r}]
 import train_speaker_embeddings
 from speechbrain_scl import brain, distributed
 
+torch.set_num_threads(1)
 notes = {{"batches": [], "weights": []}}
 
 
@@ -43,7 +43,7 @@ class Noting(brain.SupConSpeakerBrain):
 train_speaker_embeddings.SupConSpeakerBrain = Noting
 train_speaker_embeddings.main(sys.argv[1:-1])
 """
-
+# Batch normalisation cannot be synchronised on the CPU.
 ENCODER = """embedding_model: !new:speechbrain.nnet.containers.Sequential
     frame: !new:speechbrain.nnet.linear.Linear
         input_size: !ref <n_mels>
@@ -62,30 +62,21 @@ def folder(corpus, tmp_path_factory):
     """What two processes left, of two epochs."""
     folder = tmp_path_factory.mktemp("torchrun")
     small = (RECIPE / SMALL[0]).read_text(encoding="utf-8")
-    # Batch normalisation cannot be synchronised on the CPU.
     (folder / "hparams.yaml").write_text(
         re.sub(r"(?m)^embedding_model: .*\n(    .*\n)+", ENCODER, small)
     )
     (folder / "script.py").write_text(SCRIPT)
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *("--nproc_per_node=2", folder / "script.py"),
+        *(folder / "hparams.yaml", *SMALL[1:-1]),
+        *("--distributed_backend=gloo", "--device=cpu"),
+        *("--utterances_per_speaker=2", "--speakers_per_batch=2"),
+        *(f"--data_folder={corpus}", f"--output_folder={folder / 'out'}"),
+        *(trial_option(corpus, "verification_file"), folder),
+    ]
     done = subprocess.run(
-        [
-            sys.executable,
-            *("-m", "torch.distributed.run", "--standalone"),
-            *("--nproc_per_node=2", folder / "script.py"),
-            folder / "hparams.yaml",
-            *[x for x in SMALL[1:] if "embedding_model" not in x],
-            *("--distributed_backend=gloo", "--device=cpu"),
-            *("--utterances_per_speaker=2", "--speakers_per_batch=2"),
-            f"--data_folder={corpus}",
-            f"--output_folder={folder / 'out'}",
-            trial_option(corpus, "verification_file"),
-            folder,
-        ],
-        cwd=RECIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
+        command, cwd=RECIPE, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return folder

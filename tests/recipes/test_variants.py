@@ -1,6 +1,5 @@
 """What a yaml alone can change: encoders, classifiers, schedules, starts."""
 
-import csv
 import functools
 import importlib.util
 import logging
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from commands import RECIPE, ROOT, SMALL, trial_option
+from commands import RECIPE, ROOT, SMALL, read_rows, trial_option
 from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
@@ -189,8 +188,7 @@ def test_suspected_labels_are_told_and_left_out(run, tmp_path, caplog):
     told = re.findall(r"Epoch (\d): (\d+) of (\d+) utterances may", caplog.text)
     utterances = read_manifest(output / "save" / "train.csv")
     assert [int(epoch) for epoch, *_ in told] == [1, 2]
-    with open(output / "suspects.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(output / "suspects.csv")
     assert [str(len(rows)), str(len(utterances))] == list(told[-1][1:])
     speakers = {u.ID: u.spk_id for u in utterances}
     for row in rows:

@@ -1,6 +1,5 @@
 """The two commands of the VoxCeleb recipe, end to end."""
 
-import csv
 import json
 import re
 import shutil
@@ -8,7 +7,7 @@ import shutil
 import pytest
 import soundfile
 import torch
-from commands import LISTS, SMALL, trial_option
+from commands import LISTS, SMALL, read_rows, trial_option
 
 from speechbrain.inference import SpeakerRecognition
 from speechbrain_scl.evaluation.metrics import eer
@@ -18,17 +17,12 @@ def test_training_leaves_what_it_promises(trained, corpus):
     log = (trained / "train_log.txt").read_text()
     for name in ("classification", "contrastive", "attention", "valid EER"):
         assert re.search(rf"{name}: [\d.e+-]+", log), name
-    with open(trained / "save" / "train.csv") as file:
-        rows = list(csv.DictReader(file))
-    with open(trained / "save" / "valid.csv") as file:
-        held_out = {row["spk_id"] for row in csv.DictReader(file)}
-    with open(corpus / "metadata.csv") as file:
-        test = {
-            row["speaker"]
-            for row in csv.DictReader(file)
-            if row["split"] == "test"
-        }
-    speakers = {row["spk_id"] for row in rows}
+    speakers, held_out = (
+        {row["spk_id"] for row in read_rows(trained / "save" / f"{name}.csv")}
+        for name in ("train", "valid")
+    )
+    rows = read_rows(corpus / "metadata.csv")
+    test = {row["speaker"] for row in rows if row["split"] == "test"}
     assert len(speakers) == 4 and len(held_out) == 2
     assert not speakers & held_out and not (speakers | held_out) & test
 

@@ -1,11 +1,11 @@
 """Preparation: what is left out, what is refused, what is redone."""
 
-import csv
 import os
 
 import numpy as np
 import pytest
 import soundfile
+from commands import read_rows
 from hypothesis import (
     HealthCheck,
     given,
@@ -56,8 +56,7 @@ def prepare(root, **options):
 
 
 def left_out(root):
-    with open(root.parent / "save" / "excluded.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(root.parent / "save" / "excluded.csv")
     return {os.path.basename(row["path"]): row for row in rows}
 
 

@@ -3,14 +3,17 @@
 import pytest
 import torch
 
-from speechbrain_scl.samplers import SpeakerBatchSampler
+from speechbrain_scl.samplers import (
+    NearSpeakerBatchSampler,
+    SpeakerBatchSampler,
+)
 from speechbrain_scl.training.near import NearSpeakers
 
 
 def started(epoch=1):
     speakers = [f"s{i}" for i in range(40) for _ in range(3)]
     near = NearSpeakers(0.5, after=1)
-    sampler = SpeakerBatchSampler(speakers, 8, 2, 1, epoch, hard=near.share)
+    sampler = NearSpeakerBatchSampler(speakers, 8, 2, 1, epoch, hard=near.share)
     near.start(sampler, range(40))
     return near, sampler
 

@@ -1,13 +1,12 @@
 """What is exported: each series once, by SpeechBrain's own rules."""
 
 import ast
-import csv
 import sys
 from runpy import run_path
 
 import pytest
 import yaml
-from commands import ROOT
+from commands import ROOT, read_rows
 from upstream_tree import (
     CNCELEB,
     GIVEN,
@@ -90,7 +89,7 @@ def test_speechbrains_own_checks_pass(tree, monkeypatch):
     assert check(".", [*export.PIECES, *edited, "utils/metric_stats.py"])
     check = run_path("tests/utils/check_yaml.py")["check_yaml_vs_script"]
     theirs, ours = (
-        list(csv.DictReader((tree / f"tests/recipes/{corpus}.csv").open()))
+        read_rows(tree / f"tests/recipes/{corpus}.csv")
         for corpus in ("VoxCeleb", "CNCeleb")
     )
     for row in (*theirs[-2:], *ours):

@@ -6,11 +6,13 @@ from runpy import run_path
 import pytest
 import soundfile
 import torch
-from upstream_tree import CNCELEB, TINY, VOXCELEB, needs_recipes, run, train
+from upstream_tree import CNCELEB, TINY, VOXCELEB, needs_recipes, run
 
 from speechbrain.dataio.dataio import load_data_csv
 
 pytestmark = needs_recipes
+
+ONE = "--number_of_epochs=1"
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +96,32 @@ def test_a_models_embeddings_are_averaged_at_unit_length(tree):
     assert found["bob"].tolist() == [[0.0, 1.0]]
 
 
+def training(recipe, corpus, output, *options):
+    """The command of a training on six speakers."""
+    return [
+        recipe / "train_speaker_embeddings.py",
+        recipe / "hparams" / "train_ecapa_tdnn_supcon_margin.yaml",
+        *(TINY, f"--data_folder={corpus}", f"--output_folder={output}"),
+        *("--sentence_len=0.5", "--num_workers=0", "--out_n_neurons=6"),
+        *("--speakers_per_batch=3", *options),
+    ]
+
+
 @pytest.fixture(scope="module")
-def checkpoint(tree, cnceleb, prepared, sounds):
+def checkpoint(tree, run_tree, cnceleb, prepared, sounds):
     """Trained through the links."""
-    options = *sounds, f"--prepared_folder={prepared}", "--precision=bf16"
-    return train(tree / CNCELEB, cnceleb, prepared.parent / "run", *options)
+    output = prepared.parent / "run"
+    options = *sounds, f"--prepared_folder={prepared}", "--precision=bf16", ONE
+    run_tree(*training(tree / CNCELEB, cnceleb, output, *options))
+    (checkpoint,) = (output / "save").glob("CKPT+*")
+    return checkpoint
 
 
 @pytest.mark.parametrize("enrolment", ["avg", "concat"])
 def test_cnceleb_is_verified_by_both_conventions(
-    tree, checkpoint, prepared, cnceleb, tmp_path, enrolment
+    tree, run_tree, checkpoint, prepared, cnceleb, tmp_path, enrolment
 ):
-    said = run(
-        tree,
+    said = run_tree(
         tree / CNCELEB / "speaker_verification_cosine.py",
         tree / CNCELEB / "hparams/verification_ecapa.yaml",
         TINY,
@@ -127,11 +142,62 @@ def test_cnceleb_is_verified_by_both_conventions(
     assert (len(enrolled) > len(models)) == (enrolment == "avg")
 
 
-def test_voxceleb_is_prepared_and_trained_on(tree, corpus, sounds, tmp_path):
+@pytest.fixture
+def command(tree, corpus, sounds, tmp_path):
+    """Of VoxCeleb's training."""
     trials = f"--verification_file={corpus / 'trials-same-language.txt'}"
-    checkpoint = train(tree / VOXCELEB, corpus, tmp_path, *sounds, trials)
-    assert (checkpoint / "embedding_model.ckpt").is_file()
-    (loss,) = re.findall(
-        r"train loss: ([\d.e+]+)", (tmp_path / "train_log.txt").read_text()
+    return training(tree / VOXCELEB, corpus, tmp_path, *sounds, trials)
+
+
+def epochs(output):
+    """Those of the log; all losses are finite."""
+    log = (output / "train_log.txt").read_text()
+    losses = re.findall(r"loss: ([\d.e+-]+)", log)
+    assert all(0 < float(loss) < 100 for loss in losses)
+    return re.findall(r"(?m)^epoch: (\d+)", log)
+
+
+def test_a_finished_training_goes_on_and_is_debugged(
+    command, run_tree, tmp_path
+):
+    run_tree(*command, ONE)
+    assert epochs(tmp_path) == ["1"]
+    save = tmp_path / "save"
+    (save / "opt_voxceleb_prepare.pkl").unlink()  # it would prepare anew
+    prepared = (save / "train.csv").stat().st_mtime_ns
+    run_tree(*command, "--number_of_epochs=2", "--skip_prep=True")
+    assert (save / "train.csv").stat().st_mtime_ns == prepared
+    assert epochs(tmp_path) == ["1", "2"]
+
+    def checkpoints():
+        return {p: p.read_bytes() for p in save.glob("CKPT*/*")}
+
+    before = checkpoints()
+    run_tree(*command, "--debug")
+    assert before and checkpoints() == before
+
+
+# Batch normalisation cannot be synchronised on the CPU.
+UNSYNCHRONISED = """
+import os, runpy, sys, torch
+torch.nn.SyncBatchNorm.convert_sync_batchnorm = lambda module: module
+place, script = sys.argv[1:3]
+del sys.argv[:2]
+sys.path[0] = os.path.dirname(script)
+brain = runpy.run_path(script, run_name="__main__")["speaker_brain"]
+parameters = [p.detach() for p in brain.modules.parameters()]
+torch.save(parameters, f"{place}/{os.environ['RANK']}.pt")
+"""
+
+
+def test_two_processes_train_one_model(tree, command, tmp_path):
+    (tmp_path / "script.py").write_text(UNSYNCHRONISED)
+    run(
+        tree,
+        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+        *(tmp_path / "script.py", tmp_path, *command, ONE),
+        *("--device=cpu", "--distributed_backend=gloo"),
     )
-    assert 0 < float(loss) < 100
+    assert epochs(tmp_path) == ["1"]
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert first and all(map(torch.equal, first, second))

@@ -72,18 +72,3 @@ def run(tree, *arguments, python=sys.executable):
     said = done.stdout + done.stderr
     assert done.returncode == 0, said[-5000:]
     return said
-
-
-def train(recipe, corpus, output, *options):
-    """Trains by a recipe for one epoch, on six speakers; returns the best
-    checkpoint."""
-    run(
-        recipe.parents[2],
-        recipe / "train_speaker_embeddings.py",
-        recipe / "hparams" / "train_ecapa_tdnn_supcon_margin.yaml",
-        *(TINY, f"--data_folder={corpus}", f"--output_folder={output}"),
-        *("--number_of_epochs=1", "--sentence_len=0.5", "--num_workers=0"),
-        *("--speakers_per_batch=3", "--out_n_neurons=6", *options),
-    )
-    (checkpoint,) = (output / "save").glob("CKPT+*")
-    return checkpoint

@@ -74,10 +74,6 @@ def prepare_cnceleb(
     seed : int
         The seed of the split.
 
-    Returns
-    -------
-    None
-
     Example
     -------
     >>> prepare_cnceleb("/path/to/CNCeleb", "prepared")  # doctest: +SKIP
@@ -138,37 +134,13 @@ def prepare_cnceleb(
 
 
 def read_list(path):
-    """
-    Reads a list of the corpus.
-
-    Arguments
-    ---------
-    path : str
-        The path of the list.
-
-    Returns
-    -------
-    lines : list of list of str
-        The words of each line that has any.
-    """
+    """Reads the words of each line of a list that has any."""
     with open(path, encoding="utf-8") as file:
         return [line.split() for line in file if line.strip()]
 
 
 def stem(path):
-    """
-    Cuts folder and extension off a path.
-
-    Arguments
-    ---------
-    path : str
-        The path of a file.
-
-    Returns
-    -------
-    name : str
-        The name of the file alone.
-    """
+    """Cuts folder and extension off a path."""
     return os.path.splitext(os.path.basename(path))[0]
 
 
@@ -331,16 +303,7 @@ def split_utterances(rows, split_ratio, seed):
 
 
 def write_csv(path, rows):
-    """
-    Writes a csv file.
-
-    Arguments
-    ---------
-    path : str
-        The path of the file.
-    rows : list of dict
-        The rows, at least one.
-    """
+    """Writes a csv file of one row or more."""
     if not rows:
         raise ValueError(
             f"{path}: there is no utterance for it; see data_folder, "
