@@ -99,14 +99,14 @@ def test_every_block_is_tried():
     assert set(BLOCKS) == tried
 
 
-@pytest.mark.parametrize("block", ENCODERS + CLASSIFIERS)
-def test_encoders_and_classifiers(run, tmp_path, block, monkeypatch):
+@pytest.mark.parametrize("blocks", zip(ENCODERS, 2 * CLASSIFIERS))
+def test_encoders_and_classifiers(run, tmp_path, blocks, monkeypatch):
     if not importlib.util.find_spec("speakerlab"):
         clone = tmp_path / "speakerlab" / "models" / "campplus"
         clone.mkdir(parents=True)
         (clone / "DTDNN.py").write_text(CAMPPLUS)
         monkeypatch.syspath_prepend(tmp_path)
-    output = run("--out_n_neurons=4", blocks=[block])
+    output = run("--out_n_neurons=4", blocks=blocks)
     encoder = EncoderClassifier.from_hparams(
         str(output / "inference"), savedir=str(tmp_path / "cache")
     )
