@@ -78,10 +78,8 @@ def find_audio(folder, endings=READABLE + TO_CONVERT):
         found += [os.path.join(place, name) for name in files]
     if hidden:
         logger.warning(
-            "%s: %d hidden files or folders are not read, the first is %s",
-            root,
-            len(hidden),
-            ascii(min(hidden)),
+            f"{root}: {len(hidden)} hidden files or folders are not read, the "
+            f"first is {ascii(min(hidden))}"
         )
     return sorted(found)
 
@@ -101,9 +99,9 @@ def _loops(path):
 
 
 def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
-    """Judges one file, to AudioFile or Excluded: by its header, its last
-    samples (a truncated file fails there) and, of formats that can hold NaN,
-    all; with ``full`` every file by all of them, which also finds silence."""
+    """Judges one file, to AudioFile or Excluded: by its header and, where that
+    does not tell, its last samples, or all in formats that can hold NaN; with
+    ``full`` every file by all of them, which also finds silence."""
     return _check(path, path, sample_rate, min_duration, check)[0]
 
 

@@ -17,9 +17,9 @@ logger = get_logger(__name__)
 
 
 def prepare_augmentation_folder(folder, csv_file, url=None, sample_rate=16000):
-    """Lists a folder of recordings as ``AddNoise`` and ``AddReverb`` read it.
-    No folder: no list, and none of an earlier run; see ``augmenter_of``. A zip
-    archive at ``url`` is unpacked to the folder where it does not exist."""
+    """Lists a folder of recordings as ``AddNoise`` and ``AddReverb`` read it,
+    after a zip archive at ``url`` where it does not exist. No folder: no list,
+    and none of an earlier run."""
     if folder is None:
         Path(csv_file).unlink(missing_ok=True)
         return
@@ -63,7 +63,8 @@ def prepare_augmentation(hparams):
         folder = hparams[place]
         if source == "synthesised":
             folder = os.path.join(hparams["save_folder"], f"synthesised_{kind}")
-            _synthesise(folder, kind, hparams["seed"], rate)
+            if not os.path.isdir(folder):
+                _synthesise(folder, kind, hparams["seed"], rate)
         csv_file = hparams[f"{kind}_annotation"]
         prepare_augmentation_folder(folder, csv_file, hparams.get(url), rate)
 
@@ -85,10 +86,7 @@ def augmenter_of(hparams):
 
 
 def _synthesise(folder, kind, seed, sample_rate, count=50):
-    """Fills a folder with noises of four seconds or with room responses,
-    unless it is there; it appears when all are written."""
-    if os.path.isdir(folder):
-        return
+    """Fills a folder with noises of four seconds, or with room responses."""
     rng = np.random.default_rng([seed, ("noise", "rir").index(kind)])
     with atomic_folder(folder) as aside:
         for i in range(count):

@@ -30,7 +30,10 @@ def locate(names, roots, source, line_of=None, files=None, other_corpus=False):
             )
         if place is not None and index is None:
             # As it is spelt, it is found without listing the corpus.
-            path = next(filter(os.path.isfile, _spelt(name, roots)), None)
+            spelt = [name, *(_stem(name) + ending for ending in READABLE)]
+            places = [p for r in roots for p in (os.path.join(r, "wav"), r)]
+            paths = (os.path.join(p, s) for p in places for s in spelt)
+            path = next(filter(os.path.isfile, paths), None)
             if path is None:
                 places = filter(os.path.isdir, roots)
                 files = [f for p in places for f in find_audio(p, READABLE)]
@@ -86,12 +89,6 @@ def _in_line(line_of, name):
 def _stem(path):
     stem, ending = posixpath.splitext(path)
     return stem if ending.lower() in READABLE + TO_CONVERT else path
-
-
-def _spelt(name, roots):
-    names = [name, *(_stem(name) + ending for ending in READABLE)]
-    folders = [f for root in roots for f in (os.path.join(root, "wav"), root)]
-    return (os.path.join(folder, n) for folder in folders for n in names)
 
 
 def _index(files, roots):

@@ -19,7 +19,7 @@ from speechbrain_scl.files import write_json
 
 logger = get_logger(__name__)
 
-
+SPLITS = ("train", "valid")
 # Intervals come from resampling the test speakers. Resamples of fewer repeat
 # one another: of two, half are the same pair.
 FEWEST_TEST_SPEAKERS = 10
@@ -40,13 +40,13 @@ def up_to_date(options, lists, paths):
             times = stat.st_mtime_ns, stat.st_ctime_ns
             digest.update(f"{stat.st_size} {times}".encode())
     state = {"options": options, "inputs": digest.hexdigest()}
-    files = ("prepare.json", "train.csv", "valid.csv")
-    record, *manifests = (Path(options["save_folder"], name) for name in files)
-    if record.is_file() and all(path.is_file() for path in manifests):
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged
-            done = json.loads(record.read_text(encoding="utf-8"))
+    folder = Path(options["save_folder"])
+    if all(Path(folder, f"{name}.csv").is_file() for name in SPLITS):
+        # It may be damaged, or none.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            done = json.loads(Path(folder, "prepare.json").read_text("utf-8"))
             if {key: done[key] for key in state} == state:
-                logger.info("The manifests in %s are up to date", record.parent)
+                logger.info(f"The manifests in {folder} are up to date")
                 return state, done["counts"]
     return state, None
 
@@ -131,11 +131,18 @@ def write_splits(state, utterances, **facts):
                 f"{utterance.ID}: remove one"
             )
     held_out = _hold_out(by_speaker, options["valid_speakers"], options["seed"])
-    splits = {
-        "train": [u for u in utterances if u.spk_id not in held_out],
-        "valid": [u for u in utterances if u.spk_id in held_out],
-    }
-    counts = {name: _count(chosen) for name, chosen in splits.items()} | facts
+    splits, counts = {name: [] for name in SPLITS}, {}
+    for utterance in utterances:
+        splits[SPLITS[utterance.spk_id in held_out]].append(utterance)
+    for name, chosen in splits.items():
+        of_speaker = Counter(u.spk_id for u in chosen)
+        counts[name] = {
+            "speakers": len(of_speaker),
+            "utterances": len(chosen),
+            "hours": round(sum(u.duration for u in chosen) / 3600, 3),
+            "speakers_with_one_utterance": list(of_speaker.values()).count(1),
+        }
+    counts |= facts
     n_speakers = counts["train"]["speakers"]
     if n_speakers < 2:
         raise UserError(
@@ -188,13 +195,3 @@ def _hold_out(by_speaker, valid_speakers, seed):
     able.sort(key=lambda s: (-len(by_speaker[s]), s))
     able = able[: max(n // 4, valid_speakers)]
     return set(random.Random(seed).sample(able, valid_speakers))
-
-
-def _count(utterances):
-    of_speaker = Counter(u.spk_id for u in utterances)
-    return {
-        "speakers": len(of_speaker),
-        "utterances": len(utterances),
-        "hours": round(sum(u.duration for u in utterances) / 3600, 3),
-        "speakers_with_one_utterance": list(of_speaker.values()).count(1),
-    }

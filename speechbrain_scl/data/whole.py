@@ -40,7 +40,10 @@ def what_is_missing(file, n_read=None):
             return f"{promised - there} of {promised} bytes"
     promised, content = file.frames, b""
     if file.format in ("NIST", "OGG", "MP3"):
-        content = _bytes_of(file)
+        inside = isinstance(file.name, io.BytesIO)
+        content = (
+            file.name.getvalue() if inside else Path(file.name).read_bytes()
+        )
     if file.format == "NIST":
         found = re.search(rb"sample_count -i (\d+)", content[:1024])
         promised, n_read = found and int(found[1]), file.frames
@@ -80,13 +83,6 @@ def _mp3_ends_within(content):
         padding = header >> 9 & 1
         place += (72000 if low else 144000) * kbit // rate + padding
     return place > len(content) or content[place : place + 1] == b"\xff"
-
-
-def _bytes_of(file):
-    source = file.name
-    if isinstance(source, io.BytesIO):
-        return source.getvalue()
-    return Path(source).read_bytes()
 
 
 def unfilled(content):

@@ -24,15 +24,12 @@ logger = get_logger(__name__)
 class ResilientBrain(sb.core.Brain):
     """SpeechBrain's Brain, with rules for what goes wrong in long runs.
 
-    A run that goes on from a checkpoint is the run that was not interrupted,
-    and the first Ctrl-C or SIGTERM writes one and ends the program with status
-    130 or 143. A loss or a gradient that is not finite never reaches the
-    parameters or the running statistics, at any precision: its batch is named
-    and left out, on all processes alike; more than ``nonfinite_patience`` of
-    them in an epoch end the run. Each process draws random numbers of its own.
-
-    The checkpointer is to be a ``CompleteCheckpointer``: with SpeechBrain's, a
-    kill leaves half a checkpoint that looks whole.
+    A run that goes on from a checkpoint of a ``CompleteCheckpointer`` is the
+    run that was not interrupted, and the first Ctrl-C or SIGTERM writes one and
+    ends the program with status 130 or 143. A loss or a gradient that is not
+    finite never reaches the parameters or the running statistics: its batch is
+    named and left out, on all processes alike; more than ``nonfinite_patience``
+    of them in an epoch end the run. Each process draws numbers of its own.
     """
 
     # For loaders made elsewhere schedules advance per epoch.
@@ -84,17 +81,13 @@ class ResilientBrain(sb.core.Brain):
             if buffer is not None
         ]
 
-    def make_dataloader(
-        self, dataset, stage, ckpt_prefix="dataloader-", **loader_kwargs
-    ):
+    def make_dataloader(self, dataset, stage, *args, **options):
         """As SpeechBrain's, which forgets a custom batch sampler's epochs."""
-        loader = super().make_dataloader(
-            dataset, stage, ckpt_prefix, **loader_kwargs
-        )
+        loader = super().make_dataloader(dataset, stage, *args, **options)
         if stage == sb.Stage.TRAIN:
             self.batches_per_epoch = len(loader)
             if self.train_sampler is None:
-                self.train_sampler = loader_kwargs.get("batch_sampler")
+                self.train_sampler = options.get("batch_sampler")
         return loader
 
     def on_fit_batch_start(self, batch, should_step):
@@ -118,10 +111,8 @@ class ResilientBrain(sb.core.Brain):
             torch._foreach_copy_(self.buffers_before, buffers)
 
     def check_loss_isfinite(self, loss):
-        """Asks all processes whether the loss is finite and a signal came.
-
-        The answer is read after the backward pass: one wait in a step.
-        """
+        """Asks all processes whether the loss is finite and a signal came; the
+        answer is read after the backward pass: one wait in a step."""
         self.batch_loss = loss.detach()
         signal = torch.full_like(self.batch_loss, self.interruption.signal)
         bad = (~self.batch_loss.isfinite()).to(signal)

@@ -64,7 +64,7 @@ def test_any_rate_and_format_becomes_the_tone(tmp_path, name, rate):
         assert spectrum.argmax() == wanted.argmax()
 
 
-@pytest.mark.parametrize("rate", [8000, 44100, 22051])
+@pytest.mark.parametrize("rate", [8000, 44100, 16050])
 def test_blocks_are_resampled_as_the_whole(tmp_path, monkeypatch, rate):
     """Which a long recording of another rate would be in memory."""
     monkeypatch.setattr(recordings, "_BLOCK", 10000)

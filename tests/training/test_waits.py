@@ -6,7 +6,6 @@ one of their values would be a wait.
 """
 
 import copy
-import os
 import re
 import traceback
 from collections import Counter
@@ -14,13 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.utils._python_dispatch import (
     TorchDispatchMode,
     _disable_current_modes,
 )
 from torch.utils._pytree import tree_leaves
+from two_processes import results_of
 
 import speechbrain as sb
 from speechbrain.augment.augmenter import Augmenter
@@ -255,31 +253,21 @@ CASES = {
 }
 
 
-def on_a_rank(rank, store, results):
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
-    dist.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=2
-    )
+def on_a_rank(rank, folder):
     found = {}
     for name, options in CASES.items():
         with pytest.MonkeyPatch.context() as patch:
             found[name] = waits_of_a_step(
                 patch, device="cpu", distributed_backend="gloo", **options
             )
-    torch.save({k: dict(v) for k, v in found.items()}, f"{results}/{rank}.pt")
-    dist.barrier()
-    # The threads of gloo may abort a process that ends as usual.
-    os._exit(0)
+    return found
 
 
 def test_two_processes_exchange_sizes_and_labels(tmp_path):
-    mp.spawn(on_a_rank, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
     # Shapes depend on them; a signal has no message of its own.
     # The contrastive loss is in a losses.py, too.
     exchanged = {"distributed.rows_of_all": 1, "losses.forward": 2 + 1}
-    for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt")
+    for found in results_of(on_a_rank, tmp_path):
         assert set(found) == set(CASES)
         for name, waits in found.items():
             last = SCALER if name == "fp16" else ONCE
