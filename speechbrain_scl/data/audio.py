@@ -41,12 +41,7 @@ class AudioFile(NamedTuple):
 
     path: str
     samples: int
-    sample_rate: int  # Hz
-
-    @property
-    def duration(self):
-        """Length in seconds."""
-        return self.samples / self.sample_rate
+    duration: float  # seconds
 
 
 class Excluded(NamedTuple):
@@ -128,7 +123,8 @@ def _check(path, source, sample_rate, min_duration, check):
                 if not fault:
                     fault, signal = _fault_of_samples(file, check)
                 if not fault:
-                    return AudioFile(path, file.frames, sample_rate), signal
+                    seconds = file.frames / sample_rate
+                    return AudioFile(path, file.frames, seconds), signal
     except (*UNREADABLE, OSError) as error:
         fault = "unreadable", str(error)
     reason, value = fault

@@ -58,23 +58,19 @@ def save_inference_folder(
     kept.update((key, tree[key]) for key in _KEPT)
 
     text = io.StringIO()
-    round_trip.dump(kept, text, transform=_without_comments)
+    round_trip.dump(kept, text)
+    # The training file's comments stand beside other keys than these.
+    lines = text.getvalue().splitlines(keepends=True)
+    model = "".join(x for x in lines if not x.lstrip().startswith("#"))
     with atomic_folder(folder) as aside:
-        text = with_checksum(text.getvalue() + _LOADING)
         path = Path(aside, "hyperparams.yaml")
-        path.write_text(text, encoding="utf-8")
+        path.write_text(with_checksum(model + _LOADING), encoding="utf-8")
         for name in ("embedding_model", "classifier"):
             state = {k: v.cpu() for k, v in modules[name].state_dict().items()}
             torch.save(state, os.path.join(aside, f"{name}.ckpt"))
         label_encoder.save(os.path.join(aside, "label_encoder.ckpt"))
         if training is not None:
             write_json(os.path.join(aside, DESCRIPTION), training)
-
-
-def _without_comments(text):
-    """The training file's comments stand beside other keys than these."""
-    lines = text.splitlines(keepends=True)
-    return "".join(x for x in lines if not x.lstrip().startswith("#"))
 
 
 def describe_training(hparams, speakers):

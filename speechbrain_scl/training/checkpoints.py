@@ -91,7 +91,7 @@ class CompleteCheckpointer(Checkpointer):
 
 def _complete(folder):
     """Writes the checksums, and gives the meta file its name."""
-    sums = {p.name: _checksum(p) for p in folder.iterdir()}
+    sums = {p.name: zlib.crc32(p.read_bytes()) for p in folder.iterdir()}
     sums[METAFNAME] = sums.pop(_PARTIAL)
     (folder / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
     for path in folder.iterdir():
@@ -106,7 +106,7 @@ def check_sums(folder, names=None):
     try:
         sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
         for name in sums if names is None else names:
-            if _checksum(folder / name) != sums[name]:
+            if zlib.crc32((folder / name).read_bytes()) != sums[name]:
                 raise ValueError(f"{name} differs from what was written")
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         why = first_line(error)
@@ -118,10 +118,6 @@ def check_sums(folder, names=None):
             f"{folder}: the checkpoint is damaged ({why}); delete this folder "
             "and start again from the one before"
         ) from error
-
-
-def _checksum(path):
-    return zlib.crc32(path.read_bytes())
 
 
 def _to_disk(path):

@@ -70,16 +70,14 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
     brain = brain_class(
         modules, hparams["opt_class"], hparams, run_opts, checkpointer
     )
-    n, n_workers = hparams["valid_batch_size"], hparams["num_workers"]
+    workers = {"num_workers": hparams["num_workers"]}
     brain.fit(
         hparams["epoch_counter"],
         train_data,
         valid_data,
-        train_loader_kwargs={
-            "batch_sampler": sampler,
-            "num_workers": n_workers,
-        },
-        valid_loader_kwargs={"batch_size": n, "num_workers": n_workers},
+        train_loader_kwargs={"batch_sampler": sampler} | workers,
+        valid_loader_kwargs={"batch_size": hparams["valid_batch_size"]}
+        | workers,
         # Redirected, it would fill the file.
         progressbar=None if sys.stderr.isatty() else False,
     )
