@@ -49,7 +49,7 @@ def import_corpus(
 ):
     """Arranges recordings in the VoxCeleb layout, with a trial list.
 
-    ``recordings`` is what ``sources.read_source`` takes, and ``folder`` must not exist.
+    ``recordings`` is what ``read_source`` takes, and ``folder`` must not exist.
     ``trials`` has the names of the source (Kaldi's ids, paths of a CSV file or
     below the folder); without it, pairs of a fifth of the speakers are drawn,
     of few up to a third. ``without`` is a table whose column ``name`` names

@@ -19,7 +19,7 @@ _ENCODINGS += ["cp932", "cp949", "gb18030", "big5"]
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def read_text(path, encoding=None, plausible=None):
+def read_text(path, encoding=None, plausible=bool):
     """A file's text; a guess at its encoding is logged. Of several guesses the
     first that ``plausible`` takes is meant: a few letters suggest several code
     pages."""
@@ -45,14 +45,10 @@ def read_text(path, encoding=None, plausible=None):
             f"{path}: not a text in UTF-8, UTF-16 or a code page of Windows; "
             "save it as UTF-8"
         )
-    found = guesses[0]
-    if plausible is not None:
-        found = next((g for g in guesses if plausible(str(g))), found)
+    found = next((g for g in guesses if plausible(str(g))), guesses[0])
     logger.warning(
-        "%s: not UTF-8, so read as %s; if names look wrong, name its encoding "
-        "or save it as UTF-8",
-        path,
-        found.encoding,
+        f"{path}: not UTF-8, so read as {found.encoding}; if names look wrong, "
+        "name its encoding or save it as UTF-8"
     )
     return str(found).removeprefix("\ufeff")
 
@@ -68,10 +64,10 @@ def read_lines(path, encoding=None):
     return lines
 
 
-def read_table(path, columns, encoding=None, plausible=None):
+def read_table(path, columns, encoding=None, plausible=bool):
     """Columns of a CSV file that its first line names, in small letters, and
     commas, semicolons, tabs or bars separate: (line, values) of each row.
-    ``plausible`` says of the values, a list per row, whether they can be meant."""
+    ``plausible`` says of the values, a list per row, whether they can be so."""
 
     def meant(text):
         try:
@@ -79,8 +75,7 @@ def read_table(path, columns, encoding=None, plausible=None):
         except UserError:
             return False
 
-    text = read_text(path, encoding, plausible and meant)
-    return _rows(path, text, columns)
+    return _rows(path, read_text(path, encoding, meant), columns)
 
 
 def _rows(path, text, columns):

@@ -26,7 +26,7 @@ def make(tmp_path, monkeypatch):
 
 
 def places(source):
-    """(speaker, session, utterance) by name, and reasons by what is left out."""
+    """(speaker, session, utterance) by name; reasons by what is left out."""
     spoken, left_out = read_source(source)
     found = {s.name: (s.speaker, s.session, s.utterance) for s in spoken}
     return found, {os.path.basename(e.path): e.reason for e in left_out}

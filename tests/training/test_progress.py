@@ -1,4 +1,4 @@
-"""What a run says: means, a line an epoch, a warning where it does not learn."""
+"""What a run says: means, a line an epoch, and that it does not learn."""
 
 import logging
 import re
