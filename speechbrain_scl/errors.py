@@ -1,7 +1,6 @@
 """The one error a user's mistake raises, and what helps to tell it."""
 
 import contextlib
-import errno
 import pickle
 import sys
 
@@ -17,10 +16,6 @@ UNLOADABLE = (
     EOFError,
     OSError,
 )
-# A disk that is full, for this user or at all, or a folder that is not theirs
-_UNWRITABLE = [
-    getattr(errno, name) for name in "ENOSPC EDQUOT EFBIG EROFS EACCES".split()
-]
 
 
 class UserError(ValueError):
@@ -33,19 +28,17 @@ class UserError(ValueError):
 
 @contextlib.contextmanager
 def user_errors_in_one_line(status=1):
-    """Ends the program with one line where the user is at fault, nothing more
-    can be written, or Ctrl-C was pressed (status 130).
+    """Ends the program with one line where the user is at fault, the system
+    lets a file not be read or written, or Ctrl-C was pressed (status 130).
     """
     try:
         yield
     except (UserError, OSError) as error:
         text = f"error: {error}"
         if not isinstance(error, UserError):
-            if error.errno not in _UNWRITABLE:
-                raise
             text += (
-                ": free space or choose another folder, and run it again; "
-                "what is complete stays"
+                ": free space, allow access or choose another folder, and run "
+                "it again; what is complete stays"
             )
         print(printable(text, keep=chr(10)), file=sys.stderr)
         ended = SystemExit(text)

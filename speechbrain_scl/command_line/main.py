@@ -25,7 +25,7 @@ import importlib
 import sys
 
 from speechbrain_scl import __version__
-from speechbrain_scl.errors import UserError, user_errors_in_one_line
+from speechbrain_scl.errors import user_errors_in_one_line
 
 _TRUST = "load a model that calls more than models do; from whom you trust"
 
@@ -38,10 +38,7 @@ def main(arguments=None):
     with user_errors_in_one_line(status=2):
         room = f"speechbrain_scl.command_line.{args.module}"
         name = args.command.replace("import", "import_")
-        try:
-            return getattr(importlib.import_module(room), name)(args) or 0
-        except OSError as error:  # a full disk, a folder without permission
-            raise UserError(str(error)) from error
+        return getattr(importlib.import_module(room), name)(args) or 0
 
 
 def _parser():

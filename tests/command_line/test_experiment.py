@@ -101,7 +101,11 @@ def test_known_noise_is_dropped_and_nothing_else(yaml_file, caplog):
     assert said == ["another message", "CUDA_HOME: no"]
 
 
-def test_ctrl_c_leaves_no_traceback(capsys):
+def test_ctrl_c_and_files_leave_no_traceback(capsys):
+    with pytest.raises(SystemExit, match="'gone/a'.*allow access"):
+        with user_errors_in_one_line():
+            open("gone/a", "w")
+    capsys.readouterr()
     with pytest.raises(SystemExit) as ended, user_errors_in_one_line():
         raise KeyboardInterrupt
     assert ended.value.code == 130
