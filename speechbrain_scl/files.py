@@ -98,6 +98,11 @@ def only_run_in(folder):
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+        if not os.path.exists(file.name):
+            raise UserError(
+                f"{folder}: it was moved or removed while the run was writing "
+                "there; run it again"
+            )
 
 
 def _exchange(first, second):

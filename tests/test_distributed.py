@@ -12,6 +12,7 @@ from two_processes import results_of
 
 import speechbrain as sb
 from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
@@ -31,10 +32,8 @@ LOSSES = [
         ("negatives", "logits"),
     )
 ]
-ATTENTIONS = [
-    None,
-    *itertools.product(("best_class", "max", "mean", "none"), (True, False)),
-]
+RESCALE = ("best_class", "max", "mean", "none")
+ATTENTIONS = [None, *itertools.product(RESCALE, (True, False))]
 
 
 def batch(rows):
@@ -114,14 +113,6 @@ class Encoder(torch.nn.Linear):
         return super().forward(feats.transpose(1, 2))
 
 
-class Classifier(torch.nn.Linear):
-    """Cosines, as ECAPA-TDNN's."""
-
-    def forward(self, x):
-        normalize = torch.nn.functional.normalize
-        return normalize(x, dim=-1) @ normalize(self.weight).T
-
-
 class Keep(torch.nn.Module):
     def forward(self, x, lens=None):
         return x.unsqueeze(-1) if lens is None else x
@@ -135,7 +126,7 @@ def whole_brain(normalize):
             "compute_features": Keep(),
             "mean_var_norm": Keep(),
             "embedding_model": Encoder(6, 4),
-            "classifier": Classifier(4, 10, bias=False),
+            "classifier": Classifier(4, out_neurons=10),
         },
         opt_class=lambda params: torch.optim.SGD(params, lr=0.1),
         hparams={
@@ -146,11 +137,7 @@ def whole_brain(normalize):
                 MinNormBalancer(normalize),
             )
         },
-        run_opts={
-            "max_grad_norm": 1e9,
-            "distributed_backend": "gloo",
-            "device": "cpu",
-        },
+        run_opts={"max_grad_norm": 1e9, "distributed_backend": "gloo"},
     )
     brain.on_fit_start()
     brain.on_stage_start(sb.Stage.TRAIN, 1)
@@ -161,17 +148,14 @@ def brains_batch(rows, broken=False):
     x, labels, _ = batch(rows)
     if broken:
         x[0] = float("nan")
-    rows = zip(x.float(), labels[:, None], strict=True)
-    return PaddedBatch(
-        [
-            {"id": f"utt{i}", "sig": sig, "spk_id_encoded": label}
-            for i, (sig, label) in enumerate(rows)
-        ]
-    )
+    names = ("id", "sig", "spk_id_encoded")
+    rows = zip(map(str, range(len(x))), x.float(), labels[:, None])
+    return PaddedBatch([dict(zip(names, row)) for row in rows])
 
 
 def parameters_of(brain):
-    return torch.cat([p.detach().flatten() for p in brain.modules.parameters()])
+    vector = torch.nn.utils.parameters_to_vector(brain.modules.parameters())
+    return vector.detach()
 
 
 def brains_step(normalize, rows):
@@ -183,7 +167,8 @@ def brains_step(normalize, rows):
 
 
 def together(rank, folder):
-    """Everything two processes compute together."""
+    """Everything two processes compute together; they both leave out a batch
+    that one of them cannot use."""
     rows = ROWS[rank]
     found = {
         case: contrast(*case, rows, gather=True)
@@ -202,8 +187,8 @@ def together(rank, folder):
     before = parameters_of(brain)
     broken = brains_batch(rows, broken=rank == 1)
     brain.fit_batch(broken)
-    same = torch.equal(before, parameters_of(brain))
-    found["left out"] = same, brain.nonfinite_count
+    assert torch.equal(before, parameters_of(brain))
+    assert brain.nonfinite_count == 1
     with pytest.raises(UserError, match="nonfinite_patience is 1"):
         brain.fit_batch(broken)
 
@@ -257,12 +242,8 @@ def test_the_brains_step_is_that_of_the_joined_batch(ranks, normalize):
     assert torch.equal(*(r["brain", normalize][0] for r in ranks))
 
 
-def test_all_processes_leave_out_a_batch_that_one_cannot_use(ranks):
-    assert [found["left out"] for found in ranks] == [(True, 1)] * 2
-
-
 def test_unequal_rows_are_joined_in_the_order_of_the_ranks(ranks):
-    for found, place in zip(ranks, (slice(0, 2), slice(2, 5)), strict=True):
+    for found, place in zip(ranks, (slice(0, 2), slice(2, 5))):
         (rows,), where = found["gathered"]
         assert rows.flatten().tolist() == [0, 1, 3, 4, 5] and where == place
 

@@ -130,7 +130,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path):
     assert content(tmp_path / "folder") == {"a": "x"}
 
 
-def test_a_second_run_is_refused_and_a_killed_one_does_not_block(tmp_path):
+def test_one_run_in_a_folder_and_a_killed_one_does_not_block(tmp_path):
     def run(say):
         with files.only_run_in(tmp_path):
             say("there")
@@ -144,6 +144,9 @@ def test_a_second_run_is_refused_and_a_killed_one_does_not_block(tmp_path):
     first.join()
     with files.only_run_in(tmp_path):
         pass
+    with pytest.raises(UserError, match="was moved"):
+        with files.only_run_in(tmp_path / "a"):
+            (tmp_path / "a").rename(tmp_path / "b")
 
 
 def test_permissions_are_those_of_other_files(tmp_path):
