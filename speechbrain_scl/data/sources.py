@@ -103,10 +103,8 @@ def _read_csv(source, encoding):
 
 
 def _read_kaldi(source, encoding):
-    scp, listed, utt2spk = (
-        os.path.join(source, name)
-        for name in ("wav.scp", "segments", "utt2spk")
-    )
+    names = "wav.scp", "segments", "utt2spk"
+    scp, listed, utt2spk = (os.path.join(source, name) for name in names)
     recordings = _read_pairs(scp, encoding)
     for name, (number, path) in recordings.items():
         if path.endswith("|"):
@@ -115,17 +113,14 @@ def _read_kaldi(source, encoding):
                 f"name what it writes in its place: {path[:-1].strip()} > "
                 + shlex.quote(f"{name}.wav")
             )
+    parts = {name: (name, WHOLE) for name in recordings}
     cut = os.path.isfile(listed)
     if cut:
         parts = _read_segments(listed, recordings, encoding)
-    else:
-        parts = {name: (name, WHOLE) for name in recordings}
     speaker_of = {u: s for u, (_, s) in _read_pairs(utt2spk, encoding).items()}
     used = {r: speaker_of[u] for u, (r, _) in parts.items() if u in speaker_of}
-    rows = []
-    for name, speaker in used.items():
-        number, path = recordings[name]
-        rows.append((number, (path, speaker)))
+    lines = [recordings[name] for name in used]
+    rows = [(n, (p, s)) for (n, p), s in zip(lines, used.values())]
     places = dict(zip(used, _located(scp, rows)))
     spoken, left_out = [], []
     for u in parts | speaker_of:
@@ -158,20 +153,20 @@ def _read_segments(path, recordings, encoding):
     """Utterance -> (recording, (start, end))."""
     found = {}
     for utterance, (number, value) in _read_pairs(path, encoding).items():
-        where = f"{path}, line {number}"
+        fault = ""
         try:
-            recording, start, end = value.split()
-            start, end = float(start), float(end)
-        except ValueError as error:
-            raise UserError(
-                f"{where}: `utterance recording start end`, in seconds, is "
-                f"wanted, not '{utterance} {value}'"
-            ) from error
-        end = math.inf if end == -1 else end  # to the end of the recording
-        if not 0 <= start < end:
-            raise UserError(f"{where}: no time from {start} s to {end} s")
-        if recording not in recordings:
-            raise UserError(f"{where}: {recording} is not in wav.scp")
+            recording, *span = value.split()
+            start, end = map(float, span)
+            end = math.inf if end == -1 else end  # to the end of the recording
+            if not 0 <= start < end:
+                fault = f"no time from {start} s to {end} s"
+            elif recording not in recordings:
+                fault = f"{recording} is not in wav.scp"
+        except ValueError:
+            fault = "`utterance recording start end`, in seconds, is wanted, "
+            fault += f"not '{utterance} {value}'"
+        if fault:
+            raise UserError(f"{path}, line {number}: {fault}")
         found[utterance] = recording, (start, end)
     return found
 

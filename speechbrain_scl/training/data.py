@@ -150,9 +150,8 @@ class UtteranceAtSpeed(Utterance):
 
 
 def copies_at_speeds(utterances, speeds):
-    """Each utterance at each speed. Played faster or slower, a voice has another
-    pitch and other formants: it is another speaker, and there are more of them
-    to tell apart (Yamamoto et al., Interspeech 2019)."""
+    """Each utterance at each speed. Played faster or slower, a voice has other
+    formants: it is another speaker (Yamamoto et al., Interspeech 2019)."""
     if not (
         isinstance(speeds, list)
         and all(isinstance(s, int | float) and 0.5 <= s <= 2 for s in speeds)
@@ -197,7 +196,7 @@ def read_crop(wav, start, stop, length, draw=None, rate=None, speed=1.0):
         raise UserError(f"{wav}: cannot be read ({error})") from error
     crop = torch.from_numpy(samples)
     crop = crop[:, 0] if crop.shape[1] == 1 else crop.mean(1)
-    changed = ""
+    changed = None
     if rate not in (None, found):
         changed = f"{found} Hz instead of {rate}"
     elif len(crop) < wanted:
