@@ -15,6 +15,7 @@ import torch
 from flask import Flask, jsonify, request
 from waitress import serve
 
+from speechbrain.utils.distributed import infer_device
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.encoder import load_encoder
@@ -51,10 +52,9 @@ class Together:
             parts, answers = zip(*asked)
             try:
                 found = self.encoder.embed(sum(parts, []))
-                for answer, one in zip(
-                    answers, found.split([*map(len, parts)])
-                ):
-                    answer.set_result(one)
+                found = found.split([*map(len, parts)])
+                for answer, vectors in zip(answers, found):
+                    answer.set_result(vectors)
             except Exception as error:
                 for answer in answers:
                     answer.set_exception(error)
@@ -133,7 +133,7 @@ def make_app(verifier, store):
 if __name__ == "__main__":
     model, store, *given = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
-        encoder = Together(load_encoder(model, folder))
+        encoder = Together(load_encoder(model, folder, infer_device()))
     rule = {"threshold": 0.25}  # SpeechBrain's documented one
     if given:
         rule = {"calibration": Calibration.load(given[0], encoder.key)}

@@ -230,9 +230,12 @@ def test_init(tmp_path, refused):
     built = tmp_path / "built"
     command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib"]
     subprocess.run([*command, built], cwd=ROOT, check=True)
-    installed = {**os.environ, "PYTHONPATH": str(built)}
+    for path in (ROOT / "speechbrain_scl").rglob("*.*"):
+        if path.suffix != ".pyc":
+            assert (built / path.relative_to(ROOT)).is_file(), path
     module = [sys.executable, "-m", "speechbrain_scl", "init", "ours"]
-    subprocess.run(module, cwd=tmp_path, env=installed, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(built)}
+    subprocess.run(module, cwd=tmp_path, env=environment, check=True)
     main(["init", str(tmp_path / "clones")])
     for made in (tmp_path / "ours", tmp_path / "clones"):
         for name in ("recipes", "hparams"):
@@ -242,15 +245,6 @@ def test_init(tmp_path, refused):
                     assert copy.read_bytes() == path.read_bytes()
         assert not list(made.rglob("__pycache__"))
     assert "is there already" in refused("init", tmp_path / "ours")
-    example = made / "recipes/VoxCeleb/SpeakerRec/train_speaker_embeddings.py"
-    done = subprocess.run(
-        [sys.executable, example.name, "hparams/ecapa_scl.yaml"],
-        cwd=example.parent,
-        env=installed,
-        capture_output=True,
-        text=True,
-    )
-    assert "data_folder" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_voices(untrained, spoken, say, tmp_path, refused):
