@@ -18,18 +18,6 @@ from speechbrain_scl.training.checkpoints import (
 )
 
 
-def checkpointer_with(folder, layer, save=torch.save):
-    """Of two recoverables; ``save`` writes the one that comes last."""
-    checkpointer = CompleteCheckpointer(folder, {"layer": layer})
-    checkpointer.add_recoverable(
-        "more",
-        torch.zeros(3),
-        custom_save_hook=save,
-        custom_load_hook=lambda *args: None,
-    )
-    return checkpointer
-
-
 @pytest.fixture
 def layer():
     return torch.nn.Linear(2, 2)
@@ -58,18 +46,18 @@ def test_a_mistake_in_the_program_is_not_a_full_disk(tmp_path, layer):
 
 
 def test_what_a_kill_left_is_no_checkpoint(tmp_path, layer):
-    checkpointer_with(tmp_path, layer).save_checkpoint()
+    checkpointer = CompleteCheckpointer(tmp_path, {"layer": layer})
+    checkpointer.save_checkpoint()
     if not (child := os.fork()):
-        kill = lambda *args: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
-        checkpointer_with(tmp_path, layer, kill).save_checkpoint()
+        torch.save = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        checkpointer.save_checkpoint()
     os.waitpid(child, 0)
     assert len(list(tmp_path.iterdir())) == 2
-    again = checkpointer_with(tmp_path, layer)
-    assert len(again.list_checkpoints()) == 1
+    assert len(checkpointer.list_checkpoints()) == 1
     # Or in the midst of deleting one, of whose files any may be the first
-    (again.save_checkpoint().path / "CKPT.yaml").unlink()
-    assert len(again.list_checkpoints()) == 1
-    again.save_and_keep_only()
+    (checkpointer.save_checkpoint().path / "CKPT.yaml").unlink()
+    assert len(checkpointer.list_checkpoints()) == 1
+    checkpointer.save_and_keep_only()
     assert len(list(tmp_path.iterdir())) == 1
 
 
