@@ -29,8 +29,8 @@ _BLOCK = 256  # enrolments whose PLDA scores are held at a time
 
 
 def list_scorer(params, embed):
-    """The way to score a list that the options ask for, which is called as
-    ``scoring.inner_products``; ``embed`` takes name -> file, of the cohort."""
+    """The way to score a list, called as ``scoring.inner_products``; ``embed``
+    takes name -> file, of the cohort."""
     backend, norm = params["backend"], params["score_norm"]
     score = scoring.inner_products
     if backend == "cosine" and norm == "none":
@@ -123,12 +123,10 @@ def _held_out(model):
 
 
 def fit_plda(vectors, speakers, rank=100, n_iterations=10):
-    """Fits a probabilistic linear discriminant analysis, SpeechBrain's.
+    """SpeechBrain's probabilistic linear discriminant analysis of vectors [N, D]
+    and their speakers [N] (Prince and Elder 2007, the simplified form):
 
         x = mean + F y + e,   y ~ N(0, I) per speaker,   e ~ N(0, Sigma)
-
-    (Prince and Elder 2007, the simplified form; by expectation maximisation.)
-    Of vectors [N, D] and their speakers [N]; F has ``rank`` columns.
     """
     vectors = np.array(vectors, dtype=np.float64)
     if not np.isfinite(vectors).all():

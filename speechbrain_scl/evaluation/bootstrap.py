@@ -25,16 +25,13 @@ def bootstrap(
     p_target=0.01,
     seed=0,
 ):
-    """EER and minDCF of resampled speakers, [systems, n_resamples] (or
-    [n_resamples]) each.
+    """EER and minDCF of resampled speakers, [n_resamples] each; [systems,
+    n_resamples] of scores [systems, T], which are resampled alike (paired).
 
     Trials of one speaker rise and fall together, so intervals over trials are
-    far too narrow. Each resample draws the speakers with replacement; a trial
-    counts as often as both of its speakers were drawn (a target trial as often
-    as its one speaker). NaN where a resample has no target or no impostor.
-
-    Scores are [T], or [systems, T] to resample several systems alike (paired);
-    labels [T]; the speakers' numbers [T], 0 to S - 1.
+    far too narrow. Each resample draws the speakers, numbers from 0 on, with
+    replacement; a trial counts as often as both of its speakers were drawn (a
+    target trial as often as its one). NaN without a target or an impostor.
     """
     several = np.ndim(scores) == 2
     systems = scores if several else [scores]

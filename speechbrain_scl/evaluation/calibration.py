@@ -22,21 +22,6 @@ _FOLDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Decision:
-    """What a calibrated score says: natural log-likelihood ratio, the score
-    from which on the speakers are the same, the error rates that the
-    calibration's own pairs had there (or None), and whether a score can lead
-    to either decision."""
-
-    llr: float
-    score_threshold: float
-    same_speaker: bool
-    miss: float | None
-    false_alarm: float | None
-    in_reach: bool
-
-
-@dataclasses.dataclass(frozen=True)
 class Calibration:
     """llr = scale * (score + duration * log(seconds)) + offset, a natural
     log-likelihood ratio; seconds are the shorter recording's.
@@ -94,20 +79,15 @@ class Calibration:
             )
         return self.duration * np.log(seconds)
 
-    def decide(self, score, p_target=0.5, seconds=math.nan):
-        """A ``Decision`` at a prior of the same speaker and unit costs."""
-        threshold = self.threshold(p_target)
-        at = (threshold - self.offset) / self.scale
-        miss = false_alarm = None
+    def operating_point(self, p_target=0.5, seconds=math.nan):
+        """The score from which on the speakers are the same, at a prior of it and
+        unit costs, and the error rates that the calibration's own pairs had
+        there (None where it does not know them)."""
+        at, rates = (self.threshold(p_target) - self.offset) / self.scale, ()
         if self.thresholds:
-            miss, false_alarm = (
-                float(np.interp(at, self.thresholds, rates))
-                for rates in (self.miss, self.false_alarm)
-            )
-        llr = float(self(score, seconds))
-        at -= float(self._share(seconds))
-        in_reach = self.scores != "cosine" or -1 < at < 1
-        return Decision(llr, at, llr >= threshold, miss, false_alarm, in_reach)
+            rates = self.miss, self.false_alarm
+        rates = [float(np.interp(at, self.thresholds, x)) for x in rates]
+        return at - float(self._share(seconds)), *(rates or (None, None))
 
     @staticmethod
     def threshold(p_target):
@@ -234,16 +214,12 @@ def _error_curves(scores, labels):
 def calibrate(scores, labels, speakers, p_target=0.5, model=None):
     """Fits a calibration to one's own pairs, and says how well it decides.
 
-    The error rates are those of pairs whose speakers the calibration did not
-    know: it is fitted anew without them, a fifth of the speakers for each side.
-    The 95 % intervals count each speaker once (Clopper and Pearson 1934), as
-    pairs of one speaker rise and fall together.
-
-    Of cosines [T], their labels [T] and the speakers of both sides [2, T], at
-    least five. Returns the ``Calibration`` of all pairs and a dict: the score
-    that decides (``threshold``), ``miss`` and ``false_alarm`` with ``miss_ci``
-    and ``false_alarm_ci``, ``p_target``, ``n_trials``, ``n_targets``,
-    ``n_speakers``, ``remarks``.
+    Of cosines [T], their labels [T] and the speakers of both sides [2, T]. The
+    error rates are those of pairs whose speakers the calibration did not know:
+    it is fitted anew without them, a fifth of the speakers for each side. The 95
+    % intervals count each speaker once (Clopper and Pearson 1934), as pairs of
+    one speaker rise and fall together. Returns the ``Calibration`` of all pairs,
+    and a dict: the score that decides (``threshold``), error rates and counts.
     """
     scores, labels = as_arrays(scores, labels)
     calibration = fit_calibration(scores, labels, p_target, model)
@@ -254,15 +230,14 @@ def calibrate(scores, labels, speakers, p_target=0.5, model=None):
             f"pairs of {len(names)} speakers: a threshold for others takes at "
             f"least {_FEWEST_SPEAKERS}, better 20"
         )
-    decision = calibration.decide(0.0, p_target)
-    threshold = decision.score_threshold
+    threshold, *_ = calibration.operating_point(p_target)
     remarks = []
     if len(names) < FEWEST_TEST_SPEAKERS:
         remarks.append(
             f"{len(names)} speakers: fewer than {FEWEST_TEST_SPEAKERS} say "
             "little about others"
         )
-    if not decision.in_reach:
+    if abs(threshold) >= 1:
         remarks.append(
             f"at p_target {p_target:g} the threshold is a cosine of "
             f"{threshold:.3f}, which no recordings have"
@@ -280,12 +255,9 @@ def calibrate(scores, labels, speakers, p_target=0.5, model=None):
         found[name] = float((accepted != labels)[kind].mean())
         n = len(np.unique(speakers[:, kind]))
         found[f"{name}_ci"] = _interval(found[name], n)
-    found.update(
-        n_trials=len(labels),
-        n_targets=int(labels.sum()),
-        n_speakers=len(names),
-        remarks=remarks,
-    )
+    n_targets, n_speakers = int(labels.sum()), len(names)
+    found.update(n_trials=len(labels), n_targets=n_targets)
+    found.update(n_speakers=n_speakers, remarks=remarks)
     return calibration, found
 
 
@@ -297,9 +269,9 @@ def _held_out(scores, labels, speakers, n_speakers, p_target):
     for fold in np.unique(sides, axis=1).T:
         rest = ~np.isin(sides, fold).any(0)
         fitted = fit_calibration(scores[rest], labels[rest], p_target)
-        at = fitted.decide(0.0, p_target).score_threshold
+        threshold, *_ = fitted.operating_point(p_target)
         chosen = (sides == fold[:, None]).all(0)
-        accepted[chosen] = scores[chosen] >= at
+        accepted[chosen] = scores[chosen] >= threshold
     return accepted
 
 

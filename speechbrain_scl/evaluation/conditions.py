@@ -26,12 +26,10 @@ _MOST_VALUES = 30
 
 
 def read_metadata(path, columns):
-    """Utterance or speaker -> {column: value}; durations are floats.
-
-    Of a CSV file with a column ``path`` (utterances as the trial list names
-    them; endings do not count) or ``speaker``, and with ``columns``; ``duration``
-    is in seconds, ``test_X`` and ``same_X`` read the column X.
-    """
+    """Utterance or speaker -> {column: value}, of a CSV file with a column
+    ``path`` (utterances as the trial list names them; endings do not count) or
+    ``speaker``, and with ``columns``; ``duration`` is in seconds, a float;
+    ``test_X`` and ``same_X`` read the column X."""
     found = {}
     columns = [_column(condition) for condition in columns]
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
@@ -65,8 +63,8 @@ def _seconds(text):
 
 
 def conditions(trials, metadata, columns, speaker_of):
-    """Which condition each trial of a list belongs to, column by column: names of
-    conditions of which each trial has one, and its number (int16 [T]).
+    """Column by column: names of conditions of which each trial of a list has
+    one, and its number (int16 [T]).
 
     "column: value" where both sides agree, "column: value - value" where they
     differ, "duration: 2 to 4 s" by the shorter side; of ``test_X`` the test
@@ -112,7 +110,6 @@ def conditions(trials, metadata, columns, speaker_of):
 
 
 def _column(condition):
-    """The metadata's column of a condition."""
     return condition.removeprefix(_TEST_SIDE).removeprefix(_SAME)
 
 

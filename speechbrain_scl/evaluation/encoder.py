@@ -67,11 +67,20 @@ def load_encoder(source, folder, device="cpu", trust=False):
 
     Below ``folder`` each model gets a folder of its own: what is fetched stays,
     and is never taken for another model. With ``trust`` its hyperparams.yaml
-    may name whatever it likes, which is then called.
-    """
+    may name whatever it likes, which is then called."""
     is_folder = os.path.isdir(source)
     if is_folder:
-        _check_folder(source)
+        # The usual mistake is a folder above or beside the model.
+        below = os.path.join(source, "inference")
+        if os.path.isfile(os.path.join(below, "hyperparams.yaml")):
+            raise UserError(
+                f"{source}: it holds a training; the model is in {below}"
+            )
+        if not os.path.isfile(os.path.join(source, "hyperparams.yaml")):
+            raise UserError(
+                f"{source}: no model, as it has no hyperparams.yaml; it must "
+                "be the `inference` folder of a training's output"
+            )
         name = folder_digest(source)
     else:
         source = KNOWN.get(source, source)
@@ -124,20 +133,6 @@ def load_encoder(source, folder, device="cpu", trust=False):
             "repository that can be reached" + bring * (not is_folder)
         ) from error
     return Encoder(classifier, source if is_folder else savedir)
-
-
-def _check_folder(folder):
-    """The usual mistake is a folder above or beside the model."""
-    below = os.path.join(folder, "inference")
-    if os.path.isfile(os.path.join(below, "hyperparams.yaml")):
-        raise UserError(
-            f"{folder}: it holds a training; the model is in {below}"
-        )
-    if not os.path.isfile(os.path.join(folder, "hyperparams.yaml")):
-        raise UserError(
-            f"{folder}: no model, as it has no hyperparams.yaml; it must be "
-            "the `inference` folder of a training's output"
-        )
 
 
 def how_to_fetch(source):

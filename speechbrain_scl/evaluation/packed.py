@@ -29,11 +29,9 @@ class AnyLength:
 
     Together where ``PackedEncoder`` can. The first utterances are embedded
     alone, too: where that is not the same, and for other encoders, utterances
-    of one length share a batch, and the log says so.
-
-    ``alone`` embeds waveforms [batch, time] by the modules, which are those of
-    an inference folder in eval mode; what they learn after the first call is
-    not seen.
+    of one length share a batch, and the log says so. ``alone`` embeds waveforms
+    [batch, time] by the modules, an inference folder's in eval mode; what they
+    learn after the first call is not seen.
     """
 
     def __init__(self, alone, modules):
@@ -45,11 +43,9 @@ class AnyLength:
         self.check(wavs)
         if self.packed and min(map(len, wavs)) > self.packed.shortest:
             return self.packed(wavs)
-        places = {}
-        for place, wav in enumerate(wavs):
-            places.setdefault(len(wav), []).append(place)
         found = {}
-        for alike in places.values():
+        for length in dict.fromkeys(map(len, wavs)):
+            alike = [i for i, wav in enumerate(wavs) if len(wav) == length]
             vectors = self.alone(torch.stack([wavs[i] for i in alike]))
             found.update(zip(alike, vectors))
         return torch.stack([found[i] for i in range(len(wavs))])
@@ -130,12 +126,10 @@ class PackedEncoder:
         lengths = [1 + len(wav) // self.stft.hop_length for wav in wavs]
         with self.device:
             pack, without_gaps = _Pack(lengths, self.gap), _Pack(lengths, 0)
-        x = self.first(self._features(wavs, pack), pack)
-        outputs = []
+        outputs = [self.first(self._features(wavs, pack), pack)]
         for block in self.blocks:
-            x = block(x, pack)
-            outputs.append(x)
-        x = self.mfa(torch.cat(outputs, 1), pack)
+            outputs.append(block(outputs[-1], pack))
+        x = self.mfa(torch.cat(outputs[1:], 1), pack)
         x = self.pooling(x.index_select(0, pack.frames), without_gaps)
         return self.last(x[:, :, None]).squeeze(2)
 
@@ -143,8 +137,7 @@ class PackedEncoder:
         """Log Mel energies less their means, [frames, Mel bands]."""
         n_fft, hop = self.stft.n_fft, self.stft.hop_length
         signal = wavs[0].new_zeros((len(pack.owner) - 1) * hop + n_fft)
-        for wav, start in zip(wavs, pack.starts.tolist()):
-            start = start * hop + n_fft // 2
+        for wav, start in zip(wavs, (pack.starts * hop + n_fft // 2).tolist()):
             signal[start : start + len(wav)] = wav
         spectrum = torch.stft(
             signal.to(self.device),
@@ -163,10 +156,8 @@ class PackedEncoder:
 
 
 class _Pack:
-    """Where utterances of so many frames lie, and sums over each.
-
-    ``gap`` frames before and after an utterance are for its reflections.
-    """
+    """Where utterances of so many frames lie, with ``gap`` frames before and
+    after each for its reflections, and sums over each."""
 
     def __init__(self, lengths, gap):
         lengths = torch.tensor(lengths)
@@ -233,12 +224,9 @@ def _channels_last(weight):
 
 
 class _TDNN:
-    """A TDNNBlock as a convolution and a clamp.
-
-    BatchNorm makes a max(z, 0) + c of a ReLU's z. That is a z + c, which the
-    convolution's weights and bias can give, cut off at c: from below where a is
-    positive, else from above.
-    """
+    """A TDNNBlock as a convolution and a clamp: BatchNorm makes a max(z, 0) + c
+    of a ReLU's z. That is a z + c, which the convolution's weights and bias can
+    give, cut off at c: from below where a is positive, else from above."""
 
     def __init__(self, block):
         conv, norm = block.conv.conv, block.norm.norm
@@ -287,11 +275,9 @@ class _SERes2Net:
 
 
 class _Pooling:
-    """AttentiveStatisticsPooling of frames without gaps.
-
-    Frames are taken less their mean, so that a variance is no difference of
-    large numbers; what is constant along time is multiplied once.
-    """
+    """AttentiveStatisticsPooling of frames without gaps, less their mean, so that
+    a variance is no difference of large numbers; what is constant along time is
+    multiplied once."""
 
     def __init__(self, pooling):
         self.tdnn, self.eps = _TDNN(pooling.tdnn), pooling.eps

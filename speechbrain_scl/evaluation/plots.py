@@ -6,7 +6,6 @@ import re
 import numpy as np
 from scipy.special import ndtri
 
-from speechbrain_scl.evaluation.metrics import error_rates
 from speechbrain_scl.files import atomic_write
 
 # Told apart by the colour-blind (Okabe and Ito 2008)
@@ -33,27 +32,22 @@ def det(lists):
     """Detection error trade-off of lists (name -> what ``results.measure``
     returns) on normal-deviate axes; circles are EERs, squares minDCFs."""
     (axis,) = axes(5.5, 5.5)
-    for name, (found, counts) in lists.items():
-        miss, false_alarm, thresholds = error_rates(counts)
-        shown = slice(None, None, max(1, len(miss) // _POINTS))
-        (line,) = axis.plot(
-            _deviate(false_alarm[shown]),
-            _deviate(miss[shown]),
-            label=plain(name),
-            lw=1.5,
-        )
+    for i, (name, (found, counts)) in enumerate(lists.items()):
+        miss, false_alarm, thresholds = counts.rates
+        curve = np.stack([false_alarm, miss])
         best = np.searchsorted(thresholds, found["min_dcf_threshold"])
         # A rate of zero is shown on the axis.
-        cost = np.clip([false_alarm[best], miss[best]], *_DET_RANGE)
-        color = line.get_color()
+        cost = np.clip(curve[:, best], *_DET_RANGE)
+        curve = _deviate(curve[:, :: max(1, len(miss) // _POINTS)])
+        color = f"C{i}"
+        axis.plot(*curve, label=plain(name), lw=1.5, color=color)
         axis.plot(*_deviate([found["eer"]] * 2), "o", color=color)
         axis.plot(*_deviate(cost), "s", color=color, clip_on=False)
     ticks = np.array([0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8])
     ticks = _deviate(ticks), [f"{100 * tick:g}" for tick in ticks]
     limits = _deviate(_DET_RANGE)
-    axis.set(
-        xlim=limits, ylim=limits, xlabel="false alarms (%)", ylabel="misses (%)"
-    )
+    axis.set(xlim=limits, ylim=limits)
+    axis.set(xlabel="false alarms (%)", ylabel="misses (%)")
     axis.set_xticks(*ticks)
     axis.set_yticks(*ticks)
     p_target = found["p_target"]

@@ -25,11 +25,9 @@ _PACKAGES = ("speechbrain", "torch", "torchaudio", "numpy")
 
 def write_report(folder, lists, facts, score_files, training=None):
     """Writes a run's figures, pictures and circumstances; needs no network.
-
     ``lists`` has by name what ``results.measure`` returns, ``score_files`` the
-    names of files in the run's folder, ``facts`` what metrics.json says of the
-    run; ``training`` is the train_log.txt of the model.
-    """
+    names of files in the folder, ``facts`` what metrics.json says of the run;
+    ``training`` is the train_log.txt of the model."""
     metrics = {name: found for name, (found, _) in lists.items()}
     # What took hours to compute comes before what is drawn of it.
     write_json(

@@ -26,12 +26,9 @@ def measure(
     conditions=(),
 ):
     """What metrics.json holds for a scored list (``Trials``), and its ``Counts``
-    for pictures.
-
-    ``speaker_of`` gives the speaker of an utterance's or enrolment model's
-    name; ``n_resamples`` of the speakers give the intervals (0: none);
-    ``conditions`` are parts to measure by themselves.
-    """
+    for pictures. ``speaker_of`` gives the speaker of a name; ``n_resamples`` of
+    the speakers the intervals (0: none); ``conditions`` are parts to measure by
+    themselves."""
     scores, labels, enrol, test, *parts = ascending(
         trials.scores,
         trials.labels,
@@ -41,14 +38,8 @@ def measure(
     counts = Counts.of(scores, labels)
     n_speakers = int(max(enrol.max(), test.max())) + 1
     remarks = []
-    found = {
-        **rates(counts, p_target),
-        "eer_ci": None,
-        "min_dcf_ci": None,
-        "p_target": p_target,
-        "n_speakers": n_speakers,
-        "remarks": remarks,
-    }
+    found = {**rates(counts, p_target), "eer_ci": None, "min_dcf_ci": None}
+    found.update(p_target=p_target, n_speakers=n_speakers, remarks=remarks)
     if n_resamples and n_speakers < FEWEST_TEST_SPEAKERS:
         remarks.append(
             f"no interval: {n_speakers} test speakers, and fewer than "
@@ -110,15 +101,12 @@ def rates(counts, p_target=0.01):
 
 def trial_speakers(trials, speaker_of):
     """The speakers of each trial's two sides, numbered from 0 on: int32 [T]."""
-    numbers = {}
-    enrol, test = (
-        np.array(
-            [numbers.setdefault(speaker_of(n), len(numbers)) for n in names],
-            dtype=np.int32,
-        )
-        for names in (trials.enrol_ids, trials.test_ids)
-    )
-    return enrol[trials.enrol_index], test[trials.test_index]
+    numbers, sides = {}, []
+    for names in (trials.enrol_ids, trials.test_ids):
+        found = map(speaker_of, names)
+        found = [numbers.setdefault(x, len(numbers)) for x in found]
+        sides.append(np.array(found, dtype=np.int32))
+    return sides[0][trials.enrol_index], sides[1][trials.test_index]
 
 
 def table(metrics):

@@ -1,7 +1,5 @@
 """Means of embeddings, cosine scores, and their normalisation by a cohort."""
 
-from numbers import Integral
-
 import numpy as np
 
 from speechbrain_scl.errors import UserError
@@ -45,14 +43,10 @@ def unit(vectors):
 
 
 def mean_embedding(vectors, crops=False):
-    """The mean of several utterances' embeddings: of an enrolment model (Avg),
-    or of a cohort's speaker.
-
-    Each utterance has one vote: vectors of unit length are averaged, as only
-    their angle was trained (wespeaker's longer vectors count more). With
-    ``crops`` the halves of a vector have means of their own, so that the score
-    is still half the cosine of whole utterances, half that of pairs of crops.
-    """
+    """The mean of several utterances' embeddings of unit length, as only their
+    angle was trained: of an enrolment model (Avg), or of a cohort's speaker.
+    With ``crops`` the halves of a vector have means of their own, so that the
+    score is still half the cosine of whole utterances, half that of crops."""
     if len(vectors) == 1:
         return vectors[0]
     mean = np.mean(vectors, axis=0)
@@ -97,18 +91,9 @@ def trials_by_enrolment(enrol_index, n_enrol, step):
 
 
 def cohort_statistics(embeddings, cohort, top_n=None):
-    """Mean and standard deviation [N] of each embedding's cohort scores.
-
-    Embeddings are [N, D] and the cohort [C, D]; with ``top_n`` only so many
-    highest scores count (adaptive normalisation). Without, with c the members,
-
-        mean = e . mean(c),   variance = e^T Cov(c) e
-    """
-    if top_n is not None and not (isinstance(top_n, Integral) and top_n > 1):
-        raise UserError(
-            f"top_n={top_n!r}: a whole number, at least 2, as one score alone "
-            "has no deviation"
-        )
+    """Mean and standard deviation [N] of the scores that embeddings [N, D] have
+    with a cohort [C, D]; with ``top_n`` of so many highest (adaptive
+    normalisation). Without, mean = e . mean(c) and variance = e^T Cov(c) e."""
     needed = top_n or 2
     if len(cohort) < needed:
         raise UserError(

@@ -22,22 +22,17 @@ SAVE_SECONDS = 30  # between two parts of a cache
 
 
 def save_embeddings(path, embeddings, model=""):
-    """Writes embeddings by name, for other tools: .npz has ``ids`` (text),
-    ``embeddings`` (float32 [N, dim]) and the key of the ``model`` that made
-    them; .ark or .scp are Kaldi's, both files."""
+    """Writes embeddings by name: .npz has ``ids`` (text), ``embeddings`` (float32
+    [N, dim]) and the key of the ``model``; .ark or .scp are Kaldi's, both."""
     root, ending = os.path.splitext(path)
     if ending == ".npz":
         ids, vectors = list(embeddings), np.stack(list(embeddings.values()))
         vectors = vectors.astype(np.float32)
         with atomic_write(path, binary=True) as file:
             np.savez(file, ids=ids, embeddings=vectors, model=model)
-    elif ending in (".ark", ".scp"):
-        _save_for_kaldi(root, embeddings)
-    else:
+        return
+    if ending not in (".ark", ".scp"):
         raise UserError(f"{path}: end it in .npz, .ark or .scp")
-
-
-def _save_for_kaldi(root, embeddings):
     try:
         from kaldiio import save_ark
     except ImportError as error:
@@ -86,14 +81,12 @@ def load_embeddings(path, model=None):
 
 
 class EmbeddingCache:
-    """The embeddings of one model by the content of their audio: what one run
-    has computed, the next one does not.
+    """The embeddings of one model by the content of their audio.
 
     What is new is saved in parts: each appears whole or not at all, and a run
     that is killed leaves them to the next, whatever its number of processes.
     What cannot be read is computed anew. ``model`` is what an embedding depends
-    on but for the audio; without a folder nothing is saved.
-    """
+    on but for the audio; without a folder nothing is saved."""
 
     def __init__(self, folder, *model):
         self._model = model

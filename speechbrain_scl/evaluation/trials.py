@@ -16,15 +16,8 @@ from speechbrain_scl.files import atomic_write
 # CN-Celeb's are published in both (Avg and Concat).
 CONVENTIONS = ("mean", "concatenate")
 LAYOUTS = ("auto", "label_first", "label_last")
-LABELS = {
-    "1": 1,
-    "0": 0,
-    "target": 1,
-    "nontarget": 0,
-    "non-target": 0,
-    "imposter": 0,
-    "impostor": 0,
-}
+_IMPOSTOR = ("0", "nontarget", "non-target", "imposter", "impostor")
+LABELS = {"1": 1, "target": 1, **dict.fromkeys(_IMPOSTOR, 0)}
 # Of the scores that are written. Figures are those of the written scores, so
 # that anybody's reading of scores.txt gives them again.
 DECIMALS = 6
@@ -123,12 +116,9 @@ def _fast_lines(enrol_ids, test_ids, labels, enrol, test, scores):
 
 
 def read_trials(path, layout="auto"):
-    """Reads a trial list.
-
-    ``1 enrol test`` (VoxCeleb), ``enrol test target`` (Kaldi, wespeaker) and
-    ``enrol test 1`` (CN-Celeb); the label is 1 or 0, target or nontarget in
-    each of them. Fields are separated by blanks or tabs; blank lines do not
-    count."""
+    """Reads a list of ``1 enrol test`` (VoxCeleb), ``enrol test target`` (Kaldi,
+    wespeaker) or ``enrol test 1`` (CN-Celeb); the label is 1 or 0, target or
+    nontarget in each. Blanks or tabs separate fields; blank lines do not count."""
     if layout not in LAYOUTS:
         raise UserError(f"trial_layout={layout!r}: choose one of {LAYOUTS}")
     if not os.path.isfile(path):

@@ -16,20 +16,10 @@ from speechbrain_scl.data.names import below, locate
 from speechbrain_scl.data.tables import as_list
 from speechbrain_scl.distributed import rank
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.backends import (
-    HELD_OUT,
-    list_scorer,
-    score_calibration,
-)
+from speechbrain_scl.evaluation import backends, report
 from speechbrain_scl.evaluation.conditions import conditions, read_metadata
 from speechbrain_scl.evaluation.embeddings import extract_embeddings, main_first
 from speechbrain_scl.evaluation.encoder import load_encoder
-from speechbrain_scl.evaluation.report import (
-    describe_call,
-    find_training_log,
-    write_report,
-    write_tensorboard,
-)
 from speechbrain_scl.evaluation.results import measure
 from speechbrain_scl.evaluation.scoring import mean_embedding
 from speechbrain_scl.evaluation.store import file_digest, save_embeddings
@@ -45,14 +35,13 @@ def verify(params, run_opts):
     """Embeds, scores, measures and reports.
 
     Leaves in ``output_folder``: the scores (scores.txt, or one file per list),
-    metrics.json, det.png, report.html, calibration.json, the
-    embeddings by name, and a cache of them. Under torchrun the processes share
-    the embedding; the main one alone scores and writes.
+    metrics.json, det.png, report.html, calibration.json, the embeddings by name,
+    and a cache of them. Under torchrun the processes share the embedding; the
+    main one alone scores and writes.
 
     Of the experiment ``params``, as ``hparams/verification_ecapa_scl.yaml`` of a
     recipe spells it. Returns list name -> its figures, as in metrics.json; in
-    all processes but the main one nothing. What can be told of a wrong option,
-    list, model or file before anything is computed is.
+    all processes but the main one nothing.
     """
     roots = as_list(params["data_folder"], "data_folder")
     for root in roots:
@@ -104,8 +93,8 @@ def _verify(params, run_opts):
         crops=params["crops"],
     )
     vectors = embed(audio)
-    scorer = list_scorer(params, embed)
-    calibration = score_calibration(params, embed, scorer, encoder.key)
+    scorer = backends.list_scorer(params, embed)
+    calibration = backends.score_calibration(params, embed, scorer, encoder.key)
     if rank() > 0:
         return {}
 
@@ -140,18 +129,17 @@ def _verify(params, run_opts):
             bool(calibration),
             parts,
         )
-        n_same = _compared_with_itself(trials, audio, enrolled)
-        if n_same:
+        if n_same := _compared_with_itself(trials, audio, enrolled):
             found["remarks"].append(
                 f"{n_same} of {trials.labels.sum()} target trials compare a "
                 "file with itself"
             )
-    write_report(
+    report.write_report(
         output,
         measured,
         {
             "run": {
-                **describe_call(),
+                **report.describe_call(),
                 "model": params["pretrain_path"],
                 "data": params["data_folder"],
                 "lists": sources,
@@ -164,11 +152,13 @@ def _verify(params, run_opts):
             "model_sha256": file_digest(encoder.model_file),
         },
         score_files,
-        find_training_log(params["pretrain_path"]),
+        report.find_training_log(params["pretrain_path"]),
     )
     if params.get("tensorboard"):
         tested = {x: vectors[x] for t in lists for x in t.test_ids}
-        write_tensorboard(params["tensorboard"], measured, tested, speaker_of)
+        report.write_tensorboard(
+            params["tensorboard"], measured, tested, speaker_of
+        )
     return {name: found for name, (found, _) in measured.items()}
 
 
@@ -189,10 +179,8 @@ def _read_lists(sources, params):
 def _audio_of(lists, params):
     """What is embedded, name -> files whose audio is joined; and for each model
     or utterance to enrol, the names whose mean it is."""
-    joins = params["enrolment"] == "concatenate"
-    models = {}
-    if params["enrolment_map"]:
-        models = read_enrolment_map(params["enrolment_map"])
+    joins, path = params["enrolment"] == "concatenate", params["enrolment_map"]
+    models = read_enrolment_map(path) if path else {}
     files, audio, enrolled = {}, {}, {}
     for trials in lists:
         parts = {name: models.get(name, [name]) for name in trials.enrol_ids}
@@ -270,7 +258,7 @@ def _refuse_tested(params, lists, speaker_of):
     tested = set(map(speaker_of, names))
     has_cohort = params["backend"] != "cosine" or params["score_norm"] != "none"
     for key in ["cohort"] * has_cohort + ["calibration"]:
-        if params[key] in (None, "", HELD_OUT):
+        if params[key] in (None, "", backends.HELD_OUT):
             continue
         common = [
             u

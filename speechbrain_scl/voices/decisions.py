@@ -103,13 +103,13 @@ class Decider:
         threshold, found = self.threshold, {}
         if self.calibration is not None:
             prior = 0.5 if self.p_target is None else self.p_target
-            decision = self.calibration.decide(cosine, prior, seconds)
-            found["log_likelihood_ratio"] = decision.llr
+            ratio = float(self.calibration(cosine, seconds))
+            found["log_likelihood_ratio"] = ratio
             if threshold is None:
-                threshold = decision.score_threshold
-                found["miss"] = decision.miss
-                found["false_alarm"] = decision.false_alarm
-                if not decision.in_reach:
+                threshold, found["miss"], found["false_alarm"] = (
+                    self.calibration.operating_point(prior, seconds)
+                )
+                if self.calibration.scores == "cosine" and abs(threshold) >= 1:
                     warnings += (
                         f"out of reach: at p_target {prior:g} the threshold is "
                         f"a cosine of {threshold:.3f}, which no recordings have",

@@ -32,7 +32,7 @@ def test_a_threshold_of_ones_own(trained, pairs, tmp_path, capsys, spoken):
     assert main(["calibrate", model, str(pairs), "--output", str(output)]) == 0
     text = capsys.readouterr().out
     calibration = Calibration.load(output)
-    threshold = calibration.decide(0, 0.5).score_threshold
+    threshold, *_ = calibration.operating_point(0.5)
     assert f"from a cosine of {threshold:.3f} on" in text
     assert "55 pairs of 10 speakers" in text and "95 % interval" in text
     assert (tmp_path / "mine.png").read_bytes().startswith(b"\x89PNG")

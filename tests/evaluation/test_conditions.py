@@ -16,21 +16,13 @@ LINES = """\
 """
 
 
-@pytest.fixture
-def trials(tmp_path):
-    path = tmp_path / "trials.txt"
-    path.write_text(LINES)
-    return read_trials(str(path))
-
-
 def speaker_of(name):
     return name.split("/")[0]
 
 
-def write(tmp_path, text):
-    path = tmp_path / "metadata.csv"
-    path.write_text(text)
-    return str(path)
+def written(tmp_path, text):
+    (tmp_path / "file").write_text(text)
+    return str(tmp_path / "file")
 
 
 @pytest.mark.parametrize(
@@ -81,8 +73,9 @@ def write(tmp_path, text):
         ),
     ],
 )
-def test_trials_sorted_by_hand(trials, tmp_path, text, columns, wanted):
-    metadata = read_metadata(write(tmp_path, text), columns)
+def test_trials_sorted_by_hand(tmp_path, text, columns, wanted):
+    trials = read_trials(written(tmp_path, LINES))
+    metadata = read_metadata(written(tmp_path, text), columns)
     found = {
         name: np.flatnonzero(which == i).tolist()
         for names, which in conditions(trials, metadata, columns, speaker_of)
@@ -106,17 +99,18 @@ def test_trials_sorted_by_hand(trials, tmp_path, text, columns, wanted):
 def test_a_wrong_file_is_told_with_its_line(tmp_path, text, message):
     columns = ["gender"] + ["duration"] * ("duration" in text)
     with pytest.raises(UserError, match=message):
-        read_metadata(write(tmp_path, text), columns)
+        read_metadata(written(tmp_path, text), columns)
     with pytest.raises(UserError, match="no such file"):
         read_metadata(str(tmp_path / "gone.csv"), columns)
 
 
-def test_metadata_of_other_speakers_or_of_names_is_refused(trials, tmp_path):
+def test_metadata_of_other_speakers_or_of_names_is_refused(tmp_path):
+    trials = read_trials(written(tmp_path, LINES))
     other = {"eve": {"gender": "f"}}
     with pytest.raises(UserError, match="knows none of its utterances"):
         conditions(trials, other, ["gender"], speaker_of)
     rows = {name: {"id": name} for name in (*map(str, range(40)), "ann")}
-    many = tmp_path / "many.txt"
-    many.write_text("".join(f"{i % 2} {i}/1/a ann/1/a\n" for i in range(40)))
+    many = "".join(f"{i % 2} {i}/1/a ann/1/a\n" for i in range(40))
+    trials = read_trials(written(tmp_path, many))
     with pytest.raises(UserError, match="id has 41 values"):
-        conditions(read_trials(str(many)), rows, ["id"], speaker_of)
+        conditions(trials, rows, ["id"], speaker_of)

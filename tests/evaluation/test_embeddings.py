@@ -38,21 +38,28 @@ class Encoder:
         return torch.stack([wavs.std(1), wavs.abs().mean(1), wavs[:, 0]], 1)
 
 
-def test_the_cache_knows_the_model_and_the_audio(files, tmp_path):
-    cache = str(tmp_path / "cache")
-    Encoder.calls = 0
-    extract_embeddings(Encoder(), files, "m1", cache)
-    extract_embeddings(Encoder(), files, "m1", cache)
-    assert Encoder.calls == 5
-    extract_embeddings(Encoder(), files, "m2", cache)
-    assert Encoder.calls == 10
+def test_the_cache_knows_the_model_the_crops_and_the_audio(files, tmp_path):
+    cache = tmp_path / "cache"
+
+    def embedded(model, crops=None):
+        before = Encoder.calls
+        found = extract_embeddings(
+            Encoder(), files, model, str(cache), crops=crops
+        )
+        calls = Encoder.calls - before
+        fresh = extract_embeddings(Encoder(), files, model, crops=crops)
+        for name in files:
+            np.testing.assert_array_equal(found[name], fresh[name])
+        return calls
+
+    assert [embedded(model) for model in ("m1", "m1", "m2")] == [5, 0, 5]
     soundfile.write(files["u3"], 0.2 * np.ones(4000), 16000)
-    extract_embeddings(Encoder(), files, "m2", cache)
-    assert Encoder.calls == 11
-    for path in (tmp_path / "cache").iterdir():
+    assert embedded("m2") == 1
+    crops = [(11, 0.5), (1, 10.5), (11, 0.5)]
+    assert [embedded("m2", x) for x in crops] == [5 * 12, 5 * 2, 0]
+    for path in cache.iterdir():
         path.write_bytes(b"broken")
-    extract_embeddings(Encoder(), files, "m2", cache)
-    assert Encoder.calls == 16
+    assert embedded("m2") == 5
 
 
 def test_what_was_done_before_a_failure_is_kept(files, tmp_path):
@@ -65,34 +72,31 @@ def test_what_was_done_before_a_failure_is_kept(files, tmp_path):
 
     with pytest.raises(RuntimeError):
         extract_embeddings(failing, files, "m", cache, pack_seconds=0.6)
-    Encoder.calls = 0
+    before = Encoder.calls
     extract_embeddings(Encoder(), files, "m", cache)
-    assert Encoder.calls == 1
+    assert Encoder.calls == before + 1
 
 
-def test_audio_too_short_for_an_encoder_is_named(files, tmp_path):
+def test_audio_that_cannot_be_scored_is_named(files, tmp_path):
+    """What is wrong in a header before, the rest instead of being embedded."""
     path = str(tmp_path / "click.wav")
     soundfile.write(path, 0.1 * np.ones(900), 16000)
-    with pytest.raises(UserError, match=r"1 utterance.*click.wav: 0.056 s"):
-        extract_embeddings(Encoder(), {**files, "click": path}, "m")
-    with pytest.raises(UserError, match="4.wav: the model's embedding is not"):
-        extract_embeddings(lambda w: torch.ones(len(w), 2) / 0, files, "m")
     # Together they are long enough.
     found = extract_embeddings(Encoder(), {"twice": (path, path)}, "m")
     assert np.isfinite(found["twice"]).all()
-
-
-def test_files_that_cannot_be_scored_are_counted(files, tmp_path):
-    """What is wrong in a header before, the rest instead of being embedded."""
+    with pytest.raises(UserError, match="4.wav: the model's embedding is not"):
+        extract_embeddings(lambda w: torch.ones(len(w), 2) / 0, files, "m")
+    before = Encoder.calls
+    with pytest.raises(UserError, match=r"1 utterance.*click.wav: 0.056 s"):
+        extract_embeddings(Encoder(), {**files, "click": path}, "m")
     for name in ("u1", "u2"):
         soundfile.write(files[name], np.zeros(8000), 16000)
-    Encoder.calls = 0
     with pytest.raises(UserError, match=r"2 file\(s\).*\(silent\)"):
         extract_embeddings(Encoder(), files, "m")
     soundfile.write(files["u2"], np.ones(8000), 8000)
     with pytest.raises(UserError, match=r"1 file\(s\).*\(sample rate\)"):
         extract_embeddings(Encoder(), files, "m")
-    assert Encoder.calls == 0
+    assert Encoder.calls == before
 
 
 def test_joined_files_are_one_utterance(files, tmp_path):
@@ -145,12 +149,3 @@ def test_a_file_is_read_once(files, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", counted)
     extract_embeddings(Encoder(), files, "m")
     assert sorted(opened) == sorted(files.values())
-
-
-def test_crops_are_not_taken_for_others(files, tmp_path):
-    cache = str(tmp_path / "cache")
-    for crops in ((11, 0.5), (1, 10.5), None, (11, 0.5)):
-        cached = extract_embeddings(Encoder(), files, "m", cache, crops=crops)
-        fresh = extract_embeddings(Encoder(), files, "m", crops=crops)
-        for name in files:
-            np.testing.assert_array_equal(cached[name], fresh[name])

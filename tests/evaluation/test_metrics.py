@@ -1,16 +1,19 @@
-"""Error rates against counting, against the dual of the hull, and scikit-learn."""
+"""Error rates against counting, against the dual of the hull, and scikit-learn;
+resampled speakers against trials that are really repeated."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import (
     given,
+    settings,
     strategies as st,
 )
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_curve
 
 from speechbrain_scl.errors import UserError
+from speechbrain_scl.evaluation.bootstrap import bootstrap
 from speechbrain_scl.evaluation.metrics import (
     act_dcf,
     cllr,
@@ -32,6 +35,7 @@ def scored(draw):
     return np.array(scores), np.array([True, False, *labels])
 
 
+@settings(max_examples=50)
 @given(scored())
 def test_error_rates(trials):
     scores, labels = trials
@@ -57,6 +61,7 @@ def test_error_rates(trials):
     assert eer(-scores, labels)[0] == pytest.approx(1 - rate, abs=1e-9)
 
 
+@settings(max_examples=50)
 @given(scored(), st.floats(0.001, 0.99))
 def test_costs(trials, p):
     scores, labels = trials
@@ -86,17 +91,15 @@ def test_costs(trials, p):
 def test_torch_gives_the_same():
     rng = np.random.default_rng(1)
     labels = rng.random(500) < 0.5
-    scores = rng.normal(size=500) + labels
-    wanted = eer(scores, labels)
-    assert eer(torch.tensor(scores), torch.tensor(labels)) == wanted
-    # numpy has no such numbers.
-    coarse = torch.tensor(scores, dtype=torch.bfloat16)
+    scores = torch.tensor(rng.normal(size=500) + labels)
+    wanted = eer(scores.numpy(), labels)
+    assert eer(scores, torch.tensor(labels)) == wanted
+    coarse = scores.bfloat16()  # numpy has no such numbers
     assert eer(coarse, labels) == eer(coarse.float(), labels)
 
 
 def test_perfect_and_useless_scores():
-    assert eer([0.0, 1.0], [0, 1])[0] == 0
-    assert min_dcf([0.0, 1.0], [0, 1])[0] == 0
+    assert eer([0.0, 1.0], [0, 1])[0] == min_dcf([0.0, 1.0], [0, 1])[0] == 0
     assert eer([1.0, 1.0], [0, 1])[0] == 0.5
     cost, threshold = min_dcf([1.0, 1.0], [0, 1])
     # Rejecting all is a threshold that a report can hold, not infinity.
@@ -128,3 +131,49 @@ def test_cllr_of_true_ratios_cannot_be_calibrated_further():
     assert cllr(2 * x + 3, labels) > min_cllr(x, labels) + 0.1
     # Far away the logarithm must not overflow.
     assert np.isfinite(cllr(1e4 * x, labels))
+
+
+def made_up(n_speakers, n_trials, decimals, seed=0):
+    """Scores that depend on the speaker, as they do; rounded: with ties."""
+    rng = np.random.default_rng(seed)
+    enrol, test = rng.integers(0, n_speakers, (2, n_trials))
+    labels = enrol == test
+    bias = rng.normal(size=n_speakers)
+    scores = 2 * labels + bias[enrol] + rng.normal(size=n_trials)
+    return scores.round(decimals), labels, enrol, test
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 8])
+# All resamples of all trials at once, or few of each
+@pytest.mark.parametrize("few", [False, True])
+def test_a_resample_repeats_its_trials(decimals, few, monkeypatch):
+    if few:
+        monkeypatch.setattr("speechbrain_scl.evaluation.bootstrap._CELLS", 999)
+        monkeypatch.setattr("speechbrain_scl.evaluation.bootstrap._EXACT", 200)
+    scores, labels, enrol, test = made_up(6, 300, decimals)
+    rates, costs = bootstrap(
+        scores, labels, enrol, test, 20, p_target=0.1, seed=3
+    )
+    rng = np.random.default_rng(3)
+    for rate, cost in zip(rates, costs):
+        drawn = rng.integers(0, 6, 6).tolist()
+        times = [
+            drawn.count(e) * (1 if e == t else drawn.count(t))
+            for e, t in zip(enrol, test)
+        ]
+        repeated = scores.repeat(times), labels.repeat(times)
+        assert rate == pytest.approx(eer(*repeated)[0], abs=1e-12)
+        assert cost == pytest.approx(min_dcf(*repeated, 0.1)[0], abs=1e-12)
+
+
+def test_systems_are_resampled_alike():
+    scores, *others = made_up(8, 3000, 8)
+    rates, costs = bootstrap(np.stack([scores, np.exp(scores)]), *others, 50)
+    assert np.array_equal(rates[0], rates[1])
+    assert np.array_equal(costs[0], costs[1])
+
+
+def test_a_resample_without_both_classes_is_nan():
+    rates, costs = bootstrap([1.0, 0.0], [1, 0], [0, 0], [0, 1], 40)
+    assert np.isnan(rates).any() and not np.isnan(rates).all()
+    assert np.array_equal(np.isnan(rates), np.isnan(costs))

@@ -17,16 +17,18 @@ def folder(untrained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change",
+    "name, change",
     [
-        lambda state: {f"module.{k}": v for k, v in state.items()},
-        lambda state: dict(list(state.items())[1:]),
-        lambda state: {**state, "more": torch.zeros(1)},
-        lambda state: {k: v.reshape(-1)[:1] for k, v in state.items()},
-        lambda state: [1, 2],
+        ("classifier", lambda s: {f"module.{k}": v for k, v in s.items()}),
+        ("embedding_model", lambda s: dict(list(s.items())[1:])),
+        ("classifier", lambda s: {**s, "more": torch.zeros(1)}),
+        (
+            "embedding_model",
+            lambda s: {k: v.reshape(-1)[:1] for k, v in s.items()},
+        ),
+        ("classifier", lambda s: [1, 2]),
     ],
 )
-@pytest.mark.parametrize("name", ["embedding_model", "classifier"])
 def test_parameters_that_do_not_fit(folder, tmp_path, change, name):
     path = folder / f"{name}.ckpt"
     torch.save(change(torch.load(path, weights_only=True)), path)
@@ -41,7 +43,7 @@ def test_no_flipped_bit_is_another_embedding(folder, tmp_path, name):
     wavs = torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
     wanted = load_encoder(str(folder), str(tmp_path))(wavs)
     draw, refused = random.Random(1986), 0
-    for _ in range(16):
+    for _ in range(8):
         at, bit = draw.randrange(len(content)), draw.randrange(8)
         changed = bytearray(content)
         changed[at] ^= 1 << bit
@@ -52,7 +54,7 @@ def test_no_flipped_bit_is_another_embedding(folder, tmp_path, name):
             refused += 1
         else:
             assert torch.equal(found, wanted), (at, bit)
-    assert refused > 5
+    assert refused > 2
 
 
 @pytest.mark.parametrize(

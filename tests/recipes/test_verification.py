@@ -18,16 +18,17 @@ from tensorboard.backend.event_processing.event_accumulator import (
 from speechbrain_scl import files
 from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
+from speechbrain_scl.evaluation import plots
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.metrics import act_dcf, cllr
 from speechbrain_scl.evaluation.verification import verify
 
 
 @pytest.fixture
-def run(trained, corpus, tmp_path):
+def run(trained, corpus, tmp_path, monkeypatch):
     """Runs with overrides; returns the figures, and the scores by list."""
 
-    def run(*overrides, lists=LISTS):
+    def run(*overrides, lists=LISTS, drawn=False):
         params, run_opts, _, _ = read_experiment(
             [
                 str(RECIPE / "../../../hparams/verification_small.yaml"),
@@ -40,7 +41,12 @@ def run(trained, corpus, tmp_path):
                 *overrides,
             ]
         )
-        return verify(params, run_opts), [
+        with monkeypatch.context() as patch:
+            if not drawn:  # most of a run's time
+                patch.setattr(plots, "save", lambda *_: None)
+                patch.setattr(plots, "svg", lambda *_: "")
+            metrics = verify(params, run_opts)
+        return metrics, [
             read_scores(tmp_path / "out", name, len(lists)) for name in lists
         ]
 
@@ -121,10 +127,11 @@ def test_models_of_several_utterances(run, corpus, tmp_path):
         )
         return found
 
-    one, joined = (scores(1, "{0}/m", c) for c in ("mean", "concatenate"))
+    both = ("mean", "concatenate")
+    one, joined = (scores(1, "{0}/m", c) for c in both)
     np.testing.assert_allclose(one, joined, atol=1e-5)
-    two = [scores(2, "{0}/m", c) for c in ("mean", "concatenate")]
-    for found, convention in zip(two, ("mean", "concatenate")):
+    two = [scores(2, "{0}/m", convention) for convention in both]
+    for found, convention in zip(two, both):
         assert np.array_equal(found, scores(2, "{1[2]}", convention))
         assert not np.allclose(found, one, atol=1e-3)
     assert not np.allclose(*two, atol=1e-4)
@@ -161,7 +168,7 @@ def test_a_full_disk_leaves_nothing_half_written(run, tmp_path, monkeypatch):
             user_errors_in_one_line(),
         ):
             patch.setattr(files, "open", limited(size), raising=False)
-            run("--bootstrap=5", f"--embeddings_file={ark}")
+            run("--bootstrap=5", f"--embeddings_file={ark}", drawn=True)
         assert not list((tmp_path / "out").glob(".aside*"))
         assert not ark.exists() or kaldiio.load_scp(str(ark)[:-3] + "scp")
     _, found = run("--bootstrap=5", f"--embeddings_file={ark}")
@@ -222,7 +229,7 @@ class Page(html.parser.HTMLParser):
 
 def test_the_report_needs_no_network(run, tmp_path):
     folder = tmp_path / "tensorboard"
-    metrics, _ = run("--bootstrap=5", f"--tensorboard={folder}")
+    metrics, _ = run("--bootstrap=5", f"--tensorboard={folder}", drawn=True)
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     # A DET plot, a histogram per list, and three curves of the training
