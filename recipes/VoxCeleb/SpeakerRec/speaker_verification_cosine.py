@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Speaker verification by the cosine of two embeddings.
+"""Speaker verification by the cosine of two embeddings, on any corpus.
 
-To run this recipe, use the following command:
+To run this recipe, use the following command in its folder:
 > python speaker_verification_cosine.py --data_folder=/path/to/VoxCeleb1
+> python speaker_verification_cosine.py --corpus=/path/to/CN-Celeb_flac
+> python speaker_verification_cosine.py --corpus=/path/to/TidyVoice
 
 Without a yaml file it uses hparams/verification_ecapa_scl.yaml, which scores
 the encoder that train_speaker_embeddings.py hparams/ecapa_scl.yaml left.
