@@ -77,12 +77,13 @@ _WANTED = {
     "enrolment_map calibration metadata spread_over": str,
     "aam_loss objective opt_class lr_annealing epoch_counter error_stats "
     "train_logger checkpointer wav_augment fea_augment margin_warmup "
-    + " ".join(_MODULES): object,
+    "near_speakers label_cleaner " + " ".join(_MODULES): object,
 }
 _WANTED = {key: kind for keys, kind in _WANTED.items() for key in keys.split()}
 _OR_NULL = set(
     "data_folder_noise data_folder_rir pretrained enrolment_map calibration "
-    "metadata spread_over wav_augment fea_augment margin_warmup crops".split()
+    "metadata spread_over wav_augment fea_augment margin_warmup crops "
+    "near_speakers label_cleaner".split()
 )
 
 # What SpeechBrain and torch say of themselves at every start: of each of these

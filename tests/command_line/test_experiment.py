@@ -78,6 +78,7 @@ def test_overrides(yaml_file):
         ("folder: b", ["--folder=/<my>"], "--folder=/<my>: .*rename"),
         ("lr: 1", ["--lr=fast"], "exp.yaml: lr='fast': .*, above 0"),
         ("seed: 1", ["--seed=-1"], "whole number, between 0 and 4.29"),
+        ("near_speakers: null", ["--near_speakers=-1"], "near_speakers=-1: "),
         ("crops: 1", ["--crops=[0, 3.0]"], "such as .5, 3.0."),
     ],
 )
