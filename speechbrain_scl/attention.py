@@ -60,7 +60,11 @@ class ClassAwareAttention(torch.nn.Module):
     """
 
     def __init__(
-        self, scale=30.0, rescale="best_class", detach=True, gather=False
+        self,
+        scale: float = 30.0,
+        rescale: str = "best_class",
+        detach: bool = True,
+        gather: bool = False,
     ):
         super().__init__()
         if not 0 < scale < float("inf"):

@@ -179,7 +179,7 @@ class MinNormBalancer(Balancer):
     tensor([1., 0.])
     """
 
-    def __init__(self, normalize="none", preference=(1.0, 1.0)):
+    def __init__(self, normalize: str = "none", preference=(1.0, 1.0)):
         super().__init__(weighting=None)
         if normalize not in _NORMALIZE:
             raise ValueError(

@@ -78,13 +78,13 @@ class SupConMarginLoss(torch.nn.Module):
 
     def __init__(
         self,
-        margin=0.2,
-        temperature=0.07,
-        margin_type="angular",
-        margin_in_denominator="none",
-        attention_on="negatives",
+        margin: float = 0.2,
+        temperature: float = 0.07,
+        margin_type: str = "angular",
+        margin_in_denominator: str = "none",
+        attention_on: str = "negatives",
         chunk_size=None,
-        gather=False,
+        gather: bool = False,
     ):
         super().__init__()
         chosen = margin_type, margin_in_denominator, attention_on

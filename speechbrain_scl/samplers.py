@@ -76,11 +76,11 @@ class SpeakerBatchSampler(Sampler):
     def __init__(
         self,
         speakers,
-        speakers_per_batch,
-        utterances_per_speaker,
+        speakers_per_batch: int,
+        utterances_per_speaker: int,
         seed=None,
-        epoch=0,
-        processes=1,
+        epoch: int = 0,
+        processes: int = 1,
         spread_over=None,
     ):
         if speakers_per_batch < 2 or utterances_per_speaker < 1:

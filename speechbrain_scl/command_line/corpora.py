@@ -60,13 +60,9 @@ def _check(args):
     path = f"{os.path.normpath(args.corpus)}.suspects.csv"
     write_csv(path, ["name", "speaker", "reason", "value", "path"], rows)
     counts = Counter(row[2] for row in rows)
-    found = sorted(counts.items())
-    reasons = "".join(f", {n} {reason}" for reason, n in found)
-    lines = [
-        f"{len(spoken)} utterances, {len({row[0] for row in rows})} of them "
-        f"suspect{reasons}"
-    ]
-    lines += [f"left out: {': '.join(file)}" for file in left_out]
+    said = f"{len(spoken)} utterances, {len({row[0] for row in rows})} of them "
+    said += "suspect" + "".join(f", {n} {x}" for x, n in sorted(counts.items()))
+    lines = [said, *(f"left out: {': '.join(file)}" for file in left_out)]
     command = ["speechbrain-scl", "import", args.recordings, args.corpus]
     for name, default in _OPTIONS.items():
         if (given := getattr(args, name)) != default:

@@ -29,25 +29,20 @@ def verify(args):
     """Compares two recordings, and decides where it can."""
     if args.recordings == ["-", "-"]:
         raise UserError("only one recording can come from standard input")
-    by_default = args.model is None
-    if by_default:
-        args.model = DEFAULT
+    remark = ""
+    if args.model is None:
+        args.model, remark = DEFAULT, f" ({KNOWN[DEFAULT]})"
         if args.threshold is None and args.calibration is None:
             args.threshold = DOCUMENTED_THRESHOLD
+            remark = f"{remark[:-1]}, at SpeechBrain's documented threshold)"
     verifier = _load(args)
     if args.exit_status and not verifier.decides:
         raise UserError("--exit-status needs --calibration or --threshold")
     found = verifier.verify(
         *(_hear(verifier, args, p) for p in args.recordings)
     )
-    said = str(found)
-    if by_default:
-        said += f" ({KNOWN[DEFAULT]}"
-        if args.threshold == DOCUMENTED_THRESHOLD:
-            said += ", at SpeechBrain's documented threshold"
-        said += ")"
     model = KNOWN.get(args.model, args.model)
-    result(args, said, model=model, **dataclasses.asdict(found))
+    result(args, f"{found}{remark}", model=model, **dataclasses.asdict(found))
     say(args, "warning: ", *found.warnings)
     status = {True: 0, False: 1, None: 2}[found.same_speaker]
     return status if args.exit_status else 0

@@ -102,7 +102,7 @@ def error_rates(scores, labels=None):
     return Counts.of(scores, labels).rates
 
 
-def eer(scores, labels=None):
+def eer(scores, labels=None) -> tuple[float, float]:
     """Equal error rate: where miss and false-alarm rate cross.
 
     Between two neighbouring thresholds both rates are taken to change in a
@@ -160,7 +160,9 @@ def eer_rocch(scores, labels=None):
     return crossing(*(rate[corners] for rate in found.rates[:2]))
 
 
-def min_dcf(scores, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0):
+def min_dcf(
+    scores, labels=None, p_target=0.01, c_miss=1.0, c_fa=1.0
+) -> tuple[float, float]:
     """Minimum of the normalised detection cost over all thresholds.
 
         DCF(t) = (c_miss p_target miss(t) + c_fa (1 - p_target) fa(t))
