@@ -74,7 +74,7 @@ _WANTED = {
     "output_folder save_folder inference_folder train_log train_annotation "
     "valid_annotation noise_annotation rir_annotation pretrain_path "
     "embeddings_file cohort data_folder_noise data_folder_rir pretrained "
-    "enrolment_map calibration metadata spread_over": str,
+    "enrolment_map calibration metadata spread_over without tensorboard": str,
     "aam_loss objective opt_class lr_annealing epoch_counter error_stats "
     "train_logger checkpointer wav_augment fea_augment margin_warmup "
     "near_speakers label_cleaner " + " ".join(_MODULES): object,
@@ -83,7 +83,7 @@ _WANTED = {key: kind for keys, kind in _WANTED.items() for key in keys.split()}
 _OR_NULL = set(
     "data_folder_noise data_folder_rir pretrained enrolment_map calibration "
     "metadata spread_over wav_augment fea_augment margin_warmup crops "
-    "near_speakers label_cleaner".split()
+    "near_speakers label_cleaner without tensorboard".split()
 )
 
 # What SpeechBrain and torch say of themselves at every start: of each of these

@@ -79,6 +79,7 @@ def test_overrides(yaml_file):
         ("lr: 1", ["--lr=fast"], "exp.yaml: lr='fast': .*, above 0"),
         ("seed: 1", ["--seed=-1"], "whole number, between 0 and 4.29"),
         ("near_speakers: null", ["--near_speakers=-1"], "near_speakers=-1: "),
+        ("without: null", ["--without=[a]"], "without=.'a'.: "),
         ("crops: 1", ["--crops=[0, 3.0]"], "such as .5, 3.0."),
     ],
 )
