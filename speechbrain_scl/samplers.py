@@ -162,18 +162,19 @@ class SpeakerBatchSampler(Sampler):
         Batches are drawn from a shuffled pool that is refilled when it is
         empty, so no two batches differ by more than one group.
         """
-        pool = list(rng.permutation(len(speakers)))
+        pool = rng.permutation(len(speakers))[::-1].tolist()  # its end is next
         for speaker in rng.permutation(len(self._utterances)):
             n_groups = self._n_groups[speaker]
-            drawn, pool = pool[:n_groups], pool[n_groups:]
+            drawn = pool[: -n_groups - 1 : -1]
+            del pool[-n_groups:]
             if len(drawn) < n_groups:
                 taken = set(drawn)
-                fresh = list(rng.permutation(len(speakers)))
+                fresh = rng.permutation(len(speakers)).tolist()
                 others = [b for b in fresh if b not in taken]
                 n_missing = n_groups - len(drawn)
                 drawn = drawn + others[:n_missing]
                 taken_now = set(others[:n_missing])
-                pool = [b for b in fresh if b not in taken_now]
+                pool = [b for b in fresh[::-1] if b not in taken_now]
             for batch in drawn:
                 speakers[batch].append(speaker)
 

@@ -13,7 +13,7 @@ from speechbrain_scl.evaluation.metrics import (
 )
 
 _EXACT = 2**24  # whole numbers up to it are exact in single precision
-_CELLS = 2**22  # of the tables of resamples that are weighed together
+_CELLS = 2**24  # of the tables of resamples that are weighed together
 
 
 def bootstrap(
@@ -38,10 +38,10 @@ def bootstrap(
     n = int(max(np.max(enrol_speakers), np.max(test_speakers))) + 1
     # A trial's weight depends on its pair of speakers alone.
     pair = np.asarray(enrol_speakers, dtype=np.int64) * n + test_speakers
-    pairs = np.arange(n * n)
-    if len(pairs) > len(pair):
+    pairs, n_pairs = None, n * n
+    if n_pairs > len(pair):
         pairs, pair = np.unique(pair, return_inverse=True)
-    first, second = np.divmod(pairs, n)
+        n_pairs = len(pairs)
     pair = pair.astype(np.int32)
     rng = np.random.default_rng(seed)
     draws = [
@@ -51,18 +51,33 @@ def bootstrap(
     found = np.full((2, len(systems), n_resamples), np.nan)
     for s, system in enumerate(systems):
         kinds = _by_place(system, labels, pair)
-        at_once = max(1, _CELLS // (len(pairs) + 3 * len(kinds[1][1])))
+        at_once = max(1, _CELLS // (n_pairs + 3 * len(kinds[1][1])))
+        room = np.empty(n_pairs * min(at_once, n_resamples), np.float32)
         for start in range(0, n_resamples, at_once):
             drawn = np.stack(draws[start : start + at_once], 1)
-            other = drawn[second]
-            other[first == second] = 1
-            weights = _weighed(kinds, drawn[first] * other)
+            weights = _weighed(kinds, _weights(drawn, pairs, room))
             for r, (targets, impostors) in enumerate(zip(*weights), start):
                 if targets.any() and impostors.any():
                     miss, false_alarm = _error_rates(targets, impostors)
                     cost = detection_cost(miss, false_alarm, p_target)
                     found[:, s, r] = crossing(miss, false_alarm), cost.min()
     return tuple(found if several else found[:, 0])
+
+
+def _weights(drawn, pairs, room):
+    """How often each pair of speakers comes in resamples, [pairs, R], of how
+    often each speaker was drawn, [speakers, R]; ``pairs`` None for all. The
+    table takes the room given: to clear new memory would take as long."""
+    n, r = drawn.shape
+    if pairs is None:
+        table = room[: n * n * r].reshape(n, n, r)
+        np.multiply(drawn[:, None], drawn, out=table)
+        np.einsum("iir->ir", table)[:] = drawn
+        return table.reshape(-1, r)
+    first, second = np.divmod(pairs, n)
+    other = drawn[second]
+    other[first == second] = 1
+    return drawn[first] * other
 
 
 def _by_place(scores, labels, pair):

@@ -22,8 +22,10 @@ LABELS = {"1": 1, "target": 1, **dict.fromkeys(_IMPOSTOR, 0)}
 # that anybody's reading of scores.txt gives them again.
 DECIMALS = 6
 _BLOCK = 2**23  # bytes of a list, read at a time
-_ROWS = 2**18  # of a list, written at a time
-_LONG = 2**19  # from so many on, loading polars takes less time than it saves
+_ROWS = 2**15  # of a list, written at a time
+_PAD = ord("\t")  # which is in no name
+# From this size on, loading polars takes less time than it saves.
+_LONG = 2**24  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,41 +80,50 @@ class Trials:
 
 def write_scores(path, trials):
     """Writes ``<label> <enrolment> <test> <score>`` lines of scored trials."""
-    lines_of = _fast_lines if len(trials) >= _LONG else _lines_of
+    names = trials.enrol_ids, trials.test_ids
+    enrol, test = (_padded(f"{name} " for name in side) for side in names)
+    labels = _padded(["0 ", "1 "])
     with atomic_write(path, binary=True) as file:
         for start in range(0, len(trials), _ROWS):
             block = slice(start, start + _ROWS)
-            index = trials.enrol_index[block], trials.test_index[block]
-            columns = trials.labels[block], *index, trials.scores[block]
-            file.write(lines_of(trials.enrol_ids, trials.test_ids, *columns))
+            columns = [
+                labels.take(trials.labels[block], 0),
+                enrol.take(trials.enrol_index[block], 0),
+                test.take(trials.test_index[block], 0),
+                _decimal(trials.scores[block]),
+            ]
+            lines = np.concatenate(columns, 1)
+            file.write(lines[lines != _PAD])
 
 
-def _lines_of(enrol_ids, test_ids, *columns):
-    return "".join(
-        f"{label:d} {enrol_ids[enrol]} {test_ids[test]} {score:.{DECIMALS}f}\n"
-        for label, enrol, test, score in zip(*(x.tolist() for x in columns))
-    ).encode()
+def _padded(words):
+    """The bytes of words, uint8 [words, width]."""
+    words = [word.encode() for word in words]
+    width = max(map(len, words))
+    text = b"".join(word.ljust(width, bytes([_PAD])) for word in words)
+    return np.frombuffer(text, np.uint8).reshape(-1, width)
 
 
-def _fast_lines(enrol_ids, test_ids, labels, enrol, test, scores):
-    import polars
-
-    columns = {
-        "label": labels.astype(np.uint8),
-        "enrol": polars.Series(enrol_ids, dtype=polars.String).gather(enrol),
-        "test": polars.Series(test_ids, dtype=polars.String).gather(test),
-        "score": scores,
-    }
-    text = io.BytesIO()  # a full disk is Python's own error
-    polars.DataFrame(columns).write_csv(
-        text,
-        include_header=False,
-        separator=" ",
-        quote_style="never",
-        float_precision=DECIMALS,
-        float_scientific=False,
-    )
-    return text.getbuffer()
+def _decimal(scores):
+    """The bytes of scores with DECIMALS, and of line ends, [scores, width]."""
+    if abs(scores).max() >= 1e9:  # not whole numbers of the last decimal
+        return _padded(f"{score:.{DECIMALS}f}\n" for score in scores)
+    rest = np.rint(abs(scores) * 10**DECIMALS).astype(np.int64)
+    width = max(len(str(rest.max())), DECIMALS + 1)
+    if width < 10:
+        rest = rest.astype(np.int32)  # quicker
+    text = np.empty((width + 3, len(scores)), np.uint8)
+    text[0] = np.where(scores < 0, ord("-"), _PAD)
+    text[-2 - DECIMALS] = ord(".")
+    text[-1] = ord("\n")
+    for i in range(width):
+        tens = rest // 10
+        digit = rest - 10 * tens + ord("0")
+        if i > DECIMALS:
+            digit[rest == 0] = _PAD
+        text[-2 - i - (i >= DECIMALS)] = digit
+        rest = tens
+    return text.T
 
 
 def read_trials(path, layout="auto"):
@@ -125,23 +136,21 @@ def read_trials(path, layout="auto"):
         raise UserError(f"{path}: there is no such trial list")
     numbers = {}, {}, LABELS  # of names, in the order of appearance
     found, first_line = ([], [], []), 1
+    read = _read_fast if os.path.getsize(path) >= _LONG else _read
     for block in _blocks(path):
         try:
             if layout == "auto":
                 layout = _layout(path, first_line, block)
-            words = _words(block)
+            columns = read(block, _order(layout))
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{path}: not a text file in UTF-8: {error}"
             ) from error
-        columns = [words[i::3] for i in _order(layout)]
-        if not LABELS.keys() >= set(columns[2]):
+        if not LABELS.keys() >= set(columns[2][0]):
             _refuse(path, first_line, block, layout)
-        for parts, number, column in zip(found, numbers, columns):
-            for word in dict.fromkeys(column):
-                number.setdefault(word, len(number))
-            indices = map(number.__getitem__, column)
-            parts.append(np.fromiter(indices, np.int32, len(column)))
+        for parts, number, (words, places) in zip(found, numbers, columns):
+            values = [number.setdefault(word, len(number)) for word in words]
+            parts.append(np.array(values, np.int32)[places])
         first_line += block.count(b"\n")
     if not any(map(len, found[0])):
         raise UserError(f"{path}: it holds no trial")
@@ -161,18 +170,44 @@ def _blocks(path):
             yield block + file.readline()
 
 
-def _words(block):
-    """Of each line its three words; empty ones of a line of another form."""
-    blanks = block.translate(None, bytes(range(33, 256)))
-    if block.isascii() and blanks == b"  \n" * (len(blanks) // 3):
-        words = block.decode().split()
-        if len(words) == len(blanks):
-            return words  # in half the time
+def _read(block, order):
+    """The distinct words of the enrolments, the tests and the labels, and which
+    of them each trial has; an empty one of a line of another form."""
     rows = (line.split() for _, line in _lines(block))
     rows = (row if len(row) == 3 else [""] * 3 for row in rows if row)
     # No list of each line's fields stays: the garbage collector would visit
     # them all, again and again.
-    return list(itertools.chain.from_iterable(rows))
+    words = list(itertools.chain.from_iterable(rows))
+    columns = []
+    for column in (words[i::3] for i in order):
+        place = {word: i for i, word in enumerate(dict.fromkeys(column))}
+        places = map(place.__getitem__, column)
+        columns.append((place, np.fromiter(places, np.int32, len(column))))
+    return columns
+
+
+def _read_fast(block, order):
+    """As ``_read``."""
+    blanks = block.translate(None, bytes(range(33, 256)))
+    plain = blanks and blanks == b"  \n" * (len(blanks) // 3)
+    if not (plain and block.isascii()):
+        return _read(block, order)
+    import polars
+
+    schema = dict.fromkeys("abc", polars.Categorical)
+    how = {"has_header": False, "separator": " ", "quote_char": None}
+    frame = polars.read_csv(block, schema=schema, **how)
+    if any(frame.null_count().row(0)):  # a blank ends or starts a line
+        return _read(block, order)
+    columns = []
+    for column in (frame[:, i] for i in order):
+        words = column.unique(maintain_order=True)
+        numbers = words.to_physical().to_numpy()
+        place = np.empty(numbers.max() + 1, np.int32)
+        place[numbers] = np.arange(len(numbers))
+        places = place[column.to_physical().to_numpy()]
+        columns.append((words.cast(polars.String).to_list(), places))
+    return columns
 
 
 def _lines(block, first=1):
