@@ -30,67 +30,63 @@ WAYS = ["AAM-softmax", "two products", "one product", "sampled"]
 
 def main():
     """Measures, and leaves the table with its picture."""
-    parser = measure.parser(__doc__)
-    add = parser.add_argument
-    sizes = [1_000, 10_000, 100_000, 1_000_000]
-    add("--classes", type=int, nargs="+", default=sizes, metavar="C")
-    add("--batch", type=int, default=64, help="embeddings of a step")
-    add("--rate", type=float, default=0.1, help="of the sampled classes")
-    add("--steps", type=int, default=2, help="after the first")
-    args = parser.parse_args()
+    args = measure.options(
+        __doc__,
+        classes=[1_000, 10_000, 100_000, 1_000_000],
+        batch=(64, "embeddings of a step"),
+        rate=(0.1, "of the sampled classes"),
+        steps=(2, "after the first"),
+    )
     found, rows = {}, []
-    for n_classes in args.classes:
-        rows.append([f"{n_classes:,}"])
-        for way in WAYS:
-            case = n_classes, args.batch, args.rate, args.steps
-            seconds, mib = measure.alone(cost, way, *case)
-            found[n_classes, way] = seconds, mib
-            rows[-1].append(f"{seconds:.3g} s, {mib:,.0f} MiB")
-        text = measure.table(["C", *WAYS], rows)
-        measure.leave(args.output / "classes.md", text)
+    for n in args.classes:
+        costs = [measure.alone(cost, way, n, args) for way in WAYS]
+        found |= {(n, way): both for way, both in zip(WAYS, costs)}
+        cells = (f"{seconds:.3g} s, {mib:,.0f} MiB" for seconds, mib in costs)
+        rows.append([f"{n:,}", *cells])
+        measure.leave(args.output / "classes.md", ["C", *WAYS], rows)
     draw(found).savefig(args.output / "classes.png", dpi=150)
 
 
-def cost(way, n_classes, batch, rate, steps):
+def cost(way, n_classes, args):
     """Processor seconds of a step, and the peak of memory in MiB."""
-    seconds_of_steps(way, 10, batch, rate, 1)  # loads the libraries
-    before = measure.peak_mib()
-    times = seconds_of_steps(way, n_classes, batch, rate, 1 + steps)
-    return min(times[1:]), measure.peak_mib() - before
+    steps_of(way, 10, args)()  # loads the libraries
+    times = []
+
+    def run():
+        step = steps_of(way, n_classes, args)
+        times.extend(measure.spent(step).cpu for _ in range(1 + args.steps))
+
+    _, mib = measure.spent_here(run)
+    return min(times[1:]), mib
 
 
-def seconds_of_steps(way, n_classes, batch, rate, steps):
-    """One after the other, of one classifier."""
+def steps_of(way, n_classes, args):
+    """A function that takes a step of one classifier."""
     torch.manual_seed(0)
-    embeddings = torch.randn(batch, 1, EMBEDDING_DIM, requires_grad=True)
-    labels = torch.randint(n_classes, (batch, 1))
+    embeddings = torch.randn(args.batch, 1, EMBEDDING_DIM, requires_grad=True)
+    labels = torch.randint(n_classes, (args.batch, 1))
     if way == "sampled":
-        classifier = SampledClassifier(EMBEDDING_DIM, n_classes, rate)
+        classifier = SampledClassifier(EMBEDDING_DIM, n_classes, args.rate)
     else:
         classifier = Classifier(EMBEDDING_DIM, out_neurons=n_classes)
     optimizer = torch.optim.Adam(classifier.parameters())
+    attention = ClassAwareAttention(10.0)
+    aam = LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30))
 
     def step():
-        loss(way, classifier, embeddings, labels).backward()
+        if way == "sampled":
+            outputs, classes = classifier(embeddings, labels)
+        else:
+            outputs, classes = classifier(embeddings), labels
+        if way == "two products":
+            attention(embeddings, classes, classifier.weight)
+        elif way != "AAM-softmax":
+            attention.of_cosines(outputs, classes)
+        aam(outputs, classes).backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    return [measure.spent(step).cpu for _ in range(steps)]
-
-
-def loss(way, classifier, embeddings, labels):
-    """Of the classification; the attention is computed and left."""
-    attention = ClassAwareAttention(10.0)
-    if way == "sampled":
-        outputs, labels = classifier(embeddings, labels)
-    else:
-        outputs = classifier(embeddings)
-    if way == "two products":
-        attention(embeddings, labels, classifier.weight)
-    elif way != "AAM-softmax":
-        attention.of_cosines(outputs, labels)
-    classification = LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30))
-    return classification(outputs, labels)
+    return step
 
 
 def draw(found):

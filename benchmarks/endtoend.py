@@ -5,7 +5,7 @@
     python benchmarks/endtoend.py results/benchmarks --corpus data/mini \\
         --speechbrain CHECKOUT
 
-Both take the same corpus, encoder and features, batch size, view (one crop under
+On one thread, or as many as OMP_NUM_THREADS has. Both take the same corpus, encoder and features, batch size, view (one crop under
 one of the same augmentations), number of training and validation utterances,
 and length of what they validate on; both verify with the same parameters. The
 encoder is that of hparams/ecapa_small.yaml, or the full one of SpeechBrain's
@@ -16,7 +16,6 @@ the CPU (which bears other work on the machine), and how far each embedding is
 from that of the utterance alone.
 """
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -56,47 +55,42 @@ ALONE = 32  # utterances that are embedded alone, too
 ENCODERS = {"small": (64, 64, 20), "full": (1024, 128, 10)}
 
 
-class Clock:
-    """(Seconds on the clock, of the CPU) by stage."""
-
-    def __init__(self):
-        self.stages = dict.fromkeys(STAGES, np.zeros(2))
+class Clock(dict):
+    """[Seconds on the clock, of the CPU] by stage."""
 
     def __call__(self, stage, function, *args, **kwargs):
         """Runs the function as a part of the stage."""
         kept = []
         took = measure.spent(lambda: kept.append(function(*args, **kwargs)))
-        self.stages[stage] = self.stages[stage] + took
+        self[stage] = self.get(stage, 0) + np.array(took)
         return kept[0]
 
 
 def main():
     """Runs both and leaves the table."""
-    parser = measure.parser(__doc__)
-    add = parser.add_argument
-    add("--corpus", type=Path, required=True, help="the mini corpus")
-    add("--speechbrain", type=Path, required=True, help="checkout")
-    add("--list", default="trials-same-language.txt", help="of the corpus")
-    add("--encoders", nargs="+", default=["small"], choices=ENCODERS)
-    add("--speakers", type=int, default=24, help="per batch")
-    add("--valid-speakers", type=int, default=8)
-    add("--crop", type=float, default=1.0, help="s; stock needs longer files")
-    add("--repeats", type=int, default=3)
-    args = parser.parse_args()
+    args = measure.options(
+        __doc__,
+        corpus=(None, "the mini corpus"),
+        speechbrain=(None, "checkout"),
+        list=("trials-same-language.txt", "of the corpus"),
+        encoders=(["small"], None, ENCODERS),
+        speakers=(24, "per batch"),
+        valid_speakers=8,
+        crop=(1.0, "s; stock needs longer files"),
+        repeats=3,
+    )
     for path in args.corpus.rglob("*.wav"):  # into the page cache
         path.read_bytes()
-    texts = []
+    sides, texts = {"stock": stock_end_to_end, "ours": ours_end_to_end}, []
     for encoder in args.encoders:
-        sides, words = [stock_end_to_end, ours_end_to_end], {}
-        found = {side: [] for side in sides}
+        found, words = {"stock": [], "ours": []}, {}
         for i in range(args.repeats):
-            for side in sides[:: (-1) ** i]:
-                run = measure.alone(one_run, side, encoder, args)
-                stages, words[side] = run
-                found[side].append([*stages.values(), sum(stages.values())])
-        stock, ours = (np.median(found[side], axis=0) for side in sides)
-        texts.append(f"{encoder} encoder\n\n{table(stock, ours)}")
-        texts[-1] += "\n" + "\n".join(words.values()) + "\n"
+            for side in list(sides)[:: (-1) ** i]:
+                run = measure.alone(one_run, sides[side], encoder, args)
+                found[side].append([run[0][name] for name in STAGES])
+                words[side] = f"{side}: {run[1]}\n"
+        text = table(*(np.median(runs, axis=0) for runs in found.values()))
+        texts.append(f"{encoder} encoder\n\n{text}\n{''.join(words.values())}")
         measure.leave(args.output / "endtoend.md", "\n".join(texts))
 
 
@@ -119,12 +113,13 @@ def one_run(side, encoder, args):
 
 
 def table(stock, ours):
-    """[stages and their sum, clock and CPU] of both, and their ratios."""
+    """[stages, clock and CPU] of both, their sums, and their ratios."""
     head = ["stage"]
     for kind in ("s", "CPU s"):
         head += [f"stock, {kind}", f"ours, {kind}", f"stock / ours, {kind}"]
     labels = [f"{name}: {what}" for name, what in STAGES.items()]
     rows = []
+    stock, ours = (np.vstack([side, side.sum(0)]) for side in (stock, ours))
     for label, *both in zip([*labels, "together"], stock, ours):
         rows.append([label])
         for theirs, mine in zip(*both):
@@ -139,20 +134,18 @@ def from_alone(files, vectors, alone):
     ``alone`` makes one of a waveform [1, time].
     """
     names = list(files)[:: -(-len(files) // ALONE)]
+    wavs = (soundfile.read(files[n], dtype="float32")[0] for n in names)
     with torch.inference_mode():
-        wavs = (soundfile.read(files[n], dtype="float32")[0] for n in names)
         wanted = [alone(torch.from_numpy(wav)[None]) for wav in wavs]
-    found = [torch.as_tensor(vectors[name]) for name in names]
     found, wanted = (
         F.normalize(torch.stack([v.flatten().double() for v in side]))
-        for side in (found, wanted)
+        for side in ([torch.as_tensor(vectors[n]) for n in names], wanted)
     )
     cosine = (found * wanted).sum(1).min()
     moved = (found @ found.T - wanted @ wanted.T).abs().max()
     return (
-        f"Of {len(names)} utterances, the least cosine to the utterance alone "
-        f"is 1 - {1 - cosine:.1e}, and a pair's cosine moves by up to "
-        f"{moved:.1e}."
+        f"of {len(names)} utterances, the least cosine to the utterance alone "
+        f"is 1 - {1 - cosine:.1e}, the largest change of a pair's {moved:.1e}"
     )
 
 
@@ -205,14 +198,13 @@ def ours_end_to_end(corpus, trials, folder, encoder, args):
     )
 
     def score():
-        enrol, test, others = (
+        others, *sides = (
             np.stack([vectors[name] for name in names])
-            for names in (listed.enrol_ids, listed.test_ids, cohort)
+            for names in (cohort, listed.enrol_ids, listed.test_ids)
         )
-        index = listed.enrol_index, listed.test_index
-        scores = scoring.normalized_scores(
-            others, "as-norm", min(TOP_N, len(others)), enrol, test, *index
-        )
+        sides += listed.enrol_index, listed.test_index
+        n = min(TOP_N, len(others))
+        scores = scoring.normalized_scores(others, "as-norm", n, *sides)
         scored = listed.with_scores(scores)
         write_scores(str(output / "scores.txt"), scored)
         return scored.scores, scored.labels
@@ -221,11 +213,10 @@ def ours_end_to_end(corpus, trials, folder, encoder, args):
     rate, _ = clock("metrics", eer, *scored)
     clock("metrics", min_dcf, *scored)
     words = (
-        f"Ours: {len(listed):,} trials of {len(found)} utterances, cohort of "
-        f"{len(cohort)}, which are the training utterances; an EER of "
-        f"{100 * rate:.1f} % after this one epoch. "
+        f"{len(listed):,} trials of {len(found)} utterances, {len(cohort)} of "
+        f"training and cohort, EER {100 * rate:.1f} % after this epoch; "
     )
-    return clock.stages, words + from_alone(found, vectors, model)
+    return clock, words + from_alone(found, vectors, model)
 
 
 def stock_end_to_end(corpus, trials, folder, encoder, args):
@@ -305,13 +296,12 @@ def stock_end_to_end(corpus, trials, folder, encoder, args):
     files = {
         name: str(corpus / "wav" / f"{name}.wav") for name in script.test_dict
     }
-    words = from_alone(
-        files,
-        script.test_dict,
-        lambda wav: script.compute_embedding(wav, torch.ones(1)),
-    )
-    return clock.stages, f"Stock, padded batches: {words}"
+
+    def alone(wav):
+        return script.compute_embedding(wav, torch.ones(1))
+
+    return clock, from_alone(files, script.test_dict, alone)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -22,7 +22,6 @@ sizes that measure nothing.
 
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ import time
 from contextlib import suppress
 from types import SimpleNamespace
 
+import extraction
 import measure
 import numpy as np
 import step
@@ -37,13 +37,10 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
-from speechbrain.processing.features import InputNormalization
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
 from speechbrain_scl.distributed import gather_rows
-from speechbrain_scl.evaluation.packed import AnyLength
 from speechbrain_scl.evaluation.scoring import cosine_scores
 from speechbrain_scl.losses import SupConMarginLoss
 
@@ -57,19 +54,18 @@ SMALL |= {"speakers": 10, "pairs": 2, "recordings": 5, "megabytes": 1}
 
 def main():
     """Runs the parts one by one; writes after each."""
-    parser = measure.parser(__doc__)
-    add = parser.add_argument
-    add("--parts", nargs="+", default=list(PARTS), metavar="PART")
-    add("--limit", type=float, default=150, help="seconds of a part")
-    add("--budget", type=float, default=540, help="seconds of all parts")
-    args = parser.parse_args()
+    args = measure.options(
+        __doc__,
+        parts=(list(PARTS), None, PARTS),
+        limit=(150.0, "seconds of a part"),
+        budget=(540.0, "seconds of all parts"),
+    )
     rows, end = [], time.monotonic() + args.budget
     for part in args.parts:
         limit = min(args.limit, end - time.monotonic())
         command = [sys.executable, __file__, "--part", part]
         rows += [[part, *row] for row in rows_of(command, limit)]
-        text = measure.table(["part", "case", "result"], rows)
-        measure.leave(args.output / "gpu.md", text)
+        measure.leave(args.output / "gpu.md", ["part", "case", "result"], rows)
 
 
 def rows_of(command, limit):
@@ -183,48 +179,15 @@ def steps(mode):
     return part
 
 
-def extraction(sizes):
+def embed(sizes):
     """Packs against padded batches and single utterances."""
-    torch.manual_seed(0)
-    c = sizes.channels
-    modules = torch.nn.ModuleDict(
-        {
-            "compute_features": Fbank(n_mels=80),
-            "mean_var_norm": InputNormalization(
-                norm_type="sentence", std_norm=False
-            ),
-            "embedding_model": ECAPA_TDNN(80, channels=4 * [c] + [3 * c]),
-        }
-    )
-    features, norm, model = modules.eval().to(sizes.device).values()
-    lengths = (1 + 6 * torch.rand(sizes.recordings)) * sizes.seconds * 16000
-    wavs = [torch.randn(int(length)) for length in lengths]
-
-    def padded(wavs):
-        n = torch.tensor([len(wav) for wav in wavs], device=sizes.device)
-        batch = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
-        x = norm(features(batch.to(sizes.device)), n / n.max())
-        return model(x, n / n.max()).squeeze(1)
-
-    def by(embed, n):
-        starts = range(0, len(wavs), n)
-        return torch.cat([embed(wavs[i : i + n]) for i in starts]).double()
-
-    packs = AnyLength(lambda batch: padded(list(batch)), modules)
-    packs.check(wavs)
-    ways = {"single": (padded, 1), "padded by 8": (padded, 8)}
-    ways |= {"padded by 64": (padded, 64), "packs of 8": (packs, 8)}
-    ways["packs of 64"] = packs, 64
-    with torch.inference_mode():
-        alone = by(padded, 1)
-        for name, way in ways.items():
-            times = []
-            for _ in range(3):
-                start = time.perf_counter()
-                cosine = F.cosine_similarity(by(*way), alone).min().item()
-                times.append(time.perf_counter() - start)
-            rate = sum(map(len, wavs)) / 16000 / statistics.median(times)
-            yield name, f"{rate:,.0f} s of audio per s, 1 - {1 - cosine:.1e}"
+    wavs = extraction.noise(sizes.recordings, sizes.seconds, 7 * sizes.seconds)
+    seconds = sum(map(len, wavs)) / 16000
+    ways = extraction.ways_to_embed(sizes.channels, wavs, sizes.device, (8, 64))
+    cosines = extraction.from_alone(ways)
+    for name, spent in measure.in_turn(ways).items():
+        rate = seconds / np.median(spent.clock)
+        yield name, f"{rate:,.0f} s of audio per s, {cosines[name]}"
 
 
 def processes(sizes):
@@ -263,21 +226,16 @@ def one_process(rank, n, cuda, folder, megabytes):
     right &= local.stop - local.start == rank + 1
     right &= bool((mine.grad == n * (n + 1) / 2).all())
     block = torch.ones(megabytes * 2**18, device=device)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        dist.all_reduce(block)
-        if cuda:
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    torch.save((right, statistics.median(times)), f"{folder}/{rank}.pt")
+    found = measure.in_turn({"sum": lambda: dist.all_reduce(block)}, rounds=5)
+    seconds = np.median(found["sum"].clock)
+    torch.save((right, float(seconds)), f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
 
 PARTS = {"machine": machine, "CUDA against CPU": checks}
 PARTS |= {mode: steps(mode) for mode in step.MODES}
-PARTS |= {"extraction": extraction, "processes": processes}
+PARTS |= {"extraction": embed, "processes": processes}
 
 
 def run_part(name):

@@ -40,6 +40,7 @@ from speechbrain_scl.evaluation.trials import read_trials
 from speechbrain_scl.files import write_json
 
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "SpeakerRec"
+TRAIN, VERIFY = "train_speaker_embeddings.py", "speaker_verification_cosine.py"
 STARTED, STOPPED = set(), threading.Event()  # the recipe's scripts
 
 
@@ -177,21 +178,16 @@ def run_one(args, variants, parts, name, seed, part):
     lists = args.trials if args.test_folds else parts[part]
     # Of a fold, the test lists' speakers stay out of the training as well.
     listed = dict.fromkeys([*parts[part], *args.trials])
+    data = f"--data_folder={args.data_folder}"
+    overrides = [f"--seed={seed}", data, *args.overrides, *variants[name]]
     yaml_file = str(args.train.resolve())
-    overrides = [
-        f"--seed={seed}",
-        f"--data_folder={args.data_folder}",
-        *args.overrides,
-        *variants[name],
-    ]
     asked = [
         yaml_file,
         *overrides,
         f"--mislabelled={args.mislabelled}",
         f"without speakers {digest(sorted(speakers_of(listed)))}",
     ]
-    refuse_other_options(folder, asked)
-    if not (folder / "inference").is_dir():
+    if not is_trained(folder, asked):
         if source := cleaned(variants[name]):
             suspects = args.output / source / str(seed) / part / "suspects.csv"
             overrides.remove(f"--without={source}")
@@ -202,26 +198,24 @@ def run_one(args, variants, parts, name, seed, part):
             overrides += mislabelled_training(
                 [yaml_file, *overrides], args.mislabelled, seed
             )
-        script(
-            args, folder, "train_speaker_embeddings.py", args.train, *overrides
-        )
-    if args.train_only:
-        return
-    tests = folder / args.tests
-    asked = [str(args.verify.resolve()), str(args.data_folder)]
-    asked += [f"{x.name} {digest(x.read_text('utf-8'))}" for x in lists]
-    if not is_tested(tests, asked):
-        script(
-            args,
-            folder,
-            "speaker_verification_cosine.py",
-            args.verify,
-            f"--output_folder={tests}",
-            f"--data_folder={args.data_folder}",
-            f"--pretrain_path={folder / 'inference'}",
-            option("verification_file", lists),
-        )
-        differs(tests / "ladder.json", asked)
+        script(args, folder, TRAIN, args.train, *overrides)
+    if not args.train_only:
+        asked = [str(args.verify.resolve()), str(args.data_folder)]
+        asked += [f"{x.name} {digest(x.read_text('utf-8'))}" for x in lists]
+        options = data, option("verification_file", lists)
+        test(args, folder, folder / args.tests, args.verify, asked, *options)
+
+
+def test(args, folder, tests, hparams, asked, *options, **how):
+    """Tests a run, unless figures are there of what is asked for now; else the
+    record of what they were asked for goes, and is written anew."""
+    record = tests / "ladder.json"
+    if not (tests / "metrics.json").is_file() or differs(record, asked):
+        record.unlink(missing_ok=True)
+        model = f"--pretrain_path={folder / 'inference'}"
+        options = f"--output_folder={tests}", model, *options
+        script(args, folder, VERIFY, hparams, *options, **how)
+        differs(record, asked)
 
 
 def option(name, paths):
@@ -229,23 +223,14 @@ def option(name, paths):
     return f"--{name}=[{', '.join(map(str, paths))}]"
 
 
-def is_tested(folder, asked):
-    """Whether figures are there, of what is asked for now; else the record of
-    what they were asked for goes, and is written anew after the test."""
-    record = folder / "ladder.json"
-    if (folder / "metrics.json").is_file() and not differs(record, asked):
-        return True
-    record.unlink(missing_ok=True)
-    return False
-
-
-def refuse_other_options(folder, asked):
-    """A run that was trained with others is not what is asked for."""
+def is_trained(folder, asked):
+    """Whether a run is done; it is refused if its options were others."""
     if changed := differs(folder / "ladder.json", asked):
         sys.exit(
             f"error: {folder} was trained with other options "
             f"({', '.join(changed)}): choose another --output, or remove it"
         )
+    return (folder / "inference").is_dir()
 
 
 def cleaned(overrides):

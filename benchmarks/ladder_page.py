@@ -1,8 +1,8 @@
 """A ladder's runs as one HTML page, which leads to their reports and scores."""
 
 import os
-import statistics
 from pathlib import Path
+from statistics import mean, stdev
 
 from speechbrain_scl.evaluation import plots, report
 from speechbrain_scl.evaluation.report import describe_call
@@ -13,10 +13,29 @@ TEMPLATE = Path(__file__).with_name("comparison.html")
 def write_page(ladder, figures, differences, ratios):
     """Writes comparison.html; what it takes is that of ``ladder_report``."""
 
-    def of_each(find):
+    def files(variant, seed):
+        """Column -> part -> the file behind a figure, relative to the page;
+        under the empty name the reports. Only those that are there."""
+        folders = {p: ladder.folder(variant, seed, p) for p in ladder.parts}
+        found = {
+            column: {
+                part or "scores": ladder.score_file(variant, seed, part, path)
+                for part, path in places
+            }
+            for column, places in ladder.columns().items()
+        }
+        for column, usual, name in (
+            ("validation", "log", "train_log.txt"),
+            ("", "report", f"{ladder.tests}/report.html"),
+        ):
+            found[column] = {p or usual: f / name for p, f in folders.items()}
         return {
-            name: {seed: find(ladder, name, seed) for seed in ladder.seeds}
-            for name in ladder.variants
+            column: {
+                name: os.path.relpath(path, ladder.results)
+                for name, path in files.items()
+                if path.is_file()
+            }
+            for column, files in found.items()
         }
 
     write_comparison(
@@ -24,15 +43,10 @@ def write_page(ladder, figures, differences, ratios):
         figures,
         differences,
         ratios,
-        of_each(_curve),
-        of_each(_files),
+        ladder.of_each(lambda *run: list(map(mean, zip(*ladder.curves(*run))))),
+        ladder.of_each(files),
         _facts(ladder),
     )
-
-
-def _curve(ladder, variant, seed):
-    """Validation EER of each epoch, the mean over the parts."""
-    return list(map(statistics.mean, zip(*ladder.curves(variant, seed))))
 
 
 def _facts(ladder):
@@ -48,36 +62,8 @@ def _facts(ladder):
         facts[column] = f"{n_trials:,} trials of {n_speakers:,} speakers"
     if len(ladder.parts) > 1:
         facts["figures"] = "means over " + ", ".join(ladder.parts)
-    versions = call["versions"].items()
-    return {**facts, "versions": ", ".join(map(" ".join, versions))}
-
-
-def _files(ladder, variant, seed):
-    """Column -> part -> the file behind a figure, relative to the page; under
-    the empty name the reports. Only those that are there."""
-    found = {
-        column: {
-            part or "scores": ladder.score_file(variant, seed, part, path)
-            for part, path in places
-        }
-        for column, places in ladder.columns().items()
-    }
-    folders = {p: ladder.folder(variant, seed, p) for p in ladder.parts}
-    found["validation"] = {
-        part or "log": f / "train_log.txt" for part, f in folders.items()
-    }
-    found[""] = {
-        part or "report": f / ladder.tests / "report.html"
-        for part, f in folders.items()
-    }
-    return {
-        column: {
-            name: os.path.relpath(path, ladder.results)
-            for name, path in files.items()
-            if path.is_file()
-        }
-        for column, files in found.items()
-    }
+    facts["versions"] = ", ".join(map(" ".join, call["versions"].items()))
+    return facts
 
 
 def write_comparison(
@@ -92,35 +78,28 @@ def write_comparison(
 ):
     """Writes what objectives and seeds come to; needs no network. Variants are
     compared with the first one; paths are relative to the page's."""
-    reference = next(iter(figures))
-    seeds = list(figures[reference])
-    lists = list(figures[reference][seeds[0]])
     overall = {name: cells["overall"] for name, cells in differences.items()}
     pictures = {}
     if overall:
-        pictures[f"EER as a ratio to {reference}, 95 % intervals"] = plots.svg(
-            _ratios(overall), "Ratios of the error rates"
-        )
+        caption = f"EER as a ratio to {next(iter(figures))}, 95 % intervals"
+        shown = "Ratios of the error rates"
+        pictures[caption] = plots.svg(_ratios(overall), shown)
     pictures["Validation EER in %, a line per seed"] = plots.svg(
         _curves(curves), "Validation error over the epochs"
     )
+    means = {
+        name: {
+            column: _mean([found[column] for found in seeds.values()])
+            for column in next(iter(seeds.values()))
+        }
+        for name, seeds in figures.items()
+    }
     report.write_page(
         path,
         str(TEMPLATE),
-        reference=reference,
-        sentences=_sentences(reference, overall),
-        lists=lists,
-        seeds=seeds,
-        means={
-            name: {
-                column: _mean([found[column] for found in seeds.values()])
-                for column in lists
-            }
-            for name, seeds in figures.items()
-        },
         figures=figures,
+        means=means,
         differences=differences,
-        overall=overall,
         ratios=ratios,
         pictures=pictures,
         files=files,
@@ -128,30 +107,14 @@ def write_comparison(
     )
 
 
-def _sentences(reference, overall):
-    """What differs overall."""
-    said = []
-    for name, (ratio, low, high) in overall.items():
-        differs = not low <= 1 <= high
-        said.append(
-            f"{name} has {100 * abs(1 - ratio):.1f} % "
-            f"{'less' if ratio < 1 else 'more'} EER than {reference} (ratio "
-            f"{ratio:.3f}, 95 % interval {low:.3f} to {high:.3f}), "
-            + ("more than" if differs else "which")
-            + " the choice of test speakers "
-            + ("explains." if differs else "could explain.")
-        )
-    return said
-
-
 def _mean(values):
     """Mean EER and its standard deviation over seeds in %, mean minDCF."""
     rates, costs = zip(*values)
     rates = [100 * rate for rate in rates]
     return {
-        "eer": statistics.mean(rates),
-        "deviation": statistics.stdev(rates) if len(rates) > 1 else None,
-        "min_dcf": None if None in costs else statistics.mean(costs),
+        "eer": mean(rates),
+        "deviation": stdev(rates) if len(rates) > 1 else None,
+        "min_dcf": None if None in costs else mean(costs),
     }
 
 
@@ -173,8 +136,8 @@ def _curves(curves):
     for i, (name, seeds) in enumerate(curves.items()):
         label = plots.plain(name)
         for rates in seeds.values():
-            epochs = range(1, len(rates) + 1)
             percent = [100 * rate for rate in rates]
+            epochs = range(1, len(rates) + 1)
             axis.plot(epochs, percent, color=f"C{i}", lw=1.2, label=label)
             label = None
     axis.set_xlabel("epoch")

@@ -5,9 +5,9 @@ import dataclasses
 import json
 import math
 import re
-import statistics
 import zlib
 from pathlib import Path
+from statistics import mean, stdev
 
 import measure
 import numpy as np
@@ -57,6 +57,13 @@ class Ladder:
         """Of one run."""
         return self.output / variant / str(seed) / part
 
+    def of_each(self, find):
+        """Variant -> seed -> what is found of these runs."""
+        return {
+            name: {seed: find(name, seed) for seed in self.seeds}
+            for name in self.variants
+        }
+
     def curves(self, variant, seed):
         """Validation EER of each epoch, a list for each part."""
         logs = (
@@ -78,11 +85,11 @@ class Ladder:
         """Name of a list -> (EER, minDCF), the means over the parts; of the
         validation the best EER alone."""
         metrics = self.metrics(variant, seed)
-        best = statistics.mean(map(min, self.curves(variant, seed)))
+        best = mean(map(min, self.curves(variant, seed)))
         found = {"validation": (best, None)}
         for name, places in self.columns().items():
             found[name] = tuple(
-                statistics.mean(metrics[part][name][key] for part, _ in places)
+                mean(metrics[part][name][key] for part, _ in places)
                 for key in ("eer", "min_dcf")
             )
         return found
@@ -90,9 +97,8 @@ class Ladder:
     def score_file(self, variant, seed, part, path):
         """What the verification wrote of a trial list."""
         suffix = f"-{path.stem}" if len(self.parts[part]) > 1 else ""
-        return self.folder(variant, seed, part) / (
-            f"{self.tests}/scores{suffix}.txt"
-        )
+        folder = self.folder(variant, seed, part)
+        return folder / self.tests / f"scores{suffix}.txt"
 
     def trials(self, variant, seed, part, path):
         """Of a run: labels, the speakers of both sides, scores."""
@@ -109,12 +115,8 @@ class Ladder:
 
 def report(ladder):
     """Writes results.{csv,md} and comparison.html; prints the table."""
-    figures = {
-        name: {seed: ladder.figures(name, seed) for seed in ladder.seeds}
-        for name in ladder.variants
-    }
-    reference, *others = ladder.variants
-    columns = list(figures[reference][ladder.seeds[0]])
+    figures = ladder.of_each(ladder.figures)
+    columns = ["validation", *ladder.columns()]
     ladder.results.mkdir(exist_ok=True)
     with open(ladder.results / "results.csv", "w", newline="") as file:
         writer = csv.writer(file)
@@ -126,8 +128,7 @@ def report(ladder):
     text = (
         "EER % / minDCF, mean ± standard deviation over seeds "
         f"{', '.join(map(str, ladder.seeds))}\n\n"
-    )
-    text += measure.table(
+    ) + measure.table(
         ["objective", *columns],
         [
             [name, *(cell([f[c] for f in seeds.values()]) for c in columns)]
@@ -135,12 +136,11 @@ def report(ladder):
         ],
     )
     text += found_labels(ladder)
-    found = {}
-    if others:
+    found, ratios = {}, {}
+    if len(ladder.variants) > 1:
         rates = rates_of_lists(ladder, figures)
         found = differences(ladder, rates)
-    ratios = {name: ratios_of_seeds(ladder, figures, name) for name in found}
-    if found:
+        ratios = ratios_of_seeds(ladder, figures)
         text += difference_table(ladder, found, ratios)
         text += needed_lines(epochs_needed(ladder, rates))
     (ladder.results / "results.md").write_text(text, encoding="utf-8")
@@ -156,39 +156,38 @@ def report(ladder):
 def found_labels(ladder):
     """How many wrong labels suspects.csv names, as Markdown; empty where none
     are wrong."""
-    rows = []
-    for name in ladder.variants:
-        sums = []
-        for seed in ladder.seeds:
-            folders = [ladder.folder(name, seed, part) for part in ladder.parts]
-            if not all((f / "save/mislabelled.csv").is_file() for f in folders):
-                return ""
-            sums.append(np.sum([count_labels(f) for f in folders], 0))
-        wrong, suspected, hit = np.array(sums, float).T
-        shares = [100 * hit / wrong, 100 * hit / np.maximum(suspected, 1)]
-        rows.append(
-            [name, *(spread(x, 0) for x in (wrong, suspected, *shares))]
+    head = ["training", "wrong labels", "suspected", "of the wrong ones, %"]
+    head.append("of the suspected wrong, %")
+    sums = ladder.of_each(
+        lambda *run: sum(
+            count_labels(ladder.folder(*run, p)) for p in ladder.parts
         )
-    header = ["training", "wrong labels", "suspected", "of the wrong ones, %"]
-    header.append("of the suspected wrong, %")
-    return "\n" + measure.table(header, rows)
+    )
+    rows = []
+    for name, seeds in sums.items():
+        wrong, suspected, hit = np.array(list(seeds.values()), float).T
+        if not all(wrong):
+            return ""
+        shares = [100 * hit / wrong, 100 * hit / np.maximum(suspected, 1)]
+        columns = wrong, suspected, *shares
+        rows.append([name, *(spread(column, 0) for column in columns)])
+    return "\n" + measure.table(head, rows)
 
 
 def count_labels(folder):
     """Of a run's training utterances: wrong labels, suspected, both."""
+    files = "save/mislabelled.csv", "save/train.csv", "suspects.csv"
+    if not (folder / files[0]).is_file():
+        return np.zeros(3)
     given, right, suspected = (
         {row.get("ID", row.get("utterance")): row.get("spk_id") for row in rows}
         for rows in (
             csv.DictReader((folder / name).read_text("utf-8").splitlines())
-            for name in (
-                "save/mislabelled.csv",
-                "save/train.csv",
-                "suspects.csv",
-            )
+            for name in files
         )
     )
     wrong = {name for name in given if given[name] != right[name]}
-    return len(wrong), len(suspected), len(wrong & set(suspected))
+    return np.array([len(wrong), len(suspected), len(wrong & suspected.keys())])
 
 
 def cell(figures):
@@ -199,22 +198,21 @@ def cell(figures):
 
 
 def spread(values, digits):
-    """Mean and, over several seeds, standard deviation."""
-    text = f"{statistics.mean(values):.{digits}f}"
+    """Mean and, of several seeds, standard deviation."""
+    text = f"{mean(values):.{digits}f}"
     if len(values) > 1:
-        text += f" ± {statistics.stdev(values):.{digits}f}"
+        text += f" ± {stdev(values):.{digits}f}"
     return text
 
 
 def rates_of_lists(ladder, figures):
     """List -> EERs, [variants, 1 + resamples]: what was found (the mean over
-    folds and seeds), then that of each resample of the test speakers.
-    """
+    folds and seeds), then that of each resample of the test speakers."""
     found = {}
     for column, places in ladder.columns().items():
         resampled = [resampled_rates(ladder, *place) for place in places]
         means = [
-            statistics.mean(run[column][0] for run in seeds.values())
+            mean(run[column][0] for run in seeds.values())
             for seeds in figures.values()
         ]
         found[column] = np.column_stack([means, np.mean(resampled, 0)])
@@ -226,9 +224,8 @@ def resampled_rates(ladder, part, path):
     systems = []
     for name in ladder.variants:
         for seed in ladder.seeds:
-            *trials, scores = ladder.trials(name, seed, part, path)
+            labels, *sides, scores = ladder.trials(name, seed, part, path)
             systems.append(scores)
-    labels, *sides = trials
     # Lists of the same speakers are resampled alike.
     draw = zlib.crc32(" ".join(sorted(set(sides[0]))).encode())
     _, numbers = np.unique(sides, return_inverse=True)
@@ -238,51 +235,53 @@ def resampled_rates(ladder, part, path):
 
 
 def mean_log(rates):
-    """Log of the geometric mean over the lists, [variants, 1 + resamples]."""
-    return np.mean([np.log(np.maximum(r, LEAST)) for r in rates.values()], 0)
+    """Log of the geometric mean over the lists' rates, an array each."""
+    return np.mean([np.log(np.maximum(r, LEAST)) for r in rates], 0)
 
 
 def differences(ladder, rates):
     """Variant -> list -> (difference to the first variant in EER points, low,
     high), and under ``overall`` the geometric mean over the lists of the
-    ratio to it. Paired bootstrap over the test speakers.
-    """
+    ratio to it. Paired bootstrap over the test speakers."""
 
     def estimate(row):
         return [row[0], *np.nanpercentile(row[1:], [2.5, 97.5])]
 
-    overall = mean_log(rates)
-    found = {}
-    for i, name in enumerate(ladder.variants[1:], 1):
-        found[name] = {OVERALL: estimate(np.exp(overall[i] - overall[0]))}
-        for column, values in rates.items():
-            found[name][column] = estimate(100 * (values[i] - values[0]))
-    return found
+    overall = mean_log(rates.values())
+    return {
+        name: {OVERALL: estimate(np.exp(overall[i] - overall[0]))}
+        | {c: estimate(100 * (x[i] - x[0])) for c, x in rates.items()}
+        for i, name in enumerate(ladder.variants[1:], 1)
+    }
 
 
-def ratios_of_seeds(ladder, figures, name):
-    """Seed -> the geometric mean over the lists of the EER's ratio."""
-    found = {}
-    for seed in ladder.seeds:
-        one, other = (
-            [max(figures[v][seed][c][0], LEAST) for c in ladder.columns()]
-            for v in (ladder.variants[0], name)
+def ratios_of_seeds(ladder, figures):
+    """Variant -> seed -> the geometric mean over the lists of the EER's ratio
+    to the first variant."""
+    reference, *others = ladder.of_each(
+        lambda name, seed: mean_log(
+            [figures[name][seed][column][0] for column in ladder.columns()]
         )
-        found[seed] = np.exp(np.mean(np.log(other) - np.log(one)))
-    return found
+    ).values()
+    return {
+        name: {seed: np.exp(x - reference[seed]) for seed, x in logs.items()}
+        for name, logs in zip(ladder.variants[1:], others)
+    }
 
 
 def difference_table(ladder, found, ratios):
     """The differences as Markdown."""
     columns = list(ladder.columns())
-    rows = []
-    for name, cells in found.items():
-        seeds = ", ".join(f"{ratio:.2f}" for ratio in ratios[name].values())
-        overall = "{:.3f} ({:.3f} to {:.3f})".format(*cells[OVERALL])
-        lists = (
-            "{:+.2f} ({:+.2f} to {:+.2f})".format(*cells[c]) for c in columns
-        )
-        rows.append([name, overall, seeds, *lists])
+    points = "{:+.2f} ({:+.2f} to {:+.2f})"
+    rows = [
+        [
+            name,
+            "{:.3f} ({:.3f} to {:.3f})".format(*cells[OVERALL]),
+            ", ".join(f"{ratio:.2f}" for ratio in ratios[name].values()),
+            *(points.format(*cells[column]) for column in columns),
+        ]
+        for name, cells in found.items()
+    ]
     return (
         f"\nEER difference to {ladder.variants[0]} in points (mean over seeds),"
         f" with the paired 95 % interval of {RESAMPLES} resamples of the test "
@@ -304,7 +303,7 @@ def epochs_needed(ladder, rates):
     if not all(names):
         return {}
     curves = {}
-    for name, row in zip(names, mean_log(rates)):
+    for name, row in zip(names, mean_log(rates.values())):
         curves.setdefault(name[1], {})[int(name[2])] = row
     reference, *others = curves
     budget = max(curves[reference])
@@ -334,13 +333,8 @@ def crossing(curve, i, goal):
 
 def needed_lines(needed):
     """Of ``epochs_needed``, as Markdown."""
-    lines = [
+    head = "\nShare of the reference's epochs after which its EER is reached:\n"
+    return (head if needed else "") + "".join(
         f"- {name}: {share:.2f} ({low:.2f} to {high:.2f})\n"
         for name, (share, low, high) in needed.items()
-    ]
-    if lines:
-        lines.insert(
-            0,
-            "\nShare of the reference's epochs after which its EER is reached:\n",
-        )
-    return "".join(lines)
+    )

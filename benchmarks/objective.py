@@ -10,6 +10,7 @@ memory in a process of its own. Leaves objective.md.
 """
 
 import measure
+import numpy as np
 import torch
 
 from speechbrain_scl.losses import SupConMarginLoss
@@ -56,19 +57,13 @@ def products(z):
 def peak(name, batch_size):
     """MiB of resident memory above what a small batch has needed."""
     contestant(name, 64)()
-    run = contestant(name, batch_size)
-    before = measure.peak_mib()
-    run()
-    return measure.peak_mib() - before
+    return measure.spent_here(contestant(name, batch_size))[1]
 
 
 def main():
     """Measures, and writes the table after each size."""
-    parser = measure.parser(__doc__)
     sizes = [2**k for k in range(6, 14)]
-    parser.add_argument("--sizes", type=int, nargs="+", default=sizes)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of a size")
-    args = parser.parse_args()
+    args = measure.options(__doc__, sizes=sizes, seconds=(4.0, "of a size"))
     peaks = {
         (name, size): measure.alone(peak, name, size)
         for size in args.sizes
@@ -81,13 +76,13 @@ def main():
     for size in args.sizes:
         runs = {name: contestant(name, size) for name in NAMES}
         times = measure.in_turn(runs, seconds=args.seconds)
-        took = {name: 1e3 * times[name].cpu for name in NAMES}
+        took = {name: 1e3 * np.median(times[name].cpu) for name in NAMES}
         cells = [str(size), *(f"{took[name]:.3g} ms" for name in NAMES)]
         cells.append(f"{took[PML] / took[PLAIN]:.2f}")
         cells.append(f"{took[PLAIN] / took[PRODUCTS]:.2f}")
         cells += [f"{peaks[name, size]:.0f} MiB" for name in (PML, PLAIN)]
         rows.append(cells)
-        measure.leave(args.output / "objective.md", measure.table(head, rows))
+        measure.leave(args.output / "objective.md", head, rows)
 
 
 if __name__ == "__main__":

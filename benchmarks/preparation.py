@@ -32,25 +32,29 @@ SAMPLE_RATE = 16000
 
 def main():
     """The command line."""
-    parser = measure.parser(__doc__)
-    parser.add_argument("--speechbrain", type=Path)
-    parser.add_argument("--many", type=int, nargs="+", default=())
-    parser.add_argument("--files", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
+    args = measure.options(
+        __doc__,
+        speechbrain=("", "its checkout"),
+        many=([], "files"),
+        files=1000,
+        repeats=5,
+    )
     if args.many:
         head = ["files", "s", "CPU s", "peak, MiB", "of which before, MiB"]
-        text = measure.table(head, map(many_files, args.many))
-        measure.leave(args.output / "preparation-many.md", text)
+        rows = [measure.alone(many_files, n) for n in args.many]
+        measure.leave(args.output / "preparation-many.md", head, rows)
     if args.speechbrain:
-        text = against_stock(args)
-        measure.leave(args.output / "preparation.md", text)
+        head = ["preparation", "CPU s per 1,000 files", "stock / this"]
+        rows = against_stock(args)
+        measure.leave(args.output / "preparation.md", head, rows)
 
 
 def against_stock(args):
-    """Time per 1,000 files, of both in turn."""
+    """Rows: time per 1,000 files, of both in turn."""
     ours = measure.module(measure.ROOT / SCRIPT, "ours").prepare_voxceleb
-    stock = measure.module(args.speechbrain / SCRIPT, "stock").prepare_voxceleb
+    stock = measure.module(
+        Path(args.speechbrain, SCRIPT), "stock"
+    ).prepare_voxceleb
     with tempfile.TemporaryDirectory() as corpus:
         trials = generate(Path(corpus), args.files, seconds=8)
         options = {"splits": ["train", "dev"], "split_ratio": [90, 10]}
@@ -68,31 +72,20 @@ def against_stock(args):
             },
             args.repeats,
         )
-    times = {n: 1000 * x.clock / args.files for n, x in found.items()}
-    return measure.table(
-        ["preparation", "s per 1,000 files", "stock / this"],
-        [
-            [name, f"{time:.3f}", f"{times['stock'] / time:.1f}"]
-            for name, time in times.items()
-        ],
-    )
+    times = {n: 1000 * np.median(x.cpu) / args.files for n, x in found.items()}
+    for name, time in times.items():
+        yield [name, f"{time:.3f}", f"{times['stock'] / time:.1f}"]
 
 
 def many_files(n_files):
-    """The table's row."""
+    """The table's row: seconds, CPU seconds, peak and what it was before, MiB."""
     with tempfile.TemporaryDirectory() as folder:
         trials = generate(Path(folder), n_files, seconds=1)
-        cells = measure.alone(many_run, folder, trials)
+        prepare = measure.module(measure.ROOT / SCRIPT, "ours").prepare_voxceleb
+        before = measure.peak_mib()
+        took = measure.spent(prepare, folder, f"{folder}/save", trials)
+        cells = *took, measure.peak_mib(), before
     return [f"{n_files:,}", *(f"{x:,.1f}" for x in cells)]
-
-
-def many_run(folder, trials):
-    """Seconds, CPU seconds, peak and what it was before, MiB."""
-    prepare = measure.module(measure.ROOT / SCRIPT, "ours").prepare_voxceleb
-    before = measure.peak_mib()
-    with tempfile.TemporaryDirectory() as save:
-        seconds = measure.spent(prepare, folder, save, trials)
-    return *seconds, measure.peak_mib(), before
 
 
 def generate(corpus, n_files, seconds):

@@ -12,7 +12,7 @@ counted in the matrix products and convolutions of one full step; peak memory
 is CUDA's. Leaves step.md.
 """
 
-import time
+from functools import partial
 from typing import NamedTuple
 
 import measure
@@ -35,31 +35,30 @@ MODES = ["fp32", "bf16", "fp32-compiled", "bf16-compiled"]
 
 def main():
     """Measures, and leaves the table."""
-    parser = measure.parser(__doc__)
-    add = parser.add_argument
-    add("--channels", type=int, default=512, help="of ECAPA")
-    add("--speakers", type=int, default=1211)
-    add("--utterances", type=int, default=16)
-    add("--views", type=int, default=2)
-    add("--seconds", type=float, default=2.0)
-    add("--device", default="cpu", help="or cuda")
-    add("--pairs", type=int, default=15, help="of steps")
-    add("--modes", nargs="+", default=["fp32"], choices=MODES, metavar="MODE")
-    args = parser.parse_args()
+    args = measure.options(
+        __doc__,
+        channels=(512, "of ECAPA"),
+        speakers=1211,
+        utterances=16,
+        views=2,
+        seconds=2.0,
+        device=("cpu", "or cuda"),
+        pairs=(15, "of steps"),
+        modes=(["fp32"], None, MODES),
+    )
     head = ["C", "utterances x views", "mode", "stock", "full"]
     head += ["full / stock (quartiles)", "TFLOP", "peak, stock", "peak, full"]
     # A process for each: what one leaves does not count for the next.
     rows = [measure.alone(row, args, mode) for mode in args.modes]
-    measure.leave(args.output / "step.md", measure.table(head, rows))
+    measure.leave(args.output / "step.md", head, rows)
 
 
 def row(args, mode):
     """Of a mode."""
     found = compare(args, mode)
+    step = make_step(args, mode.removesuffix("-compiled"), full=True)
     with FlopCounterMode(display=False) as counter:
-        make_step(args, mode.removesuffix("-compiled"), full=True)(
-            *batch_of(args)
-        )
+        step(*batch_of(args))
     return [
         str(args.channels),
         f"{args.utterances} x {args.views}",
@@ -86,28 +85,24 @@ class Comparison(NamedTuple):
 
 def compare(args, mode):
     """Stock and full steps in turn."""
-    batch = batch_of(args)
-    stock, peak = warmed_up(args, mode, batch, full=False)
-    full, full_peak = warmed_up(args, mode, batch, full=True)
-
-    def seconds(step):
-        start = time.perf_counter()
-        step(*batch)
-        if args.device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-
-    times = []
-    for i in range(args.pairs):
-        # Whoever goes second finds another cache: take turns.
-        order = [stock, full][:: (-1) ** i]
-        times.append([seconds(step) for step in order][:: (-1) ** i])
-    times = np.array(times)
-    low, middle, high = np.quantile(
-        times[:, 1] / times[:, 0], [1 / 4, 1 / 2, 3 / 4]
-    )
+    batch, steps, peaks = batch_of(args), {}, []
+    for full in (False, True):
+        before = torch.cuda.memory_allocated() if args.device != "cpu" else 0
+        step = make_step(args, mode, full)
+        steps[full] = partial(step, *batch)
+        steps[full]()  # compiles, and makes its state
+        if args.device == "cpu":
+            peaks.append("-")
+        else:
+            torch.cuda.reset_peak_memory_stats()
+            steps[full]()
+            peak = torch.cuda.max_memory_allocated() - before
+            peaks.append(f"{peak / 2**30:.1f} GiB")
+    found = measure.in_turn(steps, args.pairs)
+    stock, full = (found[name].clock for name in steps)
+    low, middle, high = np.quantile(full / stock, [1 / 4, 1 / 2, 3 / 4])
     ratio = f"{middle:.3f} ({low:.3f} to {high:.3f})"
-    return Comparison(*np.median(times, 0), ratio, peak, full_peak)
+    return Comparison(np.median(stock), np.median(full), ratio, *peaks)
 
 
 def batch_of(args):
@@ -159,19 +154,6 @@ def make_step(args, mode, full):
         optimizer.zero_grad()
 
     return step
-
-
-def warmed_up(args, mode, batch, full):
-    """A step that has compiled and has its state, and its peak memory."""
-    before = torch.cuda.memory_allocated() if args.device != "cpu" else 0
-    step = make_step(args, mode, full)
-    step(*batch)
-    if args.device == "cpu":
-        return step, "-"
-    torch.cuda.reset_peak_memory_stats()
-    step(*batch)
-    peak = torch.cuda.max_memory_allocated() - before
-    return step, f"{peak / 2**30:.1f} GiB"
 
 
 if __name__ == "__main__":

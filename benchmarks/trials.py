@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Long trial lists: seconds and peak memory by stage.
 
-    OMP_NUM_THREADS=1 python benchmarks/trials.py results/benchmarks \\
-        --trials 1e6 1e7 1e8
+    OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 \\
+        python benchmarks/trials.py results/benchmarks --trials 1e6 1e7 1e8
 
 Each list compares all of N enrolment with all of N test utterances (random
 embeddings of 192 dimensions around 1,000 speakers), as a text file in a process
@@ -29,22 +29,21 @@ HEAD += ["of which before, MiB", "EER %"]
 
 def main():
     """Measures list by list; the table is written after each."""
-    parser = measure.parser(__doc__)
-    add = parser.add_argument
-    add("--trials", type=float, nargs="+", default=[1e6, 1e7, 1e8])
-    add("--speakers", type=int, default=1_000)
-    add("--cohort", type=int, default=6_000, help="0 for cosines")
-    add("--resamples", type=int, default=200, help="of the speakers")
-    add("--folder", help="for the lists; the system's temporary folder")
-    args = parser.parse_args()
+    args = measure.options(
+        __doc__,
+        trials=[1e6, 1e7, 1e8],
+        speakers=1_000,
+        cohort=(6_000, "0 for cosines"),
+        resamples=(200, "of the speakers"),
+        folder=(tempfile.gettempdir(), "for the lists"),
+    )
     rows = []
-    for wanted in args.trials:
-        n = max(2, round(wanted**0.5))
+    for n_trials in args.trials:
+        n = round(n_trials**0.5)
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             write_list(Path(folder, "trials.txt"), n, args.speakers)
             rows.append(measure.alone(row, folder, n, args))
-        text = measure.table(HEAD, rows)
-        measure.leave(args.output / "trials.md", text)
+        measure.leave(args.output / "trials.md", HEAD, rows)
 
 
 def write_list(path, n, n_speakers):
@@ -60,14 +59,13 @@ def write_list(path, n, n_speakers):
 def row(folder, n, args):
     """Reads the list, scores and measures it."""
     rng = np.random.default_rng(0)
-    speakers = np.arange(n) % args.speakers
     centres = rng.normal(size=(args.speakers, DIM))
     sides = [
-        scoring.unit(centres[speakers] + 2 * rng.normal(size=(n, DIM)))
+        centres[np.arange(n) % args.speakers] + 2 * rng.normal(size=(n, DIM))
         for _ in range(2)
     ]
-    sides = [side.astype(np.float32) for side in sides]
-    cohort = scoring.unit(rng.normal(size=(args.cohort, DIM)))
+    sides.append(rng.normal(size=(args.cohort, DIM)))
+    *sides, cohort = (scoring.unit(x).astype(np.float32) for x in sides)
     before, scored = measure.peak_mib(), []
 
     def read():
@@ -75,13 +73,12 @@ def row(folder, n, args):
 
     def score():
         trials = scored.pop()
-        index = trials.enrol_index, trials.test_index
+        sides_of = *sides, trials.enrol_index, trials.test_index
         if args.cohort:
-            scores = scoring.normalized_scores(
-                cohort.astype(np.float32), "as-norm", TOP_N, *sides, *index
-            )
+            how = cohort, "as-norm", TOP_N
+            scores = scoring.normalized_scores(*how, *sides_of)
         else:
-            scores = scoring.inner_products(*sides, *index)
+            scores = scoring.inner_products(*sides_of)
         scored.append(trials.with_scores(scores))
         write_scores(f"{folder}/scores.txt", scored[0])
 
@@ -89,14 +86,12 @@ def row(folder, n, args):
         options = {"n_resamples": args.resamples, "calibrated": True}
         scored.append(results.measure(scored[0], lambda n: n[:5], **options))
 
-    stages = [measure.spent(stage) for stage in (read, score, judge)]
-    clock, cpu = zip(*stages)
+    clock, cpu = zip(*map(measure.spent, (read, score, judge)))
     trials, (found, counts) = scored
     times = (f"{s:,.1f}" for s in (*cpu, sum(cpu), sum(clock)))
-    whole = (len(counts.scores), measure.peak_mib(), before)
+    whole = len(counts.scores), measure.peak_mib(), before
     sizes = (f"{x:,.0f}" for x in whole)
-    rate = f"{100 * found['eer']:.3f}"
-    return [f"{len(trials):,}", *times, *sizes, rate]
+    return [f"{len(trials):,}", *times, *sizes, f"{100 * found['eer']:.3f}"]
 
 
 if __name__ == "__main__":

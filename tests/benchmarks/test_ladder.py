@@ -75,7 +75,7 @@ def test_the_rungs_take_the_full_objective_apart():
 
 def leave_run(folder, rates, scores, trials):
     """What a run leaves: list -> EER, list -> score of each trial."""
-    (folder / "inference").mkdir(parents=True, exist_ok=True)
+    (folder / "inference").mkdir(parents=True)
     (folder / "verification").mkdir()
     (folder / "train_log.txt").write_text(
         "epoch: 1, lr: 1e-03 - train loss: 2.0 - valid EER: 3.00e-01\n"
@@ -83,16 +83,12 @@ def leave_run(folder, rates, scores, trials):
     )
     same = {"min_dcf": 0.5, "n_trials": 900, "n_speakers": 8}
     found = {name: {"eer": rate, **same} for name, rate in rates.items()}
-    (folder / "verification" / "metrics.json").write_text(
-        json.dumps({"trials": found})
-    )
+    tests = folder / "verification"
+    (tests / "metrics.json").write_text(json.dumps({"trials": found}))
     for name, values in scores.items():
         suffix = f"-{name}" if len(scores) > 1 else ""
-        (folder / "verification" / f"scores{suffix}.txt").write_text(
-            "".join(
-                f"{line} {score}\n" for line, score in zip(trials[name], values)
-            )
-        )
+        rows = map("{} {}\n".format, trials[name], values)
+        (tests / f"scores{suffix}.txt").write_text("".join(rows))
 
 
 def test_finished_runs_are_reported_and_not_repeated(
@@ -100,14 +96,14 @@ def test_finished_runs_are_reported_and_not_repeated(
 ):
     lines = [f"{int(a == b)} {a}/1/x {b}/2/y" for a in "stuv" for b in "stuv"]
     (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")
-    rates = {("aam", 1): 0.25, ("aam", 2): 0.35, ("balancing", 1): 0.1}
-    rates[("balancing", 2)] = 0.2
-    for (name, seed), rate in rates.items():
-        # aam ranks every trial wrongly, balancing rightly.
-        sign = 1 if name == "balancing" else -1
-        scores = [sign * int(line[0]) for line in lines]
-        folder = tmp_path / "out" / name / str(seed)
-        leave_run(folder, {"list": rate}, {"list": scores}, {"list": lines})
+    for name, sign, rates in (
+        ("aam", -1, (0.25, 0.35)),  # it ranks every trial wrongly
+        ("balancing", 1, (0.1, 0.2)),
+    ):
+        scores = {"list": [sign * int(line[0]) for line in lines]}
+        for seed, rate in enumerate(rates, 1):
+            folder = tmp_path / "out" / name / str(seed)
+            leave_run(folder, {"list": rate}, scores, {"list": lines})
     monkeypatch.setattr(ladder, "script", None)  # calling it would fail
     climb(tmp_path, "--seeds", "1", "2", "--only", "aam", "balancing")
     table = capsys.readouterr().out
@@ -137,24 +133,21 @@ def test_the_overall_ratio_is_paired_over_folds_seeds_and_lists(tmp_path):
             parts.setdefault(fold, []).append(tmp_path / f"{name}.txt")
             noise[name] = rng.normal(size=64)
         for variant in ("aam", "full"):
-            for seed in ("1", "2"):
-                better = (variant, fold) == ("full", "fold1")
-                shift = {"near": 0.5, "far": 4.0 if better else 0.5}
-                scores = {
-                    name: [
-                        shift[name] * int(line[0]) + x
-                        for line, x in zip(lines[name], noise[name])
-                    ]
-                    for name in lines
-                }
-                rates = {"near": 0.2, "far": 0.05 if better else 0.2}
+            better = (variant, fold) == ("full", "fold1")
+            shift = {"near": 0.5, "far": 4.0 if better else 0.5}
+            scores = {
+                name: [
+                    shift[name] * int(line[0]) + x
+                    for line, x in zip(lines[name], noise[name])
+                ]
+                for name in lines
+            }
+            rates = {"near": 0.2, "far": 0.05 if better else 0.2}
+            for seed in "12":
                 folder = tmp_path / variant / seed / fold
                 leave_run(folder, rates, scores, lines)
     runs = ladder_report.Ladder(tmp_path, ["aam", "full"], [1, 2], parts)
-    figures = {
-        v: {s: runs.figures(v, s) for s in (1, 2)} for v in runs.variants
-    }
-    rates = ladder_report.rates_of_lists(runs, figures)
+    rates = ladder_report.rates_of_lists(runs, runs.of_each(runs.figures))
     found = ladder_report.differences(runs, rates)["full"]
     # Folds: the mean of 20 and 5 %, against 20 %; the other list is the same
     assert found["far"][0] == pytest.approx(-7.5)
@@ -190,13 +183,12 @@ def people(tmp_path):
 
 
 def test_folds_test_every_speaker_once_within_its_kind(people):
-    def write(name, **options):
+    def write(name, *within):
         table = people / "speakers.csv"
-        return folds.write_folds(
-            people, people / name, 2, {"s00", "s17"}, table, **options
-        )
+        out = ("s00", "s17")
+        return folds.write_folds(people, people / name, 2, out, table, within)
 
-    parts = write("folds", within=["set", "gender"])
+    parts = write("folds", "set", "gender")
     assert list(parts) == ["fold1", "fold2"]
     tested = []
     for paths in parts.values():
@@ -212,13 +204,13 @@ def test_folds_test_every_speaker_once_within_its_kind(people):
                 speakers |= {first, second}
         tested += speakers
     assert len(tested) == len(set(tested)) == 16
-    again = write("again", within=["set", "gender"])
+    again = write("again", "set", "gender")
     assert [x.read_text() for paths in parts.values() for x in paths] == [
         x.read_text() for paths in again.values() for x in paths
     ]
     (people / "speakers.csv").write_text("speaker,set\ns01,near\n")
     with pytest.raises(SystemExit, match="no row of speaker s02"):
-        write("x", within=["set"])
+        write("x", "set")
 
 
 def test_a_run_is_not_taken_for_another_one(ran, tmp_path):
@@ -288,22 +280,18 @@ def test_the_epochs_that_an_objective_needs(tmp_path):
 
 
 def test_the_folds_encoders_are_tested_on_the_lists(ran, people):
-    climb(
-        people,
-        *("--folds", "2", "--only-folds", "fold2", "--test-folds"),
-        *("--seeds", "1", "--only", "aam"),
-    )
+    folds = "--folds", "2", "--only-folds", "fold2", "--test-folds"
+    climb(people, *folds, "--seeds", "1", "--only", "aam")
     train, test = (options for _, _, options in ran)
     run = people / "out" / "aam" / "1" / "fold2"
-    listed = str(people / "list.txt")
-    assert train[-1].endswith(f"folds/fold2/all.txt, {listed}]")
+    path = people / "list.txt"
+    assert train[-1].endswith(f"folds/fold2/all.txt, {path}]")
     assert test[0] == f"--output_folder={run / 'test'}"
-    assert test[-1] == f"--verification_file=[{listed}]"
-    runs = ladder_report.Ladder(
-        people / "out", ["aam"], [1], {"fold2": [people / "list.txt"]}, "test"
-    )
+    assert test[-1] == f"--verification_file=[{path}]"
+    parts = {"fold2": [path]}
+    runs = ladder_report.Ladder(people / "out", ["aam"], [1], parts, "test")
     assert runs.results == people / "out" / "test"
-    file = runs.score_file("aam", 1, "fold2", people / "list.txt")
+    file = runs.score_file("aam", 1, "fold2", path)
     assert file == run / "test" / "scores.txt"
 
 
@@ -315,11 +303,8 @@ def test_wrong_labels_and_whom_another_run_suspects(ran, tmp_path, monkeypatch):
     )
     variants = tmp_path / "variants.yaml"
     variants.write_text("better: {without: plain}\nplain: {lr: 0.1}\n")
-    climb(
-        tmp_path,
-        *("--seeds", "7", "8", "--train-only", "--mislabelled", "0.3"),
-        *("--variants", str(variants)),
-    )
+    options = "--train-only", "--mislabelled", "0.3", f"--variants={variants}"
+    climb(tmp_path, "--seeds", "7", "8", *options)
     out = tmp_path / "out"
     names = [folder.relative_to(out).parts[0] for _, folder, _ in ran]
     assert names == ["plain", "plain", "better", "better"]
