@@ -1,5 +1,7 @@
 """Means of embeddings, cosine scores, and their normalisation by a cohort."""
 
+from numbers import Integral
+
 import numpy as np
 
 from speechbrain_scl.errors import UserError
@@ -94,6 +96,11 @@ def cohort_statistics(embeddings, cohort, top_n=None):
     """Mean and standard deviation [N] of the scores that embeddings [N, D] have
     with a cohort [C, D]; with ``top_n`` of so many highest (adaptive
     normalisation). Without, mean = e . mean(c) and variance = e^T Cov(c) e."""
+    if top_n is not None and not (isinstance(top_n, Integral) and top_n > 1):
+        raise UserError(
+            f"top_n={top_n!r}: a whole number, at least 2, as one score alone "
+            "has no deviation"
+        )
     needed = top_n or 2
     if len(cohort) < needed:
         raise UserError(

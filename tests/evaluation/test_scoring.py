@@ -58,6 +58,9 @@ def test_mistakes(rng):
     vectors = rng.normal(size=(3, 4))
     with pytest.raises(UserError, match="3 members, but top_n=4"):
         scoring.cohort_statistics(vectors, vectors, 4)
+    for top_n in (1, 0, -3, 2.5, "10"):
+        with pytest.raises(UserError, match="top_n=.*at least 2"):
+            scoring.cohort_statistics(vectors, vectors, top_n)
     for other in (vectors[:, :2], vectors[0]):
         with pytest.raises(UserError, match="must be of one model"):
             scoring.cohort_statistics(vectors, other)
