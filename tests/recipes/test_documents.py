@@ -215,7 +215,7 @@ def test_the_notebook_is_the_tutorial_and_runs(place, environment, perform):
     script = runpy.run_path(str(docs / "notebook.py"))
     book = nbformat.read(docs / "tutorial.ipynb", as_version=4)
     said = str([cell.pop("outputs", []) for cell in book.cells])
-    assert str(ROOT) not in said and "valid EER" in said
+    assert str(ROOT) not in said and "validation EER" in said
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None

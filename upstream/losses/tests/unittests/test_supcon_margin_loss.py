@@ -175,6 +175,8 @@ def gradient_in_a_process(rank, world_size, tmpdir):
     loss(local, labels[rows], attention[rows]).backward()
     # DDP divides by the number of processes.
     torch.testing.assert_close(local.grad / world_size, embeddings.grad[rows])
+    # Gloo's threads must not outlive the process.
+    torch.distributed.destroy_process_group()
 
 
 def test_gathered_gradient_is_that_of_the_joined_batch(tmpdir):
