@@ -155,6 +155,7 @@ def test_how_many_wrong_labels_are_found(tmp_path):
         folder = tmp_path / "a" / run
         (folder / "save").mkdir(parents=True)
         (folder / "save/train.csv").write_text(right)
+        (folder / "ladder.json").write_text("{}")
         (folder / "save/mislabelled.csv").write_text(wrong)
         names = "\nx,\nw," if run == "2/q" else ""
         (folder / "suspects.csv").write_text(f"utterance,speaker\nv,{names}\n")
