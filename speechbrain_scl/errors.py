@@ -1,6 +1,7 @@
 """The one error a user's mistake raises, and what helps to tell it."""
 
 import contextlib
+import logging
 import pickle
 import sys
 
@@ -31,6 +32,9 @@ def user_errors_in_one_line(status=1):
     """Ends the program with one line where the user is at fault, the system
     lets a file not be read or written, or Ctrl-C was pressed (status 130).
     """
+    # A log that a full disk cuts: no traceback for each line; what is computed
+    # is told when it cannot be written.
+    logging.raiseExceptions = False
     try:
         yield
     except (UserError, OSError) as error:
@@ -47,6 +51,8 @@ def user_errors_in_one_line(status=1):
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        logging.raiseExceptions = True
 
 
 def first_line(error):

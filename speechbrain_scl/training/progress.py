@@ -1,6 +1,7 @@
 """What a training run says of itself: its means, a line an epoch, and whether
 it learns."""
 
+import contextlib
 import time
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ from speechbrain.utils.distributed import if_main_process, main_process_only
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.train_logger import FileTrainLogger
 from speechbrain_scl.distributed import all_reduce_sum
+from speechbrain_scl.files import atomic_write
 
 logger = get_logger(__name__)
 
@@ -106,6 +108,7 @@ class EpochLogger(FileTrainLogger):
     ):
         """As SpeechBrain's."""
         stats = stats_meta, train_stats, valid_stats, test_stats
+        self._forget(stats_meta.get("epoch"))
         super().log_stats(*stats, verbose=False)
         for other in self.others:
             other.log_stats(*stats)
@@ -114,6 +117,22 @@ class EpochLogger(FileTrainLogger):
         if "epoch" in stats_meta:
             shown = {**stats_meta, **(train_stats or {}), **(valid_stats or {})}
             logger.info(self._line(**shown))
+
+    def _forget(self, epoch):
+        """A kill or a full disk between an epoch's line and its checkpoint: the
+        epoch comes again, and what there is of its line goes."""
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.save_file, encoding="utf-8", newline="") as file:
+                lines = file.readlines()
+            again = f"epoch: {epoch},"
+            kept = [
+                line
+                for line in lines
+                if line.endswith("\n") and not line.startswith(again)
+            ]
+            if kept != lines:
+                with atomic_write(self.save_file) as file:
+                    file.writelines(kept)
 
     def _line(self, epoch, **stats):
         loss = "loss {loss:.3g}"

@@ -108,7 +108,9 @@ def test_ctrl_c_and_files_leave_no_traceback(capsys):
         with user_errors_in_one_line():
             open("gone/a", "w")
     capsys.readouterr()
+    log = logging.FileHandler("/dev/full")
     with pytest.raises(SystemExit) as ended, user_errors_in_one_line():
+        log.emit(logging.makeLogRecord({"msg": "lost"}))
         raise KeyboardInterrupt
     assert ended.value.code == 130
     assert capsys.readouterr().err == "\ninterrupted\n"

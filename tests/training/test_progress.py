@@ -83,3 +83,8 @@ def test_the_file_has_all_and_the_console_what_one_reads(
         f"epoch 2/2: {figures}0:02:00",
     ]
     assert [stats[0]["epoch"] for stats in Other.got] == [1, 2]
+    # A kill before the checkpoint: the epoch comes again, with one line.
+    before = path.read_text()
+    path.write_text(before + "epoch: 2, l")
+    logger.log_stats(meta, stats, {"EER": 0.123})
+    assert path.read_text() == before
