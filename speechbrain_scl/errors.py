@@ -34,7 +34,7 @@ def user_errors_in_one_line(status=1):
     """
     # A log that a full disk cuts: no traceback for each line; what is computed
     # is told when it cannot be written.
-    logging.raiseExceptions = False
+    before, logging.raiseExceptions = logging.raiseExceptions, False
     try:
         yield
     except (UserError, OSError) as error:
@@ -52,7 +52,7 @@ def user_errors_in_one_line(status=1):
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
     finally:
-        logging.raiseExceptions = True
+        logging.raiseExceptions = before
 
 
 def first_line(error):

@@ -94,14 +94,27 @@ class SpeakerVerifier:
         p_target: float | None = None,
         trust: bool = False,
     ) -> "SpeakerVerifier":
-        """A verifier with a trained encoder: the ``inference`` folder of a
-        training run, a hub repository, or a short name such as ecapa-voxceleb
-        (``evaluation.encoder.KNOWN``).
+        """A verifier with a trained encoder.
 
-        ``device`` is such as cpu or cuda; None takes the best there is.
-        ``calibration`` may be a calibration.json. With ``trust`` the model may
-        name more than parts of SpeechBrain, torch and this package, which is
-        then called. No such model, device or calibration is a UserError.
+        Arguments
+        ---------
+        model : str or path
+            The ``inference`` folder of a training run, a hub repository, or a
+            short name such as ecapa-voxceleb (``evaluation.encoder.KNOWN``).
+        device : str or None
+            Such as cpu or cuda; None takes the best there is.
+        calibration : Calibration, str, path or None
+            Of this model's cosines, or its calibration.json.
+        threshold, p_target : float or None
+            As for the class.
+        trust : bool
+            Whether the model may name, and so call, more than parts of
+            SpeechBrain, torch and this package.
+
+        Raises
+        ------
+        UserError
+            No such model, device or calibration.
         """
         with tempfile.TemporaryDirectory() as folder:
             encoder = load_encoder(

@@ -48,15 +48,26 @@ def list_scorer(params, embed):
     if backend == "centred":
         cohort = scoring.unit(cohort - mean)
     if norm != "none":
-        top_n = params["top_n"] if norm == "as-norm" else None
-        score = functools.partial(
-            scoring.normalized_scores, cohort, norm, top_n
-        )
+        how = cohort, norm, _top_n(params)
+        score = functools.partial(scoring.normalized_scores, *how)
     if backend != "centred":
         return score
     return lambda enrol, test, *index: score(
         scoring.unit(enrol - mean), scoring.unit(test - mean), *index
     )
+
+
+def check_cohort(params):
+    """Refuses, before anything is embedded, one with too few members."""
+    if params["score_norm"] != "none":
+        key = "spk_id" if params["cohort_of"] == "speakers" else "ID"
+        cohort = read_manifest(params["cohort"])
+        n_members = len({getattr(u, key) for u in cohort})
+        scoring.check_cohort(n_members, _top_n(params))
+
+
+def _top_n(params):
+    return params["top_n"] if params["score_norm"] == "as-norm" else None
 
 
 def score_calibration(params, embed, scorer, model_key):

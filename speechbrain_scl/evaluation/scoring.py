@@ -92,21 +92,26 @@ def trials_by_enrolment(enrol_index, n_enrol, step):
             yield slice(start, start + step), order[first:last]
 
 
-def cohort_statistics(embeddings, cohort, top_n=None):
-    """Mean and standard deviation [N] of the scores that embeddings [N, D] have
-    with a cohort [C, D]; with ``top_n`` of so many highest (adaptive
-    normalisation). Without, mean = e . mean(c) and variance = e^T Cov(c) e."""
+def check_cohort(n_members, top_n=None):
+    """Refuses a ``top_n`` that is none, and a cohort with too few for it."""
     if top_n is not None and not (isinstance(top_n, Integral) and top_n > 1):
         raise UserError(
             f"top_n={top_n!r}: a whole number, at least 2, as one score alone "
             "has no deviation"
         )
     needed = top_n or 2
-    if len(cohort) < needed:
+    if n_members < needed:
         raise UserError(
-            f"the cohort has {len(cohort)} members, but top_n={top_n} needs "
+            f"the cohort has {n_members} members, but top_n={top_n} needs "
             f"{needed}: lower top_n or enlarge the cohort"
         )
+
+
+def cohort_statistics(embeddings, cohort, top_n=None):
+    """Mean and standard deviation [N] of the scores that embeddings [N, D] have
+    with a cohort [C, D]; with ``top_n`` of so many highest (adaptive
+    normalisation). Without, mean = e . mean(c) and variance = e^T Cov(c) e."""
+    check_cohort(len(cohort), top_n)
     embeddings, cohort = np.asarray(embeddings), np.asarray(cohort)
     if cohort.ndim != 2 or embeddings.shape[1:] != cohort.shape[1:]:
         raise UserError(

@@ -65,6 +65,7 @@ def _verify(params, run_opts):
         )
     if params["crops"] and params["backend"] == "centred":
         raise UserError("backend=centred takes whole utterances: crops=null")
+    backends.check_cohort(params)
     speaker_of = speaker_function(params)
     sources = as_list(params["verification_file"], "verification_file")
     lists = _read_lists(sources, params)

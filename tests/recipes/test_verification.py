@@ -268,7 +268,10 @@ def test_the_report_needs_no_network(run, tmp_path):
         (["--speaker_pattern=(id[0-9]+)"], "verification_small.yaml: "),
         (["--speaker_pattern=(id.+)"], "does not end in a bracket"),
         (["--speaker_pattern=id"], "one group is the speaker"),
-        (["--score_norm=as-norm", "--top_n=99"], "top_n=99 needs 99"),
+        (
+            ["--score_norm=as-norm", "--top_n=99", "--pretrain_path=gone/a/b"],
+            "top_n=99 needs 99",
+        ),
         (["--pretrain_path=gone/a/b"], "there is no such folder"),
     ],
 )
