@@ -195,8 +195,11 @@ def processes(sizes):
     cuda = sizes.device == "cuda"
     n = torch.cuda.device_count() if cuda else 2
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(
-            one_process, (n, cuda, folder, sizes.megabytes), nprocs=n
+        torch.multiprocessing.start_processes(
+            one_process,
+            (n, cuda, folder, sizes.megabytes),
+            nprocs=n,
+            start_method="forkserver",
         )
         verdicts, seconds = zip(
             *(torch.load(f"{folder}/{rank}.pt") for rank in range(n))

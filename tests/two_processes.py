@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from warm_start import PRELOADED
 
-multiprocessing.set_forkserver_preload(["speechbrain_scl.brain"])
+multiprocessing.set_forkserver_preload(PRELOADED)
 
 
 def results_of(function, folder):

@@ -4,34 +4,58 @@ Most of a command of a few seconds goes into importing PyTorch, SpeechBrain and
 this package. Here one process imports them and copies itself for each script.
 """
 
+import importlib
 import json
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
 
+# What scripts and their yaml files name, and what those load where they need it
+PRELOADED = [
+    "speechbrain_scl.brain",
+    "speechbrain_scl.command_line.speakers",
+    "speechbrain_scl.evaluation.validation",
+    "speechbrain_scl.evaluation.verification",
+    "speechbrain_scl.losses",
+    "speechbrain_scl.training.run",
+    "jinja2",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
+    "sklearn.linear_model",
+    "torch._dynamo",
+]
+
 
 def main():
     """Reads one script per line; writes how it ended."""
-    import speechbrain_scl.brain
-    import speechbrain_scl.evaluation.verification
-    import speechbrain_scl.training.run  # noqa: F401
-
+    for name in PRELOADED:
+        importlib.import_module(name)
     for line in sys.stdin:
         job = json.loads(line)
-        if not (child := os.fork()):
-            return become(**job)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        children = []
+        for rank in range(job["processes"]):
+            if not (child := os.fork()):
+                return become(rank, **job)
+            children.append(child)
+        ends = [os.waitpid(child, 0)[1] for child in children]
+        print(max(map(os.waitstatus_to_exitcode, ends), key=abs), flush=True)
 
 
-def become(command, folder, stdout, stderr, timeout):
-    """From here on this is the script's process."""
+def become(rank, command, folder, stdout, stderr, timeout, processes, port):
+    """From here on this is the script's process, of one or as torchrun's."""
     signal.alarm(timeout)
     for number, path in enumerate((os.devnull, stdout, stderr)):
-        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+        os.dup2(os.open(path, flags), number)
+    if processes > 1:
+        os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        os.environ |= {"WORLD_SIZE": str(processes)}
     os.chdir(folder)
     script = command[0]
     sys.argv = command
@@ -52,9 +76,12 @@ def warm_runs(said, **environment):
         bufsize=1,
     ) as process:
 
-        def run(*command, folder):
+        def run(*command, folder, processes=1):
             command = list(map(str, command))
+            with socket.create_server(("localhost", 0)) as free:
+                port = free.getsockname()[1]
             job = {"command": command, "folder": str(folder), "timeout": 300}
+            job |= {"processes": processes, "port": port}
             for name in ("stdout", "stderr"):
                 job[name] = str(said / name)
                 (said / name).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import sys
 import time
 
 import pytest
+import two_processes  # noqa: F401  whose server forks the processes here too
 from commands import ROOT, TINY, trial_option
 
 from speechbrain_scl.data.manifest import read_manifest
@@ -77,8 +78,10 @@ def bytes_of_64_mib():
 SIZES = gpu.SimpleNamespace(**gpu.SMALL, device="cpu")
 
 
-def test_every_part_of_the_gpus_gives_its_rows(tmp_path, monkeypatch):
-    parts = ["machine", "bf16", "extraction"]
+def test_every_part_of_the_gpus_gives_its_rows(tmp_path, monkeypatch, capsys):
+    gpu.run_part("machine")
+    assert capsys.readouterr().out.count("\t") == 2
+    parts = ["machine", "bf16", "extraction", "processes"]
     monkeypatch.setattr(
         gpu, "rows_of", lambda command, limit: gpu.PARTS[command[-1]](SIZES)
     )
@@ -86,7 +89,8 @@ def test_every_part_of_the_gpus_gives_its_rows(tmp_path, monkeypatch):
     gpu.main()
     text = (tmp_path / "gpu.md").read_text()
     rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines()[2:]]
-    assert [rows.count(part) for part in parts] == [2, 3, 5]
+    assert [rows.count(part) for part in parts] == [2, 3, 5, 2]
+    assert "gloo, 2 process(es): gathered rows and gradient | ok |" in text
 
 
 def test_a_wrong_result_on_the_gpu_is_told(monkeypatch):
@@ -103,13 +107,6 @@ def test_a_wrong_result_on_the_gpu_is_told(monkeypatch):
     told = [name for name, row in found.items() if row.startswith("DIFFERS")]
     assert told == [f"{precision}: loss" for precision in gpu.PRECISIONS]
     assert sum(row.startswith("ok") for row in found.values()) == 15
-
-
-def test_the_processes_of_the_gpus_gather():
-    command = [sys.executable, gpu.__file__, "--part", "processes"]
-    gathered, _ = gpu.rows_of(command, 300)
-    assert gathered[0].startswith("gloo, 2 process(es)")
-    assert gathered[1] == "ok"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from commands import RECIPE, ROOT, trial_option
+from commands import ROOT, trial_option
 from torch.multiprocessing import ProcessExitedException
 from two_processes import results_of
 
@@ -92,7 +90,9 @@ def test_killed_and_resumed_on_two_processes(tmp_path, one_thread):
     assert stored() == {vector.tobytes() for vector in alone.values()}
 
 
-def test_two_processes_score_as_one(trained, corpus, tmp_path, one_thread):
+def test_two_processes_score_as_one(
+    trained, corpus, run_warm, tmp_path, one_thread
+):
     """As torchrun starts them, with the cohort and the calibration, to the last
     bit."""
 
@@ -111,19 +111,11 @@ def test_two_processes_score_as_one(trained, corpus, tmp_path, one_thread):
             trial_option(corpus, "verification_file"),
         ]
 
-    done = subprocess.run(
-        [
-            sys.executable,
-            *("-m", "torch.distributed.run", "--standalone"),
-            *("--nproc_per_node=2", "speaker_verification_cosine.py"),
-            *command("two"),
-            "--distributed_backend=gloo",
-        ],
-        cwd=RECIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
+    done = run_warm(
+        "speaker_verification_cosine.py",
+        *command("two"),
+        "--distributed_backend=gloo",
+        processes=2,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("Scores, figures") == 1
