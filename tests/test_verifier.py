@@ -4,14 +4,11 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from commands import ROOT
 
 from speechbrain.inference import SpeakerRecognition
 from speechbrain_scl.errors import UserError
@@ -232,14 +229,10 @@ print(len(verifier.voices()), "voices")
 """
 
 
-def test_any_number_of_threads(untrained, spoken):
+def test_any_number_of_threads(untrained, spoken, run_warm, tmp_path):
     """In a process of its own, as it once ended in a segmentation fault."""
-    done = subprocess.run(
-        [sys.executable, "-c", THREADS, untrained, *spoken],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    (tmp_path / "threads.py").write_text(THREADS)
+    done = run_warm(tmp_path / "threads.py", untrained, *spoken)
     assert done.stdout == "30 voices\n", done.stderr
 
 
