@@ -6,6 +6,8 @@
     python benchmarks/pictures.py budget OUT.png RUN [RUN ...]
         EER against the epochs of trainings of different length; an
         <objective>_<epochs> counts as that objective
+    python benchmarks/pictures.py balance OUT.png RUN [RUN ...]
+        EER against the contrast's share of the gradients' lengths
 
 A RUN is a training's output folder with verification/ in it, as
 benchmarks/ladder.py leaves them: OUTPUT/<objective>/<seed>.
@@ -32,7 +34,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
-    for name in ("scores", "budget"):
+    for name in ("scores", "budget", "balance"):
         kind = kinds.add_parser(name)
         kind.add_argument("output", type=Path)
         if name == "scores":
@@ -42,7 +44,7 @@ def main():
     if args.kind == "scores":
         figure = scores(args.list, args.runs)
     else:
-        figure = budget(args.runs)
+        figure = over(args.runs, args.kind)
     plots.save(figure, args.output)
     print(args.output)
 
@@ -64,9 +66,10 @@ def scores(list, runs):
     return figure
 
 
-def budget(runs):
-    """EER against the epochs of trainings of different length."""
-    curves = {}
+def over(runs, kind):
+    """EER against the epochs (``budget``) or the share of the contrast
+    (``balance``) of trainings, a dot each, and means."""
+    lists = {}
     for run in runs:
         path = existing(run / "verification" / "metrics.json")
         trials = json.loads(path.read_text(encoding="utf-8"))["trials"]
@@ -74,28 +77,48 @@ def budget(runs):
         rates["geometric mean"] = np.exp(np.mean(np.log(list(rates.values()))))
         # <objective>/<seed>, and below it the fold
         seed = run if run.name.isdigit() else run.parent
-        objective = re.sub(r"_\d+$", "", seed.parent.name)
-        epochs = max(read_training_log(existing(run / "train_log.txt")))
+        objective = seed.parent.name
+        log = read_training_log(existing(run / "train_log.txt"))
+        at = share_of_contrast(log)
+        if kind == "budget":
+            at, objective = max(log), re.sub(r"_\d+$", "", objective)
         for name, rate in rates.items():
-            curve = curves.setdefault(name, {}).setdefault(objective, {})
-            curve.setdefault(epochs, []).append(rate)
-    figure, axes = panels(len(curves), 3)
-    for axis, (name, lines) in zip(axes, curves.items()):
-        for objective, points in lines.items():
-            epochs = sorted(points)
-            means = [np.mean(points[n]) for n in epochs]
-            (line,) = axis.plot(epochs, means, "o-", label=objective)
-            for n in epochs:  # a dot for each run
-                style = {"color": line.get_color(), "alpha": 0.4}
-                axis.plot([n] * len(points[n]), points[n], ".", **style)
+            points = lists.setdefault(name, {}).setdefault(objective, [])
+            points.append((at, rate))
+    figure, axes = panels(len(lists), 3)
+    for axis, (name, objectives) in zip(axes, lists.items()):
+        for objective, points in objectives.items():
+            points = np.array(sorted(points))
+            starts = [0]
+            if kind == "budget":
+                starts = np.unique(points[:, 0], return_index=True)[1]
+            groups = np.split(points, starts[1:])
+            means = np.array([group.mean(0) for group in groups])
+            (line,) = axis.plot(*means.T, "o-", label=objective)
+            style = {"color": line.get_color(), "alpha": 0.4}
+            axis.plot(*points.T, ".", **style)
         axis.set_title(name, fontsize=10)
-        axis.set_xlabel("epochs")
-        axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_formatter("{x:g}")
         axis.set_ylim(0)
+        if kind == "budget":
+            axis.set_xscale("log", base=2)
+            axis.xaxis.set_major_formatter("{x:g}")
+    label = {"budget": "epochs", "balance": "share of the contrast"}[kind]
+    figure.supxlabel(label, fontsize=10)
     axes[0].set_ylabel("EER (%)")
     axes[0].legend(fontsize=8)
     return figure
+
+
+def share_of_contrast(log):
+    """Its part of the weighted gradients' lengths, the mean over the epochs."""
+    shares = []
+    for epoch in log.values():
+        lengths = [
+            epoch.get(f"weight_{part}", 0.0) * epoch.get(f"grad_norm_{part}", 0)
+            for part in ("classification", "contrastive")
+        ]
+        shares.append(lengths[1] / (sum(lengths) or 1.0))
+    return np.mean(shares)
 
 
 def existing(path):

@@ -32,16 +32,18 @@ def test_scores_have_a_histogram_per_class(tmp_path, monkeypatch, capsys):
         pictures.scores("easy", [run])
 
 
-def test_the_budget_is_a_point_per_training(tmp_path):
+def test_a_training_is_a_point(tmp_path):
     runs = [tmp_path / name / "1" / "fold1" for name in ("aam_2", "full_1")]
     for n, folder in zip((2, 1), runs):
         (folder / "verification").mkdir(parents=True)
-        lines = (f"epoch: {i + 1} - valid EER: 0.5\n" for i in range(n))
+        said = "weight_classification: 0.5, weight_contrastive: 0.5, "
+        said += "grad_norm_classification: 3, grad_norm_contrastive: 1"
+        lines = (f"epoch: {i + 1} - train {said}\n" for i in range(n))
         (folder / "train_log.txt").write_text("".join(lines))
         (folder / "verification" / "metrics.json").write_text(
             json.dumps({"trials": {"a": {"eer": 0.1}, "b": {"eer": 0.4 / n}}})
         )
-    figure = pictures.budget(runs)
+    figure = pictures.over(runs, "budget")
     assert [axis.get_title() for axis in figure.axes][-1] == "geometric mean"
     handles, labels = figure.axes[-1].get_legend_handles_labels()
     lines = dict(zip(labels, handles))
@@ -50,6 +52,10 @@ def test_the_budget_is_a_point_per_training(tmp_path):
         [2.0, pytest.approx(100 * (0.1 * 0.2) ** 0.5)]
     ]
     assert lines["full"].get_xdata() == [1]
+    figure = pictures.over(runs, "balance")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    assert [line.get_xdata() for line in handles] == [[0.25], [0.25]]
+    assert labels == ["aam_2", "full_1"]
     (runs[0] / "train_log.txt").unlink()
     with pytest.raises(UserError, match="train_log.txt: not there"):
-        pictures.budget(runs)
+        pictures.over(runs, "budget")
