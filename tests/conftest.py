@@ -12,7 +12,7 @@ import torch
 from commands import MINI, RECIPE, ROOT, SMALL, trial_option
 from hyperpyyaml import load_hyperpyyaml
 from hypothesis import HealthCheck, settings
-from warm_start import warm_runs
+from warm_start import spare_descriptions, warm_runs
 
 from demo.mini import make_mini_corpus
 from demo.mini_cnceleb import make_mini_cnceleb
@@ -29,6 +29,7 @@ torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 # Hypothesis asks every loaded module for its file; SpeechBrain's lazy modules
 # would answer by importing an optional package that need not be there.
 LazyModule.__file__ = None
+spare_descriptions()
 
 # A shared machine has slow moments; CI tries the same examples every time.
 settings.register_profile(

@@ -31,10 +31,18 @@ PRELOADED = [
 ]
 
 
+def spare_descriptions():
+    """For env.log SpeechBrain asks pip what is installed: most of a second."""
+    from speechbrain.utils import logger
+
+    logger.get_environment_description = str
+
+
 def main():
     """Reads one script per line; writes how it ended."""
     for name in PRELOADED:
         importlib.import_module(name)
+    spare_descriptions()
     for line in sys.stdin:
         job = json.loads(line)
         children = []

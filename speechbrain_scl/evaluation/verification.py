@@ -65,11 +65,11 @@ def _verify(params, run_opts):
         )
     if params["crops"] and params["backend"] == "centred":
         raise UserError("backend=centred takes whole utterances: crops=null")
-    backends.check_cohort(params)
     speaker_of = speaker_function(params)
     sources = as_list(params["verification_file"], "verification_file")
     lists = _read_lists(sources, params)
     _refuse_tested(params, lists, speaker_of)
+    backends.check_cohort(params)
     splits = [[]] * len(lists)
     if params["metadata"]:
         columns = as_list(params["conditions"], "conditions")

@@ -1,14 +1,9 @@
 """What is embedded: the speech, at a level that the encoder can use."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import soundfile
 import torch
-from commands import ROOT
 from scipy.signal import resample_poly
 
 from speechbrain_scl.evaluation.encoder import load_encoder
@@ -154,17 +149,13 @@ print((long - short) / (4 * 3600 * 16000))
 """
 
 
-def test_an_hour_is_in_memory_once(tmp_path):
+def test_an_hour_is_in_memory_once(run_warm, tmp_path):
     paths = [str(tmp_path / f"{seconds}.wav") for seconds in (60, 3600)]
     minute = np.random.default_rng(0).integers(-999, 999, 60 * 16000, np.int16)
     for path, times in zip(paths, (1, 60)):
         soundfile.write(path, np.tile(minute, times), 16000)
-    done = subprocess.run(
-        [sys.executable, "-c", HOUR, *paths],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    (tmp_path / "hour.py").write_text(HOUR)
+    done = run_warm(tmp_path / "hour.py", *paths)
     assert float(done.stdout) < 1.4, done.stderr
 
 
