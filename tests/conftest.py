@@ -107,10 +107,10 @@ def run_warm(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def trained(corpus, run_warm, tmp_path_factory):
+def trained(corpus, run_script, tmp_path_factory):
     """The output folder of a short training."""
     output = tmp_path_factory.mktemp("results") / "train"
-    done = run_warm(
+    done = run_script(
         "train_speaker_embeddings.py",
         *SMALL,
         f"--data_folder={corpus}",

@@ -4,6 +4,8 @@ Most of a command of a few seconds goes into importing PyTorch, SpeechBrain and
 this package. Here one process imports them and copies itself for each script.
 """
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -12,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from contextlib import contextmanager
 
 # What scripts and their yaml files name, and what those load where they need it
@@ -43,6 +46,7 @@ def main():
     for name in PRELOADED:
         importlib.import_module(name)
     spare_descriptions()
+    gc.freeze()  # what is shared stays so
     for line in sys.stdin:
         job = json.loads(line)
         children = []
@@ -68,7 +72,18 @@ def become(rank, command, folder, stdout, stderr, timeout, processes, port):
     script = command[0]
     sys.argv = command
     sys.path[0] = os.path.dirname(os.path.realpath(script))
-    runpy.run_path(script, run_name="__main__")
+    try:
+        runpy.run_path(script, run_name="__main__")
+        code = 0
+    except SystemExit as ended:
+        code = ended.code or 0
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    # To take the interpreter down would copy all that it shares: over a second.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 @contextmanager

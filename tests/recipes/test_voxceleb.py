@@ -28,9 +28,9 @@ def test_training_leaves_what_it_promises(trained, corpus):
 
 
 def test_verification_leaves_what_it_promises(
-    trained, corpus, run_warm, tmp_path
+    trained, corpus, run_script, tmp_path
 ):
-    done = run_warm(
+    done = run_script(
         "speaker_verification_cosine.py",
         "../../../hparams/verification_small.yaml",
         f"--data_folder={corpus}",
