@@ -22,7 +22,10 @@ LABELS = {"1": 1, "target": 1, **dict.fromkeys(_IMPOSTOR, 0)}
 # that anybody's reading of scores.txt gives them again.
 DECIMALS = 6
 _BLOCK = 2**23  # bytes of a list, read at a time
-_ROWS = 2**18  # of a list, written at a time
+_ROWS = 2**15  # of a list, written at a time
+_PAD = ord("\t")  # which is in no name
+# From this size on, loading polars takes less time than it saves.
+_LONG = 2**24  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,25 +80,50 @@ class Trials:
 
 def write_scores(path, trials):
     """Writes ``<label> <enrolment> <test> <score>`` lines of scored trials."""
-    import polars  # which who only decides need not load
-
-    enrol, test = map(polars.Series, (trials.enrol_ids, trials.test_ids))
+    names = trials.enrol_ids, trials.test_ids
+    enrol, test = (_padded(f"{name} " for name in side) for side in names)
+    labels = _padded(["0 ", "1 "])
     with atomic_write(path, binary=True) as file:
         for start in range(0, len(trials), _ROWS):
             block = slice(start, start + _ROWS)
-            columns = {
-                "label": trials.labels[block].view(np.uint8),
-                "enrol": enrol.gather(trials.enrol_index[block]),
-                "test": test.gather(trials.test_index[block]),
-                "score": trials.scores[block],
-            }
-            polars.DataFrame(columns).write_csv(
-                file,
-                include_header=False,
-                separator=" ",
-                quote_style="never",
-                float_precision=DECIMALS,
-            )
+            columns = [
+                labels.take(trials.labels[block], 0),
+                enrol.take(trials.enrol_index[block], 0),
+                test.take(trials.test_index[block], 0),
+                _decimal(trials.scores[block]),
+            ]
+            lines = np.concatenate(columns, 1)
+            file.write(lines[lines != _PAD])
+
+
+def _padded(words):
+    """The bytes of words, uint8 [words, width]."""
+    words = [word.encode() for word in words]
+    width = max(map(len, words))
+    text = b"".join(word.ljust(width, bytes([_PAD])) for word in words)
+    return np.frombuffer(text, np.uint8).reshape(-1, width)
+
+
+def _decimal(scores):
+    """The bytes of scores with DECIMALS, and of line ends, [scores, width]."""
+    if abs(scores).max() >= 1e9:  # not whole numbers of the last decimal
+        return _padded(f"{score:.{DECIMALS}f}\n" for score in scores)
+    rest = np.rint(abs(scores) * 10**DECIMALS).astype(np.int64)
+    width = max(len(str(rest.max())), DECIMALS + 1)
+    if width < 10:
+        rest = rest.astype(np.int32)  # quicker
+    text = np.empty((width + 3, len(scores)), np.uint8)
+    text[0] = np.where(scores < 0, ord("-"), _PAD)
+    text[-2 - DECIMALS] = ord(".")
+    text[-1] = ord("\n")
+    for i in range(width):
+        tens = rest // 10
+        digit = rest - 10 * tens + ord("0")
+        if i > DECIMALS:
+            digit[rest == 0] = _PAD
+        text[-2 - i - (i >= DECIMALS)] = digit
+        rest = tens
+    return text.T
 
 
 def read_trials(path, layout="auto"):
@@ -106,26 +134,24 @@ def read_trials(path, layout="auto"):
         raise UserError(f"trial_layout={layout!r}: choose one of {LAYOUTS}")
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such trial list")
-    numbers = {}, {}, dict(LABELS)  # of names, in the order of appearance
-    found = [], [], []
-    for first_line, block in _blocks(path):
+    numbers = {}, {}, LABELS  # of names, in the order of appearance
+    found, first_line = ([], [], []), 1
+    read = _read_fast if os.path.getsize(path) >= _LONG else _read
+    for block in _blocks(path):
         try:
             if layout == "auto":
                 layout = _layout(path, first_line, block)
-            frame = _table(path, first_line, block)
+            columns = read(block, _order(layout))
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{path}: not a text file in UTF-8: {error}"
             ) from error
-        for parts, number, i in zip(found, numbers, _order(layout)):
-            column = frame[:, i]
-            words = column.unique(maintain_order=True)
-            codes = words.to_physical().to_numpy()
-            of_code = np.zeros(codes.max(initial=0) + 1, np.int32)
-            of_code[codes] = [number.setdefault(x, len(number)) for x in words]
-            parts.append(of_code[column.to_physical()])
-        if len(numbers[2]) > len(LABELS):
-            _refuse_label(path, first_line, block, layout)
+        if not LABELS.keys() >= set(columns[2][0]):
+            _refuse(path, first_line, block, layout)
+        for parts, number, (words, places) in zip(found, numbers, columns):
+            values = [number.setdefault(word, len(number)) for word in words]
+            parts.append(np.array(values, np.int32)[places])
+        first_line += block.count(b"\n")
     if not any(map(len, found[0])):
         raise UserError(f"{path}: it holds no trial")
     enrol, test, labels = map(np.concatenate, found)
@@ -136,30 +162,66 @@ def read_trials(path, layout="auto"):
 
 
 def _blocks(path):
-    """The bytes of whole lines, and the number of the first."""
-    first_line = 1
+    """The bytes of whole lines."""
     with open(path, "rb") as file:
         if file.read(len(BOM_UTF8)) != BOM_UTF8:
             file.seek(0)
         while block := file.read(_BLOCK):
-            block += file.readline()
-            yield first_line, block
-            first_line += block.count(b"\n")
+            yield block + file.readline()
 
 
-def _table(path, first_line, block):
-    """The three fields of each trial, as numbers of words."""
+def _read(block, order):
+    """The distinct words of the enrolments, the tests and the labels, and which
+    of them each trial has; an empty one of a line of another form."""
+    rows = (line.split() for _, line in _lines(block))
+    rows = (row if len(row) == 3 else [""] * 3 for row in rows if row)
+    # No list of each line's fields stays: the garbage collector would visit
+    # them all, again and again.
+    words = list(itertools.chain.from_iterable(rows))
+    columns = []
+    for column in (words[i::3] for i in order):
+        place = {word: i for i, word in enumerate(dict.fromkeys(column))}
+        places = map(place.__getitem__, column)
+        columns.append((place, np.fromiter(places, np.int32, len(column))))
+    return columns
+
+
+def _read_fast(block, order):
+    """As ``_read``."""
+    blanks = block.translate(None, bytes(range(33, 256)))
+    plain = blanks and blanks == b"  \n" * (len(blanks) // 3)
+    if not (plain and block.isascii()):
+        return _read(block, order)
     import polars
 
-    how = {"schema": dict.fromkeys("abc", polars.Categorical)}
-    how |= {"has_header": False, "separator": " ", "quote_char": None}
-    blanks = block.translate(None, bytes(range(33, 256)))
-    if block.isascii() and blanks == b"  \n" * (len(blanks) // 3) and blanks:
-        frame = polars.read_csv(block, **how)
-        if not any(frame.null_count().row(0)):
-            return frame
-    # Other blanks, several of them, or lines that hold no trial
-    rows = []
+    schema = dict.fromkeys("abc", polars.Categorical)
+    how = {"has_header": False, "separator": " ", "quote_char": None}
+    frame = polars.read_csv(block, schema=schema, **how)
+    if any(frame.null_count().row(0)):  # a blank ends or starts a line
+        return _read(block, order)
+    columns = []
+    for column in (frame[:, i] for i in order):
+        words = column.unique(maintain_order=True)
+        numbers = words.to_physical().to_numpy()
+        place = np.empty(numbers.max() + 1, np.int32)
+        place[numbers] = np.arange(len(numbers))
+        places = place[column.to_physical().to_numpy()]
+        columns.append((words.cast(polars.String).to_list(), places))
+    return columns
+
+
+def _lines(block, first=1):
+    """Lines, with ends of any system, and their numbers."""
+    return enumerate(io.StringIO(block.decode(), newline=None), first)
+
+
+def _order(layout):
+    """Where a line has the enrolment, the test and the label."""
+    return (1, 2, 0) if layout == "label_first" else (0, 1, 2)
+
+
+def _refuse(path, first_line, block, layout):
+    """Says which of some lines is malformed."""
     for number, line in _lines(block, first_line):
         fields = line.split()
         if len(fields) not in (0, 3):
@@ -168,30 +230,11 @@ def _table(path, first_line, block):
                 f"three (label enrolment test, or enrolment test label): "
                 f"{line.strip()!r}"
             )
-        if fields:
-            rows.append(" ".join(fields))
-    text = "\n".join(rows).encode()
-    return polars.read_csv(text, raise_if_empty=False, **how)
-
-
-def _lines(block, first_line):
-    """Lines, with ends of any system, and their numbers."""
-    return enumerate(io.StringIO(block.decode(), newline=None), first_line)
-
-
-def _order(layout):
-    """Where a line has the enrolment, the test and the label."""
-    return (1, 2, 0) if layout == "label_first" else (0, 1, 2)
-
-
-def _refuse_label(path, first_line, block, layout):
-    """Says which of some lines has another one."""
-    for number, line in _lines(block, first_line):
-        label = line.split()[_order(layout)[2] :][:1]
-        if label and label[0] not in LABELS:
+        if fields and fields[_order(layout)[2]] not in LABELS:
             raise UserError(
-                f"{path}, line {number}: the label is {label[0]!r}; it must "
-                "be 1 or 0, target or nontarget"
+                f"{path}, line {number}: the label is "
+                f"{fields[_order(layout)[2]]!r}; it must be 1 or 0, target or "
+                "nontarget"
             )
 
 
