@@ -12,6 +12,7 @@ import torch
 from commands import MINI, RECIPE, ROOT, SMALL, trial_option
 from hyperpyyaml import load_hyperpyyaml
 from hypothesis import HealthCheck, settings
+from small_brain import UNTRAINED
 from warm_start import spare_descriptions, warm_runs
 
 from demo.mini import make_mini_corpus
@@ -119,25 +120,6 @@ def trained(corpus, run_script, tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return output
-
-
-UNTRAINED = """
-sample_rate: 16000
-compute_features: !new:speechbrain.lobes.features.Fbank
-    n_mels: 20
-mean_var_norm: !new:speechbrain.processing.features.InputNormalization
-    norm_type: sentence
-    std_norm: False
-embedding_model: !new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN
-    input_size: 20
-    channels: [16, 16, 16, 16, 48]
-    attention_channels: 8
-    se_channels: 8
-    lin_neurons: 12
-classifier: !new:speechbrain.lobes.models.ECAPA_TDNN.Classifier
-    input_size: 12
-    out_neurons: 2
-"""
 
 
 @pytest.fixture(scope="session")

@@ -7,31 +7,23 @@ the other one has.
 import itertools
 
 import pytest
+import small_brain as small
 import torch
+from test_losses import OPTIONS as LOSSES
 from two_processes import results_of
 
-import speechbrain as sb
-from speechbrain.dataio.batch import PaddedBatch
-from speechbrain.lobes.models.ECAPA_TDNN import Classifier
-from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import MinNormBalancer
 from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.distributed import all_reduce_sum, gather_rows, world_size
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.losses import SupConMarginLoss
-from speechbrain_scl.objective import Objective
 
 ROWS = slice(0, 5), slice(5, 13)  # utterances of each rank
 WHOLE = slice(0, 13)
-NORMALIZE = ("none", "l2", "loss")
-LOSSES = [
-    *itertools.product(
-        ("angular", "cosine"),
-        ("none", "positive", "all_positives"),
-        ("negatives", "logits"),
-    )
-]
+BALANCING = list(
+    itertools.product(("none", "l2", "loss"), ("embedding", "parameters"))
+)
 RESCALE = ("best_class", "max", "mean", "none")
 ATTENTIONS = [None, *itertools.product(RESCALE, (True, False))]
 
@@ -42,39 +34,23 @@ def batch(rows):
     x = torch.randn(n, 6, dtype=torch.float64, generator=generator)
     labels = torch.randint(4, (n,), generator=generator)
     labels[0], labels[-1] = 9, 9  # a pair across the ranks
-    generator.manual_seed(1)
-    target = torch.randn(n, 4, dtype=torch.float64, generator=generator)
-    return x[rows], labels[rows], target[rows]
-
-
-def encoder():
-    torch.manual_seed(1)
-    return torch.nn.Linear(6, 4).double()
+    return x[rows], labels[rows]
 
 
 def contrast(loss_options, attention_options, rows, gather, alone=False):
     """The loss, and the gradients of the encoder and the class vectors."""
-    margin_type, denominator, attention_on = loss_options
-    loss = SupConMarginLoss(
-        0.2,
-        0.3,
-        margin_type,
-        denominator,
-        attention_on,
-        chunk_size=3 if denominator == "none" else None,
-        gather=gather,
-    )
-    x, labels, _ = batch(rows)
+    chunk_size = 3 if "none" in loss_options else None
+    loss = SupConMarginLoss(0.2, 0.3, *loss_options, chunk_size, gather)
+    x, labels = batch(rows)
     if alone:
         labels = torch.arange(rows.start, rows.stop)
-    model, weights = encoder(), None
+    torch.manual_seed(1)
+    model, weights = torch.nn.Linear(6, 4).double(), None
     vectors = torch.nn.Parameter(torch.eye(10, 4, dtype=torch.float64) + 0.1)
     z = model(x)
     if attention_options is not None:
         rescale, detach = attention_options
-        attention = ClassAwareAttention(
-            3.0, rescale=rescale, detach=detach, gather=gather
-        )
+        attention = ClassAwareAttention(3.0, rescale, detach, gather)
         weights = attention(z, labels, vectors)
     value = loss(z, labels, weights)
     found = torch.autograd.grad(
@@ -86,84 +62,33 @@ def contrast(loss_options, attention_options, rows, gather, alone=False):
     return torch.cat([value.detach()[None], *(g.flatten() for g in found)])
 
 
-def balances(rows):
-    """The weights at the embedding and at the parameters."""
-    x, labels, target = batch(rows)
-    model = encoder()
-    z = model(x)
-    # DDP averages means of equal batches: unequal ones count by their sizes.
-    share = len(x) * world_size() / WHOLE.stop
-    losses = [
-        (z - target).square().mean() * share,
-        SupConMarginLoss(0.2, 0.3, gather=world_size() > 1)(z, labels),
-    ]
-    return torch.stack(
-        [
-            MinNormBalancer(normalize)(losses, shared)
-            for normalize in NORMALIZE
-            for shared in (z, list(model.parameters()))
-        ]
-    )
-
-
-class Encoder(torch.nn.Linear):
-    """[n, time, 1] -> [n, 1, 4]: a batch of any size, no batch statistics."""
-
-    def forward(self, feats):
-        return super().forward(feats.transpose(1, 2))
-
-
-class Keep(torch.nn.Module):
-    def forward(self, x, lens=None):
-        return x.unsqueeze(-1) if lens is None else x
-
-
-def whole_brain(normalize):
+def whole_brain(normalize, at="embedding"):
     """The Brain with every objective; the same on every process."""
     torch.manual_seed(2)
     brain = SupConSpeakerBrain(
-        modules={
-            "compute_features": Keep(),
-            "mean_var_norm": Keep(),
-            "embedding_model": Encoder(6, 4),
-            "classifier": Classifier(4, out_neurons=10),
-        },
+        modules=small.linear_modules(6, 10),
         opt_class=lambda params: torch.optim.SGD(params, lr=0.1),
         hparams={
-            "objective": Objective(
-                LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 2)),
-                SupConMarginLoss(0.2, 0.3, gather=True),
-                ClassAwareAttention(3.0),
-                MinNormBalancer(normalize),
-            )
+            "objective": small.objective(
+                classification=small.aam(2),
+                contrastive=SupConMarginLoss(0.2, 0.3, gather=True),
+                attention=ClassAwareAttention(3.0),
+                balancer=MinNormBalancer(normalize),
+            ),
+            "balance_at": at,
         },
         run_opts={"max_grad_norm": 1e9, "distributed_backend": "gloo"},
     )
-    brain.on_fit_start()
-    brain.on_stage_start(sb.Stage.TRAIN, 1)
-    return brain
+    return small.started(brain)
 
 
-def brains_batch(rows, broken=False):
-    x, labels, _ = batch(rows)
-    if broken:
-        x[0] = float("nan")
-    names = ("id", "sig", "spk_id_encoded")
-    rows = zip(map(str, range(len(x))), x.float(), labels[:, None])
-    return PaddedBatch([dict(zip(names, row)) for row in rows])
-
-
-def parameters_of(brain):
-    vector = torch.nn.utils.parameters_to_vector(brain.modules.parameters())
-    return vector.detach()
-
-
-def brains_step(normalize, rows):
+def brains_step(case, rows):
     """What a step changes, and the epoch's means."""
-    brain = whole_brain(normalize)
-    before = parameters_of(brain)
-    brain.fit_batch(brains_batch(rows))
-    return parameters_of(brain) - before, brain.progress.means()
+    brain = whole_brain(*case)
+    before = small.parameters_of(brain.modules)
+    x, labels = batch(rows)
+    brain.fit_batch(small.batch_of(x.float(), labels))
+    return small.parameters_of(brain.modules) - before, brain.progress.means()
 
 
 def together(rank, folder):
@@ -178,16 +103,16 @@ def together(rank, folder):
     # DDP averages over the processes.
     joined = all_reduce_sum(torch.stack(list(found.values()))) / world_size()
     found = dict(zip(found, joined))
-    found["balances"] = balances(rows)
-    for normalize in NORMALIZE:
-        found["brain", normalize] = brains_step(normalize, rows)
+    for case in BALANCING:
+        found[case] = brains_step(case, rows)
 
     brain = whole_brain("none")
     brain.nonfinite_patience = 1
-    before = parameters_of(brain)
-    broken = brains_batch(rows, broken=rank == 1)
+    before = small.parameters_of(brain.modules)
+    x, labels = batch(rows)
+    broken = small.batch_of(x.float() if rank == 0 else x.float() / 0, labels)
     brain.fit_batch(broken)
-    assert torch.equal(before, parameters_of(brain))
+    assert torch.equal(before, small.parameters_of(brain.modules))
     assert brain.nonfinite_count == 1
     with pytest.raises(UserError, match="nonfinite_patience is 1"):
         brain.fit_batch(broken)
@@ -216,41 +141,21 @@ def test_every_option_gives_the_joined_batch(ranks, attention):
             )
 
 
-def test_no_positive_anywhere_is_zero_on_every_rank(ranks):
-    for found in ranks:
-        assert torch.equal(found["alone"], torch.zeros_like(found["alone"]))
-
-
-def test_every_rank_finds_the_weights_of_the_joined_batch(ranks):
-    expected = balances(WHOLE)
-    # Not an end, where many agree
-    assert ((expected > 0.01) & (expected < 0.99)).all()
-    assert torch.equal(ranks[0]["balances"], ranks[1]["balances"])
-    torch.testing.assert_close(ranks[0]["balances"], expected)
-
-
-@pytest.mark.parametrize("normalize", NORMALIZE)
-def test_the_brains_step_is_that_of_the_joined_batch(ranks, normalize):
+@pytest.mark.parametrize("case", BALANCING, ids="-".join)
+def test_the_brains_step_is_that_of_the_joined_batch(ranks, case):
     """Classification, attention, contrast and balancing through DDP."""
-    wanted, means = brains_step(normalize, WHOLE)
+    wanted, means = brains_step(case, WHOLE)
     assert 0.01 < means["weight_contrastive"] < 0.99
     for found in ranks:
-        step, rank_means = found["brain", normalize]
+        step, rank_means = found[case]
         torch.testing.assert_close(step, wanted, rtol=1e-5, atol=1e-6)
         for name in ("classification", "contrastive", "weight_contrastive"):
             assert rank_means[name] == pytest.approx(means[name], rel=1e-5)
-    assert torch.equal(*(r["brain", normalize][0] for r in ranks))
+    assert torch.equal(*(found[case][0] for found in ranks))
 
 
 def test_unequal_rows_are_joined_in_the_order_of_the_ranks(ranks):
     for found, place in zip(ranks, (slice(0, 2), slice(2, 5))):
+        assert not found["alone"].any()  # a positive nowhere: zero
         (rows,), where = found["gathered"]
         assert rows.flatten().tolist() == [0, 1, 3, 4, 5] and where == place
-
-
-def test_one_process_needs_no_group():
-    rows = torch.randn(3, 2, requires_grad=True)
-    (same,), where = gather_rows(rows)
-    assert same is rows and where == slice(0, 3)
-    assert all_reduce_sum(rows) is rows
-    assert world_size() == 1

@@ -1,18 +1,13 @@
 """The margin-contrastive loss against independent oracles."""
 
-import contextlib
 import itertools
 import math
 
+import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import (
-    given,
-    settings,
-    strategies as st,
-)
+from hypothesis import given, settings
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from speechbrain_scl.losses import SupConMarginLoss
 
@@ -20,10 +15,6 @@ TYPES = ("angular", "cosine")
 DENOMINATORS = ("none", "positive", "all_positives")
 MODES = ("negatives", "logits")
 OPTIONS = list(itertools.product(TYPES, DENOMINATORS, MODES))
-each_option = pytest.mark.parametrize("options", OPTIONS, ids="-".join)
-LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 3, 4, 4])
-
-seeds = st.integers(0, 2**32 - 1)
 
 
 def double_loop(z, labels, weights, margin, temperature, *options):
@@ -72,7 +63,7 @@ def random_batch(seed, n_speakers=4, n_samples=10, dim=5):
     z = torch.randn(n_samples, dim, dtype=torch.float64, generator=generator)
     labels = torch.randint(n_speakers, (n_samples,), generator=generator)
     labels[1] = labels[0]  # at least one pair
-    return z, labels
+    return z, 1000 - 700 * labels
 
 
 def at_angle(theta, dtype=torch.float64):
@@ -82,19 +73,21 @@ def at_angle(theta, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("attention", ["no attention", "constant", "learnt"])
-@each_option
+@pytest.mark.parametrize("options", OPTIONS, ids="-".join)
 def test_value_and_gradient_equal_the_double_loop(options, attention):
     torch.manual_seed(1)
-    for margin, chunk_size in [(0.0, None), (0.2, 2), (1.5, 1), (1.9, None)]:
-        z = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
+    cases = [(0.0, None), (0.2, 2), (1.5, 1), (1.9, None)]
+    for seed, (margin, chunk_size) in enumerate(cases):
+        z, labels = random_batch(seed, 5, 9, 4)
+        z.requires_grad_()
         weights = torch.rand(9, dtype=torch.float64)
         weights[3] = weights[0]  # equal ones share the gradient of the min
         weights.requires_grad_(attention == "learnt")
         if attention == "no attention":
             weights = None
         arguments = margin, 0.3, *options
-        value = SupConMarginLoss(*arguments, chunk_size)(z, LABELS, weights)
-        expected = double_loop(z, LABELS, weights, *arguments)
+        value = SupConMarginLoss(*arguments, chunk_size)(z, labels, weights)
+        expected = double_loop(z, labels, weights, *arguments)
         torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-10)
 
         wanted = [z, weights] if attention == "learnt" else [z]
@@ -106,51 +99,16 @@ def test_value_and_gradient_equal_the_double_loop(options, attention):
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
 def test_without_a_margin_it_is_supcon(temperature):
     pml = pytest.importorskip("pytorch_metric_learning.losses")
+    losses = SupConMarginLoss(0.0, temperature), pml.SupConLoss(temperature)
     for n_speakers in (2, 8, 40):
         z, labels = random_batch(0, n_speakers, 64, 16)
         z.requires_grad_()
-        found = []
-        for loss in (
-            SupConMarginLoss(0.0, temperature),
-            pml.SupConLoss(temperature=temperature),
-        ):
-            value = loss(z, labels)
-            found.append((value, *torch.autograd.grad(value, z)))
+        values = [loss(z, labels) for loss in losses]
+        found = [(x, *torch.autograd.grad(x, z)) for x in values]
         torch.testing.assert_close(*found, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("n", [2, 6, 16])
-@pytest.mark.parametrize("margin", [0.0, 0.2])
-def test_closed_form_where_all_pairs_are_alike(n, margin):
-    labels = torch.arange(n) // 2
-    found = SupConMarginLoss(margin, 0.1)(torch.eye(n), labels)
-    wanted = math.log(n - 1) + math.sin(margin) / 0.1
-    assert found.item() == pytest.approx(wanted, rel=1e-5, abs=1e-6)
-    found = SupConMarginLoss(margin, 0.1)(torch.ones(n, 8), labels)
-    wanted = math.log(n - 1) + (1 - math.cos(margin)) / 0.1
-    assert found.item() == pytest.approx(wanted, abs=1e-5)
-
-
-# ---- invariances and monotony ----------------------------------------------
-
-
-@given(seeds, st.sampled_from(OPTIONS))
-@settings(max_examples=15)
-def test_invariant_to_order_rotation_and_names(seed, options):
-    loss = SupConMarginLoss(0.3, 0.2, *options)
-    z, labels = random_batch(seed)
-    generator = torch.Generator().manual_seed(seed)
-    weights = torch.rand(len(z), dtype=z.dtype, generator=generator)
-    expected = loss(z, labels, weights)
-    order = torch.randperm(len(z), generator=generator)
-    shuffled = loss(z[order], labels[order], weights[order])
-    torch.testing.assert_close(shuffled, expected)
-    axes = torch.randn(5, 5, dtype=z.dtype, generator=generator)
-    rotated = loss(z @ torch.linalg.qr(axes)[0], 1000 - 7 * labels, weights)
-    torch.testing.assert_close(rotated, expected)
-
-
-@given(seeds, st.floats(-20, 20))
+@given(st.integers(0, 2**32 - 1), st.floats(-20, 20))
 @settings(max_examples=15)
 def test_invariant_to_the_scale_of_each_embedding(seed, exponent):
     z, labels = random_batch(seed)
@@ -187,9 +145,6 @@ def test_monotone_in_margin_and_angle_on_the_whole_circle(m, t, denominator):
     edge = math.pi - m[0]
     before, after = max(edge - 1e-7, 0), min(edge + 1e-7, math.pi)
     assert loss(m[0], before) == pytest.approx(loss(m[0], after), abs=1e-5)
-
-
-# ---- the ends of the cosine ------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -270,15 +225,15 @@ def test_close_positives_keep_their_gradient_under_tf32(apart):
     noise = apart / math.sqrt(64) * torch.randn(128, 64)
     z = speakers.repeat_interleave(4, 0) + noise
     labels = torch.arange(32).repeat_interleave(4)
-    gradients = []
-    for mode in (TF32(), contextlib.nullcontext()):
-        exact = not isinstance(mode, TF32)
-        leaf = (z.double() if exact else z.clone()).requires_grad_()
-        with mode:
-            # At this temperature the negatives have their share too.
-            value = SupConMarginLoss(0.2, 0.3)(leaf, labels)
-        gradients.append(torch.autograd.grad(value, leaf)[0].double())
-    ours, exact = gradients
+
+    def gradient(leaf):
+        # At this temperature the negatives have their share too.
+        value = SupConMarginLoss(0.2, 0.3)(leaf.requires_grad_(), labels)
+        return torch.autograd.grad(value, leaf)[0].double()
+
+    exact = gradient(z.double())
+    with TF32():
+        ours = gradient(z)
     assert (ours - exact).norm() < 2e-3 * exact.norm()
 
 
@@ -299,17 +254,6 @@ def test_a_weight_of_zero_is_the_limit_of_small_ones(zeros, mode):
     torch.testing.assert_close(*results)
 
 
-def test_without_a_gradient_none_is_computed():
-    z, labels = random_batch(11)[0].requires_grad_(), torch.arange(10) // 2
-    with torch.no_grad(), FlopCounterMode(display=False) as plain:
-        value = SupConMarginLoss()(z, labels)
-    with FlopCounterMode(display=False) as whole:
-        same = SupConMarginLoss()(z, labels)
-    assert not value.requires_grad and torch.equal(value, same)
-    products = 2 * len(z) ** 2 * z.shape[1]
-    assert plain.get_total_flops() == products < whole.get_total_flops()
-
-
 def test_a_second_derivative_is_refused():
     z, labels = random_batch(12)
     z.requires_grad_()
@@ -321,13 +265,12 @@ def test_a_second_derivative_is_refused():
 def test_a_compiler_gives_the_same():
     loss = SupConMarginLoss()
     compiled = torch.compile(SupConMarginLoss(), backend="aot_eager")
-    for labels in (torch.arange(8) % 3, torch.arange(8)):
-        z, weights = torch.randn(8, 4, requires_grad=True), torch.rand(8)
-        results = []
-        for function in (loss, compiled):
-            value = function(z, labels, weights)
-            results.append((value, torch.autograd.grad(value, z)[0]))
-        torch.testing.assert_close(*results)
+    z, labels = torch.randn(8, 4, requires_grad=True), torch.arange(8) % 3
+    results = []
+    for function in (loss, compiled):
+        value = function(z, labels, torch.ones(8))
+        results.append((value, torch.autograd.grad(value, z)[0]))
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.half])
@@ -354,11 +297,9 @@ Z, SAME = torch.zeros(4, 3), torch.zeros(4).long()
     "given, options, message",
     [
         ((), {"temperature": 0.0}, "temperature=0.0"),
-        ((), {"temperature": math.inf}, "temperature=inf"),
         ((), {"temperature": math.nan}, "temperature=nan"),
         ((), {"margin": -0.1}, "margin=-0.1"),
         ((), {"margin": 10}, "radians"),
-        ((), {"margin": math.nan}, "margin=nan"),
         ((), {"margin": 2.0, "margin_type": "cosine"}, "margin=2.0"),
         ((), {"margin_type": "degrees"}, "margin_type='degrees'"),
         ((), {"margin_in_denominator": "all"}, "in_denominator='all'"),
@@ -368,7 +309,6 @@ Z, SAME = torch.zeros(4, 3), torch.zeros(4).long()
         ((torch.zeros(4, 2, 3), SAME), {}, r"\[4, 2, 3\]"),
         ((Z, torch.zeros(5).long()), {}, r"\[5\]"),
         ((Z, SAME.float()), {}, "integers"),
-        ((Z, SAME.bool()), {}, "integers"),
         ((Z, SAME, torch.ones(3)), {}, r"\[3\]"),
         ((Z, SAME, torch.ones(4, 1)), {}, "4, 1"),
         ((Z, [0, 0, 1, 1]), {}, "labels must be .* not list"),

@@ -5,15 +5,12 @@ import torch
 import yaml
 from commands import ROOT
 from hyperpyyaml import load_hyperpyyaml
+from small_brain import aam, objective
 from torch.utils.flop_counter import FlopCounterMode
 
 from speechbrain.lobes.models import Xvector
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
-from speechbrain.nnet.losses import (
-    AdditiveAngularMargin,
-    LogSoftmaxWrapper,
-    nll_loss,
-)
+from speechbrain.nnet.losses import nll_loss
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.balancing import FixedBalancer, MinNormBalancer
 from speechbrain_scl.errors import UserError
@@ -30,80 +27,60 @@ def batch():
     return embeddings, torch.arange(8) % 3, Classifier(6, out_neurons=3)
 
 
-def aam():
-    return LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30))
-
-
 @pytest.mark.parametrize("attention", [None, ClassAwareAttention(10.0)])
 @pytest.mark.parametrize(
     "balancer", [FixedBalancer([1, 3]), MinNormBalancer("l2", [5, 1])]
 )
 def test_it_is_its_parts_by_hand(batch, attention, balancer):
     embeddings, labels, classifier = batch
-    contrastive = SupConMarginLoss()
-    objective = Objective(aam(), contrastive, attention, balancer)
-    loss = objective(embeddings, labels, classifier)
+    whole = objective(attention=attention, balancer=balancer)
+    loss = whole(embeddings, labels, classifier)
 
     losses = [aam()(classifier(embeddings), labels[:, None])]
     weights = None
     if attention is not None:
         weights = attention(embeddings, labels, classifier.weight)
-    losses.append(contrastive(embeddings, labels, weights))
+    losses.append(SupConMarginLoss()(embeddings, labels, weights))
     balance = balancer(losses, embeddings)
     wanted = balance[0] * losses[0] + balance[1] * losses[1]
     torch.testing.assert_close(loss, wanted)
     inputs = embeddings, classifier.weight
-    for found, expected in zip(
-        torch.autograd.grad(loss, inputs), torch.autograd.grad(wanted, inputs)
-    ):
-        torch.testing.assert_close(found, expected)
-    assert objective.log["contrastive"] == losses[1]
-    assert objective.log["weight_contrastive"] == balance[1]
-    assert objective.log["positive_pairs"] == 3 + 3 + 1
-    assert ("attention" in objective.log) == (attention is not None)
-    assert not any(
-        torch.is_tensor(v) and v.requires_grad for v in objective.log.values()
-    )
+    gradients = [torch.autograd.grad(x, inputs) for x in (loss, wanted)]
+    torch.testing.assert_close(*gradients)
+    assert whole.log["contrastive"] == losses[1]
+    assert whole.log["weight_contrastive"] == balance[1]
+    assert whole.log["positive_pairs"] == 3 + 3 + 1
+    assert ("attention" in whole.log) == (attention is not None)
+    assert not any(value.requires_grad for value in whole.log.values())
 
 
 def test_without_contrast_it_is_the_classification_to_the_bit(batch):
     embeddings, labels, classifier = batch
-    objective = Objective(aam(), None, ClassAwareAttention(), None)
-    loss = objective(embeddings, labels[:, None], classifier)
+    plain = objective(contrastive=None, balancer=None)
+    loss = plain(embeddings, labels[:, None], classifier)
     wanted = aam()(classifier(embeddings), labels[:, None])
     assert torch.equal(loss, wanted)
     gradients = [torch.autograd.grad(x, embeddings)[0] for x in (loss, wanted)]
-    assert torch.equal(*gradients) and objective.log == {}
+    assert torch.equal(*gradients) and plain.log == {}
+    # A plain classifier and loss of PyTorch serve, too; all is in float32.
+    classifier, entropy = torch.nn.Linear(6, 3), torch.nn.CrossEntropyLoss()
+    low = embeddings[:, 0].bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = Objective(entropy)(low, labels, classifier)
+    assert torch.equal(loss, entropy(classifier(low.float()), labels))
 
 
 def test_balancing_at_the_parameters(batch):
     embeddings, labels, classifier = batch
     encoder = torch.nn.Linear(6, 6)
     parameters = list(encoder.parameters())
-    objective = Objective(aam(), SupConMarginLoss(), None, MinNormBalancer())
-    objective(encoder(embeddings), labels, classifier, parameters)
+    whole = objective(attention=None, balancer=MinNormBalancer())
+    whole(encoder(embeddings), labels, classifier, parameters)
     z = encoder(embeddings)
     losses = [aam()(classifier(z), labels[:, None])]
     losses.append(SupConMarginLoss()(z, labels))
     wanted = MinNormBalancer()(losses, parameters)
-    torch.testing.assert_close(
-        objective.log["weight_classification"], wanted[0]
-    )
-
-
-def test_half_precision_ends_at_the_embedding(batch):
-    """With a plain classifier and loss of PyTorch, which serve too."""
-    embeddings, labels, _ = batch
-    embeddings = embeddings[:, 0].detach().bfloat16().requires_grad_()
-    classifier, entropy = torch.nn.Linear(6, 3), torch.nn.CrossEntropyLoss()
-    parts = SupConMarginLoss(), ClassAwareAttention(), FixedBalancer()
-    objective = Objective(entropy, *parts)
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = objective(embeddings, labels, classifier)
-    wanted = objective(embeddings.float(), labels, classifier)
-    assert loss.dtype == torch.float32 and torch.equal(loss, wanted)
-    wanted = entropy(classifier(embeddings.float()), labels)
-    assert objective.log["classification"] == wanted
+    torch.testing.assert_close(whole.log["weight_classification"], wanted[0])
 
 
 class OfEmbeddings(torch.nn.Module):
@@ -117,9 +94,9 @@ class OfEmbeddings(torch.nn.Module):
 def test_classifier_and_attention_share_one_product(batch):
     losses, flops = [], []
     for attention in (ClassAwareAttention(), OfEmbeddings()):
-        parts = aam(), SupConMarginLoss(), attention, FixedBalancer()
+        whole = objective(attention=attention, balancer=FixedBalancer())
         with FlopCounterMode(display=False) as counted:
-            losses.append(Objective(*parts)(*batch))
+            losses.append(whole(*batch))
         flops.append(counted.get_total_flops())
     assert torch.equal(*losses)
     assert flops[1] - flops[0] == 2 * 8 * 6 * 3
@@ -129,16 +106,16 @@ def test_classifier_and_attention_share_one_product(batch):
 def test_a_sample_of_the_classes(batch, attention):
     """All of them are all; sampled ones have other numbers than vectors."""
     embeddings, labels, _ = batch
-    parts = aam(), SupConMarginLoss(), attention, FixedBalancer()
+    whole = objective(attention=attention)
     full, sampled = Classifier(6, out_neurons=64), SampledClassifier(6, 64, 1)
     sampled.load_state_dict(full.state_dict())
     losses = [
-        Objective(*parts)(embeddings, labels + 60, classifier)
+        whole(embeddings, labels + 60, classifier)
         for classifier in (full, sampled)
     ]
     assert torch.equal(*losses)
     few = SampledClassifier(6, 64, rate=0.2)
-    loss = Objective(*parts)(embeddings, labels + 60, few)
+    loss = whole(embeddings, labels + 60, few)
     loss.backward()
     assert loss.isfinite() and few.weight.grad.isfinite().all()
     if isinstance(attention, OfEmbeddings):
@@ -151,17 +128,15 @@ def test_what_cannot_be_is_told(batch):
         Objective(aam(), SupConMarginLoss())
     with pytest.raises(UserError, match="needs a classification"):
         Objective(None)
-    objective = Objective(aam(), SupConMarginLoss(), None, MinNormBalancer())
     with pytest.raises(UserError, match="unfreeze the encoder, or.*null"):
-        objective(embeddings.detach(), labels, classifier)
+        objective()(embeddings.detach(), labels, classifier)
     Objective(aam())(embeddings.detach(), labels, classifier).backward()
     # SpeechBrain's x-vectors' has no class vectors; without attention it serves.
     classifier = Xvector.Classifier((None, None, 6), out_neurons=3)
-    parts = [nll_loss, SupConMarginLoss(), ClassAwareAttention()]
+    batch = embeddings, labels, classifier
     with pytest.raises(UserError, match="Classifier has no `weight`.*null"):
-        Objective(*parts, FixedBalancer())(embeddings, labels, classifier)
-    objective = Objective(*parts[:2], None, FixedBalancer())
-    assert objective(embeddings, labels, classifier).isfinite()
+        objective(classification=nll_loss)(*batch)
+    assert objective(classification=nll_loss, attention=None)(*batch).isfinite()
 
 
 def variants():
@@ -181,13 +156,13 @@ def test_ways_to_balance_take_a_step(batch, name):
         pytest.importorskip(needed)
     text = (ROOT / "hparams" / "ecapa_small.yaml").read_text()
     text = text[text.index("\naam_margin:") : text.index("\nlabel_cleaner:")]
-    objective = load_hyperpyyaml(text, variants()[name])["objective"]
-    loss = objective(*batch)
+    whole = load_hyperpyyaml(text, variants()[name])["objective"]
+    loss = whole(*batch)
     loss.backward()
     assert loss.isfinite() and batch[0].grad.abs().sum() > 0
     if name == "aam":
         return
-    log = objective.log
+    log = whole.log
     share = {"sixth": 1 / 6, "third": 1 / 3, "half": 1 / 2}
     if name in share:
         assert log["weight_contrastive"].item() == pytest.approx(share[name])

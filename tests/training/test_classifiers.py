@@ -2,9 +2,9 @@
 a sample of the classes, against all and against the sampled ones by hand."""
 
 import torch
+from small_brain import aam
 
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
-from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from speechbrain_scl.attention import ClassAwareAttention
 from speechbrain_scl.training.classifiers import (
     SampledClassifier,
@@ -23,13 +23,6 @@ def test_the_nearest_centre_counts():
             torch.testing.assert_close(found[i, 0, k], max(cosines))
 
 
-def test_one_centre_is_speechbrains_classifier():
-    ours, theirs = SubCentreClassifier(5, 4, 1), Classifier(5, out_neurons=4)
-    theirs.weight.data = ours.weight.data[:, 0]
-    embeddings = torch.randn(6, 1, 5)
-    torch.testing.assert_close(ours(embeddings), theirs(embeddings))
-
-
 def test_the_attention_goes_by_the_nearest_centre():
     classifier = SubCentreClassifier(5, out_neurons=4, n_centres=3)
     embeddings, labels = torch.randn(6, 5), torch.arange(6) % 4
@@ -41,10 +34,6 @@ def test_the_attention_goes_by_the_nearest_centre():
 
 
 # ---- a sample of the classes -----------------------------------------------
-
-
-def loss_of(cosines, labels):
-    return LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30))(cosines, labels)
 
 
 def case(rate, n_classes=40):
@@ -63,7 +52,7 @@ def test_all_classes_are_speechbrains_classifier_to_the_bit():
     assert torch.equal(found, wanted) and torch.equal(places, labels)
     assert torch.equal(ours(embeddings), wanted)
     gradients = [
-        torch.autograd.grad(loss_of(c, labels), (embeddings, m.weight))
+        torch.autograd.grad(aam()(c, labels), (embeddings, m.weight))
         for c, m in ((found, ours), (wanted, theirs))
     ]
     assert all(map(torch.equal, *gradients))
@@ -88,7 +77,7 @@ def test_loss_and_gradient_are_those_of_the_sampled_classes():
         logits.append(30 * (angles + margins).cos()[classes])
     log_p = torch.stack(logits).log_softmax(1)
     wanted = -log_p.gather(1, places).mean()
-    found = loss_of(cosines, places)
+    found = aam()(cosines, places)
     torch.testing.assert_close(found, wanted)
     inputs = embeddings, classifier.weight
     gradients = [torch.autograd.grad(x, inputs) for x in (found, wanted)]

@@ -3,15 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from small_brain import objective
 from two_processes import results_of
 
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
-from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
-from speechbrain_scl.attention import ClassAwareAttention
-from speechbrain_scl.balancing import MinNormBalancer
 from speechbrain_scl.distributed import world_size
-from speechbrain_scl.losses import SupConMarginLoss
-from speechbrain_scl.objective import Objective
 from speechbrain_scl.training.labels import LabelCleaner
 
 N, N_CLASSES, DIM = 240, 12, 16
@@ -119,17 +115,11 @@ def test_the_suspected_weigh_nothing_but_are_watched():
     )
     assert 0 < out.sum() < N
     z = embeddings.clone().requires_grad_()
-    objective = Objective(
-        LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30)),
-        SupConMarginLoss(),
-        ClassAwareAttention(scale=10.0),
-        MinNormBalancer("l2", preference=[5, 1]),
-    )
     classifier.float()
-    loss = objective(*cleaner(IDS, z, given, classifier), classifier)
+    loss = objective()(*cleaner(IDS, z, given, classifier), classifier)
     loss.backward()
     assert (z.grad[out] == 0).all() and (z.grad[~out] != 0).any(1).all()
-    alone = objective(z[~out], given[~out], classifier)
+    alone = objective()(z[~out], given[~out], classifier)
     torch.testing.assert_close(loss, alone, rtol=0, atol=0)
     # With its right label an utterance comes back.
     now_right = torch.nn.functional.normalize(classifier.weight[given]).detach()

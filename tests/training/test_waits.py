@@ -5,13 +5,13 @@ gives, the parameters, and all that is computed from them lie "there"; a look at
 one of their values would be a wait.
 """
 
-import copy
 import re
 import traceback
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import small_brain as small
 import torch
 from torch.utils._python_dispatch import (
     TorchDispatchMode,
@@ -20,19 +20,9 @@ from torch.utils._python_dispatch import (
 from torch.utils._pytree import tree_leaves
 from two_processes import results_of
 
-import speechbrain as sb
-from speechbrain.augment.augmenter import Augmenter
 from speechbrain.augment.time_domain import DropChunk, DropFreq
 from speechbrain.dataio.batch import PaddedBatch
-from speechbrain.lobes.features import Fbank
-from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, Classifier
-from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
-from speechbrain.processing.features import InputNormalization
-from speechbrain_scl.attention import ClassAwareAttention
-from speechbrain_scl.balancing import MinNormBalancer
 from speechbrain_scl.brain import SupConSpeakerBrain
-from speechbrain_scl.losses import SupConMarginLoss
-from speechbrain_scl.objective import Objective
 from speechbrain_scl.training.classifiers import SampledClassifier
 
 VALUES = frozenset(
@@ -48,7 +38,6 @@ class Device(TorchDispatchMode):
     def __init__(self, brain):
         super().__init__()
         self.kept, self.there, self.waits = [], set(), Counter()
-        self.methods = {n: getattr(torch.Tensor, n) for n in (*METHODS, "to")}
         self.put(*brain.modules.parameters(), *brain.modules.buffers())
 
     def put(self, *tensors):
@@ -71,10 +60,8 @@ class Device(TorchDispatchMode):
 
     def wait(self):
         for frame in reversed(traceback.extract_stack()):
-            if re.search(
-                "^(?!.*/tests/).*(speechbrain|torch/(optim|amp))",
-                frame.filename,
-            ):
+            place = "^(?!.*/tests/).*(speechbrain|torch/(optim|amp))"
+            if re.search(place, frame.filename):
                 self.waits[f"{Path(frame.filename).stem}.{frame.name}"] += 1
                 return
         raise AssertionError("a wait of nobody")
@@ -95,10 +82,11 @@ class Device(TorchDispatchMode):
             self.put(*(x for x in found if isinstance(x, torch.Tensor)))
         return result
 
-    def __enter__(self):
+    def patch(self, monkeypatch):
+        """Methods that look or move, without an operation that does."""
         for name in METHODS:
 
-            def look(tensor, *args, method=self.methods[name]):
+            def look(tensor, *args, method=getattr(torch.Tensor, name)):
                 found = method(tensor, *args)
                 if self.has(tensor):
                     self.wait()
@@ -107,88 +95,44 @@ class Device(TorchDispatchMode):
                             found = tensor.clone()
                 return found
 
-            setattr(torch.Tensor, name, look)
+            monkeypatch.setattr(torch.Tensor, name, look)
 
         def to(tensor, *args, non_blocking=False, **kwargs):
-            moved = self.methods["to"](tensor, *args, **kwargs)
+            moved = plain_to(tensor, *args, **kwargs)
             if non_blocking and moved is tensor:  # a copy lies there
                 moved = tensor.clone()
                 self.put(moved)
             return moved
 
-        torch.Tensor.to = to
-        return super().__enter__()
-
-    def __exit__(self, *error):
-        for name, method in self.methods.items():
-            setattr(torch.Tensor, name, method)
-        return super().__exit__(*error)
-
-
-class Keep(torch.nn.Module):
-    def forward(self, features, lens):
-        return features
+        plain_to = torch.Tensor.to
+        monkeypatch.setattr(torch.Tensor, "to", to)
+        monkeypatch.setattr(
+            PaddedBatch, "to", lambda batch, *_, **__: self.transfer(batch)
+        )
 
 
 def batch(samples):
-    items = [
-        {
-            "id": str(i),
-            "sig": torch.rand(samples),
-            "spk_id_encoded": torch.tensor([i % 4]),
-        }
-        for i in range(8)
-    ]
-    return PaddedBatch(items)
+    return small.batch_of(torch.rand(8, samples), [i % 4 for i in range(8)])
 
 
-SMALL = {
-    "compute_features": torch.nn.Unflatten(1, (1, 8)),
-    "mean_var_norm": Keep(),
-    "embedding_model": torch.nn.Linear(8, 4),
-}
-
-
-def waits_of_a_step(
-    monkeypatch,
-    fp16=False,
-    samples=8,
-    modules=SMALL,
-    classes=None,
-    hparams=None,
-    **run_opts,
-):
+def waits_of_a_step(fp16=False, samples=8, modules={}, hparams={}, **run_opts):
     """Of the second step, when buffers and optimiser state are there."""
     torch.manual_seed(0)
-    classifier = classes or Classifier(4, out_neurons=4)
     brain = SupConSpeakerBrain(
-        {**copy.deepcopy(modules), "classifier": classifier},
+        {**small.linear_modules(8, 4), **modules},
         torch.optim.Adam,
-        {
-            "objective": Objective(
-                LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30)),
-                SupConMarginLoss(gather=True),
-                ClassAwareAttention(gather=True),
-                MinNormBalancer("l2", [5, 1]),
-            ),
-            **(hparams or {}),
-        },
+        {"objective": small.objective(gather=True), **hparams},
         run_opts,
     )
     if fp16:  # which SpeechBrain has on a GPU only
         brain.training_ctx = torch.autocast("cpu", torch.float16)
         brain.scaler = torch.amp.GradScaler("cpu")
-    brain.on_fit_start()
-    brain.on_stage_start(sb.Stage.TRAIN, 1)
-    brain.modules.train()
-    brain.step = 1
+    small.started(brain).step = 1
     brain.fit_batch(batch(samples))
     brain.step = 2
     device, second = Device(brain), batch(samples)
-    monkeypatch.setattr(
-        PaddedBatch, "to", lambda batch, *_, **__: device.transfer(batch)
-    )
-    with device:
+    with device, pytest.MonkeyPatch.context() as patches:
+        device.patch(patches)
         loss = brain.fit_batch(second)
         brain._should_save_intra_epoch_ckpt(0, 1)
     assert loss.isfinite()
@@ -206,39 +150,18 @@ SCALER = {"grad_scaler.<genexpr>": 1, "resilience.on_fit_batch_end": 1}
 
 @pytest.mark.parametrize("at", ["embedding", "parameters"])
 @pytest.mark.parametrize("accumulation", [1, 4])
-def test_a_step_waits_once(monkeypatch, accumulation, at):
+def test_a_step_waits_once(accumulation, at):
     found = waits_of_a_step(
-        monkeypatch,
-        hparams={"balance_at": at},
-        grad_accumulation_factor=accumulation,
+        hparams={"balance_at": at}, grad_accumulation_factor=accumulation
     )
     last = ONCE if accumulation == 1 else {"resilience.on_fit_batch_end": 1}
     assert found == {**EXPECTED, **last}
 
 
-def test_features_and_encoder_add_none(monkeypatch):
-    """Those of the recipe, small."""
-    channels = {"attention_channels": 8, "se_channels": 8, "lin_neurons": 4}
-    modules = {
-        "compute_features": Fbank(n_mels=20),
-        "mean_var_norm": InputNormalization(
-            norm_type="sentence", std_norm=False
-        ),
-        "embedding_model": ECAPA_TDNN(
-            20, channels=[8, 8, 8, 8, 24], **channels
-        ),
-    }
-    augmenter = Augmenter(
-        concat_original=True,
-        max_augmentations=1,
-        shuffle_augmentations=True,
-        augmentations=[DropFreq(), DropChunk(100, 200)],
-    )
+def test_features_and_encoder_add_none():
+    views = small.views_by(DropFreq(), DropChunk(100, 200))
     found = waits_of_a_step(
-        monkeypatch,
-        samples=2000,
-        modules=modules,
-        hparams={"wav_augment": augmenter},
+        False, 2000, small.modules_of(4), {"wav_augment": views}
     )
     # SpeechBrain's DropChunk, if it was drawn, looks at each recording.
     found.pop("time_domain.forward", None)
@@ -249,18 +172,13 @@ CASES = {
     "fp32": {},
     "bf16": {"precision": "bf16"},
     "fp16": {"fp16": True},
-    "sampled": {"classes": SampledClassifier(4, 40, 0.3)},
+    "sampled": {"modules": {"classifier": SampledClassifier(4, 40, 0.3)}},
 }
 
 
 def on_a_rank(rank, folder):
-    found = {}
-    for name, options in CASES.items():
-        with pytest.MonkeyPatch.context() as patch:
-            found[name] = waits_of_a_step(
-                patch, device="cpu", distributed_backend="gloo", **options
-            )
-    return found
+    gloo = {"device": "cpu", "distributed_backend": "gloo"}
+    return {name: waits_of_a_step(**CASES[name], **gloo) for name in CASES}
 
 
 def test_two_processes_exchange_sizes_and_labels(tmp_path):
