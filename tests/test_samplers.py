@@ -2,18 +2,13 @@
 
 from collections import Counter
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import (
-    given,
-    settings,
-    strategies as st,
-)
+from hypothesis import given, settings
 
-from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.sampler import DistributedSamplerWrapper
-from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.samplers import (
     NearSpeakerBatchSampler,
@@ -28,12 +23,8 @@ def corpora(draw):
     """Speakers of each utterance (from 1 to 12 of each), and P and K."""
     counts = draw(st.lists(st.integers(1, 12), min_size=2, max_size=15))
     speakers = [f"s{i}" for i, n in enumerate(counts) for _ in range(n)]
-    order = np.random.default_rng(draw(st.integers(0, 99))).permutation(
-        len(speakers)
-    )
-    p = draw(st.integers(2, len(counts)))
-    k = draw(st.integers(1, 5))
-    return [speakers[i] for i in order], p, k
+    np.random.default_rng(draw(st.integers(0, 99))).shuffle(speakers)
+    return speakers, draw(st.integers(2, len(counts))), draw(st.integers(1, 5))
 
 
 def tags_of(speakers, n_tags):
@@ -58,9 +49,8 @@ def test_every_batch_and_every_epoch(corpus, seed, epoch, n_tags, hard):
     if hard:
         sampler = NearSpeakerBatchSampler(*arguments, hard=hard)
         n_speakers = len(set(speakers))
-        sampler.find_near(
-            np.random.default_rng(seed).normal(size=(n_speakers, 3))
-        )
+        rng = np.random.default_rng(seed)
+        sampler.find_near(rng.normal(size=(n_speakers, 3)))
         assert sorted(sampler.near_order) == list(range(n_speakers))
     batches = list(sampler)
     assert len(batches) == len(sampler) == len(plain)
@@ -140,17 +130,13 @@ def corpus(n_speakers=20, n_utterances=7):
     return np.repeat(np.arange(n_speakers), n_utterances).tolist()
 
 
-def crowd(n_groups=25, per_group=8):
-    """Vectors of speakers in well separated groups, shuffled."""
-    rng = np.random.default_rng(0)
-    group = rng.permutation(np.repeat(np.arange(n_groups), per_group))
-    centres = rng.normal(size=(n_groups, 32))
-    return group, centres[group] + 0.1 * rng.normal(size=(len(group), 32))
-
-
 @pytest.mark.parametrize("hard", [0.25, 0.5, 1.0])
 def test_near_speakers_come_together(hard):
-    group, vectors = crowd()
+    # Their vectors lie in 25 well separated groups of eight.
+    rng = np.random.default_rng(0)
+    group = rng.permutation(np.repeat(np.arange(25), 8))
+    centres = rng.normal(size=(25, 32))
+    vectors = centres[group] + 0.1 * rng.normal(size=(200, 32))
     speakers = np.repeat(np.arange(200), 6)
     names = np.unique(speakers.astype(str)).astype(int)
 
@@ -168,16 +154,6 @@ def test_near_speakers_come_together(hard):
     sampler.find_near(vectors[names])
     wanted = min(16 * hard, 8)
     assert largest(sampler) > max(0.55 * wanted, before + 0.5)
-
-
-def test_every_epoch_has_another_tree_and_every_process_the_same():
-    _, vectors = crowd()
-    orders = []
-    for epoch in (1, 1, 2):
-        sampler = NearSpeakerBatchSampler(range(200), 8, 1, 3, epoch, hard=0.5)
-        sampler.find_near(vectors)
-        orders.append(sampler.near_order.tolist())
-    assert orders[0] == orders[1] != orders[2]
 
 
 def test_pairs_and_companions_change_from_epoch_to_epoch(monkeypatch):
@@ -219,31 +195,3 @@ def test_what_cannot_be_batched_is_refused(speakers, p, k, options, message):
         NearSpeakerBatchSampler(speakers, p, k, **{"hard": 1, **options})
     with pytest.raises(UserError, match="3 vectors for 20"):
         NearSpeakerBatchSampler(corpus(), 4, 2, hard=0.5).find_near(np.eye(3))
-
-
-# ---- in SpeechBrain's data loader ------------------------------------------
-
-
-def loader(num_workers=0):
-    sampler = SpeakerBatchSampler(corpus(), 4, 2, seed=5, epoch=2)
-    return SaveableDataLoader(
-        torch.arange(140), batch_sampler=sampler, num_workers=num_workers
-    )
-
-
-def test_an_interrupted_epoch_goes_on_where_it_stopped(tmp_path):
-    whole = [batch.tolist() for batch in loader(num_workers=2)]
-    interrupted = loader()
-    checkpointer = Checkpointer(tmp_path, {"loader": interrupted})
-    done = []
-    for batch in interrupted:
-        done.append(batch.tolist())
-        if len(done) == 5:
-            checkpointer.save_checkpoint(end_of_epoch=False)
-            break
-
-    resumed = loader()
-    checkpointer = Checkpointer(tmp_path, {"loader": resumed})
-    checkpointer.recover_if_possible()
-    done += [batch.tolist() for batch in resumed]
-    assert done == whole
