@@ -150,41 +150,33 @@ class SpeakerBatchSampler(Sampler):
             yield indices
 
     def _deal(self, rng):
-        """The speakers of each batch."""
-        speakers = [[] for _ in range(len(self))]
-        self._spread_groups(speakers, rng)
-        self._fill_up(speakers, rng)
-        return speakers
+        """The speakers of each batch.
 
-    def _spread_groups(self, speakers, rng):
-        """Deals the groups to random batches, all equally full, in place.
-
-        Batches are drawn from a shuffled pool that is refilled when it is
-        empty, so no two batches differ by more than one group.
+        The groups go to random batches, drawn from a shuffled pool that is
+        refilled when it is empty, so that no two batches differ by more than
+        one group; further speakers fill those that are not full.
         """
+        speakers = [[] for _ in range(len(self))]
         pool = rng.permutation(len(speakers))[::-1].tolist()  # its end is next
         for speaker in rng.permutation(len(self._utterances)):
             n_groups = self._n_groups[speaker]
             drawn = pool[: -n_groups - 1 : -1]
             del pool[-n_groups:]
             if len(drawn) < n_groups:
-                taken = set(drawn)
+                before = set(drawn)
                 fresh = rng.permutation(len(speakers)).tolist()
-                others = [b for b in fresh if b not in taken]
-                n_missing = n_groups - len(drawn)
-                drawn = drawn + others[:n_missing]
-                taken_now = set(others[:n_missing])
-                pool = [b for b in fresh[::-1] if b not in taken_now]
+                others = [b for b in fresh if b not in before]
+                drawn += others[: n_groups - len(drawn)]
+                now = set(drawn) - before
+                pool = [b for b in fresh[::-1] if b not in now]
             for batch in drawn:
                 speakers[batch].append(speaker)
-
-    def _fill_up(self, speakers, rng):
-        """Adds further speakers to the batches that are not full, in place."""
         for batch in speakers:
             n_missing = self.speakers_per_batch - len(batch)
             if n_missing > 0:
                 others = np.setdiff1d(np.arange(len(self._utterances)), batch)
                 batch.extend(rng.choice(others, n_missing, replace=False))
+        return speakers
 
     def _cut(self, speaker, rng):
         """One shuffled pass over a speaker's utterances, in groups of K."""
@@ -232,17 +224,10 @@ def _least_like(group, candidates, session_of):
 class NearSpeakerBatchSampler(SpeakerBatchSampler):
     """As ``SpeakerBatchSampler``, with near speakers in one batch.
 
-    The share ``hard`` of a batch's speakers are near one another by
+    The share ``hard``, in (0, 1], of a batch's speakers are near one another by
     ``near_order``, once ``find_near`` has set it: batches exchange speakers,
     so that an epoch has the same batches' number and size, and the same
     utterances, as without. The order is a function of ``near_order`` as well.
-
-    Arguments
-    ---------
-    speakers, *arguments, **options
-        Those of ``SpeakerBatchSampler``.
-    hard : float
-        In (0, 1].
     """
 
     def __init__(self, speakers, *arguments, hard, **options):
@@ -260,18 +245,14 @@ class NearSpeakerBatchSampler(SpeakerBatchSampler):
         return speakers
 
     def find_near(self, vectors):
-        """Finds which speakers are near: ``near_order``, the leaves of a
-        random projection tree one after the other, in O(S log S).
+        """Finds which speakers are near by vectors [S, D] of ``names``, in that
+        order: ``near_order``, the leaves of a random projection tree one after
+        the other, in O(S log S).
 
         A node is cut at the median of its speakers' projections on the line
         between two of them (after Dasgupta and Freund, STOC 2008). Whoever
         resumes within an epoch keeps ``near_order``, as the vectors change;
         processes share it.
-
-        Arguments
-        ---------
-        vectors : numpy.ndarray
-            [S, D], e.g. the classifier's vectors of ``names``, in that order.
         """
         if len(vectors) != len(self.names):
             raise UserError(
