@@ -26,12 +26,10 @@ _WRITE_ERRORS = ("PytorchStreamWriter", "unexpected pos", "write failed")
 
 
 class CompleteCheckpointer(Checkpointer):
-    """SpeechBrain's checkpointer, safe from interruption and damage.
-
-    The meta file, by which SpeechBrain knows a checkpoint, gets its name last;
-    what an interruption left goes with the next checkpoint; checksums tell a
-    damaged file. The latest is the one saved last, whatever the clock says.
-    """
+    """SpeechBrain's checkpointer, safe from interruption and damage: the meta
+    file, by which SpeechBrain knows a checkpoint, gets its name last; what an
+    interruption left goes with the next checkpoint; checksums tell a damaged
+    file. The latest is the one saved last, whatever the clock says."""
 
     def save_checkpoint(self, meta=None, *args, **kwargs):
         """As SpeechBrain's; an error leaves the earlier ones as they were."""
@@ -103,16 +101,17 @@ def _complete(folder):
 def check_sums(folder, names=None):
     """Refuses a checkpoint whose files (those named, or all) are not what was
     written; one without checksums passes."""
+    path = folder / _SUMS
     try:
-        sums = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
+        sums = json.loads(path.read_text(encoding="utf-8"))
         for name in sums if names is None else names:
             if zlib.crc32((folder / name).read_bytes()) != sums[name]:
                 raise ValueError(f"{name} differs from what was written")
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        if not path.exists():  # or another process is just deleting it
+            return
         why = first_line(error)
         if isinstance(error, FileNotFoundError):
-            if error.filename == str(folder / _SUMS) or not folder.is_dir():
-                return
             why = f"{error.filename} is gone"
         raise UserError(
             f"{folder}: the checkpoint is damaged ({why}); delete this folder "
@@ -128,21 +127,26 @@ def _to_disk(path):
 
 
 class RandomState:
-    """The state of every random number generator, of every process.
-
-    A recoverable of the checkpointer. It is restored at once after an end of
-    epoch. Within one the data loader draws a number when its iteration starts
-    anew, so the state waits for ``resume``, before the next batch.
-    """
+    """The state of every random number generator, of every process, for the
+    checkpointer. It is restored at once after an end of epoch. Within one the
+    data loader draws a number when its iteration starts anew, so the state
+    waits for ``resume``, before the next batch."""
 
     _waiting = None
 
     def save(self, path):
         """Writes the states; every process takes part."""
-        states = [None] * world_size()
-        states[rank()] = _random_state()
+        name, keys, *rest = np.random.get_state()
+        cuda = torch.cuda.is_initialized()
+        state = {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if cuda else None,
+            "numpy": [name, keys.tolist(), *rest],
+            "python": random.getstate(),
+        }
+        states = [state] * world_size()
         if world_size() > 1:
-            dist.all_gather_object(states, states[rank()])
+            dist.all_gather_object(states, state)
         if if_main_process():
             torch.save(states, path)
 
@@ -164,17 +168,6 @@ class RandomState:
             torch.cuda.set_rng_state(state["cuda"])
         np.random.set_state(state["numpy"])
         random.setstate(state["python"])
-
-
-def _random_state():
-    name, keys, *rest = np.random.get_state()
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": cuda,
-        "numpy": [name, keys.tolist(), *rest],
-        "python": random.getstate(),
-    }
 
 
 class Interruption:

@@ -51,28 +51,19 @@ def dataio_prep(hparams):
     train = copies_at_speeds(train, hparams["speeds"])
     train_data, valid_data = (
         UtteranceDataset({u.ID: {**vars(u), "repetition": 0} for u in rows})
-        for rows in (train, valid)
+        for rows in (train, copies_at_speeds(valid, [1.0]))
     )
-    rate = hparams["sample_rate"]
 
-    # The position of a crop depends on the seed, the epoch and the utterance,
-    # so neither the number of workers nor an interruption changes it.
-    @sb.utils.data_pipeline.takes(
-        "id", "wav", "start", "stop", "speed", "repetition"
-    )
-    @sb.utils.data_pipeline.provides("sig")
-    def random_crop(utt_id, wav, start, stop, speed, repetition):
-        draw = f"{hparams['seed']} {hparams['epoch_counter'].current} {utt_id}"
-        if repetition:
-            draw += f" {repetition}"
-        length = int(hparams["sentence_len"] * rate)
+    def crop(seconds, is_random, utt_id, wav, start, stop, speed, repetition):
+        rate, draw = hparams["sample_rate"], None
+        # The position depends on the seed, the epoch and the utterance, so
+        # neither the number of workers nor an interruption changes it.
+        if is_random:
+            epoch = hparams["epoch_counter"].current
+            draw = f"{hparams['seed']} {epoch} {utt_id}"
+            draw += f" {repetition}" if repetition else ""
+        length = int(seconds * rate)
         return read_crop(wav, start, stop, length, draw, rate, speed)
-
-    @sb.utils.data_pipeline.takes("wav", "start", "stop")
-    @sb.utils.data_pipeline.provides("sig")
-    def middle_crop(wav, start, stop):
-        length = int(hparams["valid_len"] * rate)
-        return read_crop(wav, start, stop, length, rate=rate)
 
     # Who goes on from a checkpoint has the same utterances, in the same order.
     speakers = [utterance.spk_id for utterance in train]
@@ -82,15 +73,16 @@ def dataio_prep(hparams):
     label_file = os.path.join(hparams["save_folder"], "label_encoder.txt")
     run_on_main(label_encoder.save, [label_file])
 
-    @sb.utils.data_pipeline.takes("spk_id")
-    @sb.utils.data_pipeline.provides("spk_id_encoded")
-    def label_pipeline(spk_id):
+    def label(spk_id):
         return label_encoder.encode_sequence_torch([spk_id])
 
-    train_data.add_dynamic_item(random_crop)
-    train_data.add_dynamic_item(label_pipeline)
+    takes = ["id", "wav", "start", "stop", "speed", "repetition"]
+    randomly = functools.partial(crop, hparams["sentence_len"], True)
+    in_the_middle = functools.partial(crop, hparams["valid_len"], False)
+    train_data.add_dynamic_item(randomly, takes, "sig")
+    train_data.add_dynamic_item(label, "spk_id", "spk_id_encoded")
     train_data.set_output_keys(["id", "sig", "spk_id_encoded"])
-    valid_data.add_dynamic_item(middle_crop)
+    valid_data.add_dynamic_item(in_the_middle, takes, "sig")
     # The held-out speakers are no classes.
     valid_data.set_output_keys(["id", "sig", "spk_id"])
 
@@ -105,13 +97,13 @@ def _training_utterances(hparams):
         return utterances
     named = {name for _, (name,) in read_table(path, ["utterance"])}
     kept = [u for u in utterances if u.ID not in named]
-    if named and len(kept) == len(utterances):
+    n, n_left_out = len(utterances), len(utterances) - len(kept)
+    if named and not n_left_out:
         raise UserError(
             f"without={path}: none of its {len(named)} utterances is among "
             f"the training's; the first are {min(named)} there and "
             f"{utterances[0].ID} here"
         )
-    n, n_left_out = len(utterances), len(utterances) - len(kept)
     logger.info(f"{path}: {n_left_out} of {n} utterances left out")
     return kept
 
@@ -180,12 +172,10 @@ def read_crop(wav, start, stop, length, draw=None, rate=None, speed=1.0):
         more = math.ceil(length * speed) + 1
         crop = read_crop(wav, start, stop, more, draw, rate)
         return _resampler(round(rate * speed), rate)(crop)[:length]
-    start, stop = int(start), int(stop)
     wanted = min(length, stop - start)
     spare = stop - start - wanted
-    first = spare // 2
-    if draw is not None:
-        first = random.Random(draw).randint(0, spare)
+    middle = draw is None
+    first = spare // 2 if middle else random.Random(draw).randint(0, spare)
     first += start
     try:
         samples, found = soundfile.read(
@@ -196,7 +186,7 @@ def read_crop(wav, start, stop, length, draw=None, rate=None, speed=1.0):
         raise UserError(f"{wav}: cannot be read ({error})") from error
     crop = torch.from_numpy(samples)
     crop = crop[:, 0] if crop.shape[1] == 1 else crop.mean(1)
-    changed = None
+    changed = ""
     if rate not in (None, found):
         changed = f"{found} Hz instead of {rate}"
     elif len(crop) < wanted:

@@ -1,5 +1,6 @@
 """Initialising from a pretrained encoder."""
 
+import contextlib
 import os
 
 import torch
@@ -30,8 +31,11 @@ def start_from(source, modules, label_encoder, folder):
         how = how_to_fetch(source)
         return str(fetch(name, source, savedir=folder, fetch_config=how))
 
+    def load(name):
+        return torch.load(find(name), map_location="cpu", weights_only=True)
+
     try:
-        encoder = _load(find("embedding_model.ckpt"))
+        encoder = load("embedding_model.ckpt")
         modules["embedding_model"].load_state_dict(encoder)
     except UNLOADABLE as error:
         raise UserError(
@@ -39,33 +43,22 @@ def start_from(source, modules, label_encoder, folder):
             f"({first_line(error)}); it must be an inference folder or a hub "
             "repository, with an embedding_model of the same settings as here"
         ) from error
-    known, ours = _class_vectors(find), label_encoder.lab2ind
-    taken = 0
-    for speaker in known.keys() & ours.keys():
-        weight = modules["classifier"].weight
-        row = weight.data[ours[speaker]]
-        if known[speaker].shape == row.shape:
-            row.copy_(known[speaker])
+    known, vectors = CategoricalEncoder(), ()
+    for name in _LABELS:
+        # An encoder alone is worth starting from.
+        with contextlib.suppress(*UNLOADABLE):
+            known.load(find(name))
+            vectors = load("classifier.ckpt")["weight"]
+            break
+    taken, ours = 0, label_encoder.lab2ind
+    for speaker in known.lab2ind.keys() & ours.keys() if len(vectors) else ():
+        row = modules["classifier"].weight.data[ours[speaker]]
+        vector = vectors[known.lab2ind[speaker]]
+        if vector.shape == row.shape:
+            row.copy_(vector)
             taken += 1
     logger.info(
         f"{source}: the encoder is taken over, and the class vectors of "
         f"{taken} of {len(ours)} speakers"
     )
     return taken
-
-
-def _load(path):
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _class_vectors(find):
-    """Speaker -> vector; an encoder alone is worth starting from."""
-    for name in _LABELS:
-        labels = CategoricalEncoder()
-        try:
-            labels.load(find(name))
-            vectors = _load(find("classifier.ckpt"))["weight"]
-        except UNLOADABLE:
-            continue
-        return {speaker: vectors[i] for speaker, i in labels.lab2ind.items()}
-    return {}

@@ -66,8 +66,17 @@ def run_folder(hparams, run_opts, hparams_file, overrides):
 
 def keep_to(save_folder, name, found):
     """Records what a run comes about with; refuses to go on with another."""
-    path = Path(save_folder, _RECORD)
-    record = _read(path)
+    path, record = Path(save_folder, _RECORD), {}
+    try:
+        if path.exists():
+            record = json.loads(path.read_text(encoding="utf-8"))
+        if not all(isinstance(part, dict) for part in record.values()):
+            raise ValueError("not as it was written")
+    except (ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path}: damaged ({error}); delete it if the options are those "
+            "of the run here"
+        ) from error
     trained = any(path.parent.glob(f"{CKPT_PREFIX}*"))
     known = record.get(name, found) if trained else found
     differing = [
@@ -86,21 +95,6 @@ def keep_to(save_folder, name, found):
             "output_folder, or delete this one to train anew"
         )
     write_json(path, {**record, name: found})
-
-
-def _read(path):
-    if not path.exists():
-        return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not all(isinstance(part, dict) for part in record.values()):
-            raise ValueError("not as it was written")
-    except (ValueError, AttributeError) as error:
-        raise UserError(
-            f"{path}: damaged ({error}); delete it if the options are those "
-            "of the run here"
-        ) from error
-    return record
 
 
 def _options_of(hparams_file, overrides):

@@ -137,14 +137,11 @@ class LabelCleaner:
     def suspects(self):
         """(Utterance, speaker, best other speaker, mean margin), worst first."""
         margins = (self.means[0] / self.means[2]).tolist()
+        places = self.suspected.nonzero().flatten().tolist()
+        best = [self._name[number] for number in self.best[places].tolist()]
         rows = [
-            (
-                self._ids[i],
-                self._speakers[i],
-                self._name[self.best[i].item()],
-                round(margins[i], 4),
-            )
-            for i in self.suspected.nonzero().flatten().tolist()
+            (self._ids[i], self._speakers[i], speaker, round(margins[i], 4))
+            for i, speaker in zip(places, best)
         ]
         return sorted(rows, key=lambda row: row[3])
 

@@ -2,8 +2,10 @@
 it learns."""
 
 import contextlib
+import re
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 
@@ -122,17 +124,12 @@ class EpochLogger(FileTrainLogger):
         """A kill or a full disk between an epoch's line and its checkpoint: the
         epoch comes again, and what there is of its line goes."""
         with contextlib.suppress(FileNotFoundError):
-            with open(self.save_file, encoding="utf-8", newline="") as file:
-                lines = file.readlines()
-            again = f"epoch: {epoch},"
-            kept = [
-                line
-                for line in lines
-                if line.endswith("\n") and not line.startswith(again)
-            ]
-            if kept != lines:
+            text = Path(self.save_file).read_text(encoding="utf-8")
+            # Whole lines of other epochs
+            kept = re.sub(rf"(?m)^epoch: {epoch},.*\n|^.*\Z", "", text)
+            if kept != text:
                 with atomic_write(self.save_file) as file:
-                    file.writelines(kept)
+                    file.write(kept)
 
     def _line(self, epoch, **stats):
         loss = "loss {loss:.3g}"

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import sys
+from functools import partial
 
 import numpy as np
 import torch
@@ -190,20 +191,16 @@ class ResilientBrain(sb.core.Brain):
         parts = {"random_state": self.random_state, "progress": self.progress}
         for name in ("label_cleaner", "near_speakers"):
             parts[name] = getattr(self.hparams, name, None)
+        add = partial(self.checkpointer.add_recoverable, optional_load=True)
         for name, part in parts.items():
             if part is not None:
-                kind = type(part)
-                self.checkpointer.add_recoverable(
-                    name, part, kind.load, kind.save, optional_load=True
-                )
+                add(name, part, type(part).load, type(part).save)
         annealing = getattr(self.hparams, "lr_annealing", None)
         known = map(id, self.checkpointer.recoverables.values())
         # Most schedules follow from the epoch and have nothing to save.
         is_saved = get_default_hook(annealing, DEFAULT_SAVE_HOOKS) is not None
         if is_saved and id(annealing) not in known:
-            self.checkpointer.add_recoverable(
-                "lr_annealing", annealing, optional_load=True
-            )
+            add("lr_annealing", annealing)
 
     def _leave_out(self, why, what, utterances, here=True):
         named = ", ".join(map(str, utterances))

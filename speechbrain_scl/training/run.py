@@ -3,7 +3,6 @@
 import os
 import shlex
 import sys
-from functools import partial
 
 import torch
 
@@ -44,16 +43,14 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
     train_data, valid_data, label_encoder, speakers = dataio_prep(hparams)
     _check_speakers(hparams, hparams_file, len(label_encoder), valid_data)
     near = hparams.get("near_speakers")
-    sampler_of = SpeakerBatchSampler
-    if near:
-        sampler_of = partial(NearSpeakerBatchSampler, hard=near.share)
-    sampler = sampler_of(
+    sampler = (NearSpeakerBatchSampler if near else SpeakerBatchSampler)(
         speakers,
         hparams["speakers_per_batch"],
         hparams["utterances_per_speaker"],
         seed=hparams["seed"],
         processes=world_size(),
         spread_over=spread_values(hparams),
+        **({"hard": near.share} if near else {}),
     )
     if near:
         near.start(sampler, label_encoder.encode_sequence(sampler.names))
@@ -70,14 +67,13 @@ def train(brain_class, hparams, run_opts, hparams_file, overrides):
     brain = brain_class(
         modules, hparams["opt_class"], hparams, run_opts, checkpointer
     )
-    workers = {"num_workers": hparams["num_workers"]}
+    workers, batch = hparams["num_workers"], hparams["valid_batch_size"]
     brain.fit(
         hparams["epoch_counter"],
         train_data,
         valid_data,
-        train_loader_kwargs={"batch_sampler": sampler} | workers,
-        valid_loader_kwargs={"batch_size": hparams["valid_batch_size"]}
-        | workers,
+        train_loader_kwargs={"batch_sampler": sampler, "num_workers": workers},
+        valid_loader_kwargs={"batch_size": batch, "num_workers": workers},
         # Redirected, it would fill the file.
         progressbar=None if sys.stderr.isatty() else False,
     )
