@@ -1,9 +1,12 @@
 """Who speaks? One trained encoder, and recordings from anywhere."""
 
 import contextlib
+import dataclasses
+import math
 import os
 import tempfile
 import threading
+from numbers import Real
 
 import numpy as np
 
@@ -13,15 +16,63 @@ from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.encoder import load_encoder
 from speechbrain_scl.voices import enrolled
-from speechbrain_scl.voices.decisions import (
-    Decider,
-    Identification,
-    Verification,
-    limits_of,
-)
 from speechbrain_scl.voices.hearing import Heard, hear
 
 logger = get_logger(__name__)
+
+_FEW = 500  # training speakers; CN-Celeb 1 has some 800
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """What two voices have in common; ``str()`` says it in words.
+
+    Without a calibration there is no (natural) ``log_likelihood_ratio``;
+    ``same_speaker`` is None without a threshold, and where a recording has no
+    speech. ``miss`` and ``false_alarm`` are the error rates of the calibration's
+    own pairs at the threshold; ``warnings`` say what makes it doubtful.
+    """
+
+    cosine: float
+    log_likelihood_ratio: float | None = None
+    threshold: float | None = None
+    same_speaker: bool | None = None
+    miss: float | None = None
+    false_alarm: float | None = None
+    warnings: tuple = ()
+
+    def __str__(self):
+        said = f"cosine {self.cosine:.3f}"
+        if self.threshold is not None:
+            above = self.cosine >= self.threshold
+            said += f" {'>=' if above else '<'} {self.threshold:.3f}"
+        if self.log_likelihood_ratio is not None:
+            said += f", log-likelihood ratio {self.log_likelihood_ratio:.2f}"
+        if self.threshold is None:
+            return f"{said}; no decision without a calibration or threshold"
+        said += {
+            True: ": same speaker",
+            False: ": different speakers",
+            None: ": no decision, as a recording has no speech",
+        }[self.same_speaker]
+        if self.miss is not None:
+            said += (
+                f" (at this threshold the calibration's own pairs had "
+                f"{100 * self.miss:.1f} % misses and "
+                f"{100 * self.false_alarm:.1f} % false alarms)"
+            )
+        return said
+
+
+@dataclasses.dataclass(frozen=True)
+class Identification:
+    """Which enrolled voice a recording has: the nearest one's name, ``unknown``
+    where it is below the threshold, None where nothing can be decided.
+    ``candidates`` are name -> Verification, the nearest first."""
+
+    speaker: str | None
+    candidates: dict
+    warnings: tuple = ()
 
 
 class SpeakerVerifier:
@@ -75,9 +126,23 @@ class SpeakerVerifier:
         threshold: float | None = None,
         p_target: float | None = None,
     ):
+        if p_target is not None:
+            Calibration.threshold(p_target)  # refuses what is no prior
+            if calibration is None or threshold is not None:
+                raise UserError(
+                    f"p_target={p_target}: a prior decides through a "
+                    "calibration; give a calibration.json and no threshold"
+                )
+        if threshold is not None and not (
+            isinstance(threshold, Real) and -1 <= threshold <= 1
+        ):
+            raise UserError(
+                f"threshold={threshold}: a cosine, between -1 and 1"
+            )
+        self._calibration, self._threshold = calibration, threshold
+        self._prior = p_target or 0.5
         self._encoder = encoder
-        self._decide = Decider(calibration, threshold, p_target)
-        self._of_model = limits_of(getattr(encoder, "training", {}))
+        self._of_model = _limits_of(getattr(encoder, "training", {}))
         self._voices = {}  # replaced, never changed: others may be reading
         self._lock = threading.RLock()
         self.decides = not (calibration is None and threshold is None)
@@ -174,10 +239,9 @@ class SpeakerVerifier:
         vectors = self.embed(recordings)
         with self._lock:
             self.check_name(name, replace or add)
-            known = self._voices.get(name) if add else None
-            known = known or enrolled.Enrolled(0 * vectors[0], 0)
-            voice = known.with_more(vectors)
-            self._voices = {**self._voices, name: voice}
+            nobody = enrolled.Enrolled(0 * vectors[0], 0)
+            known = self._voices.get(name, nobody) if add else nobody
+            self._voices = {**self._voices, name: known.with_more(vectors)}
 
     def check_name(self, name: str, replace: bool = False):
         """Raises UserError for a name that no new voice can have."""
@@ -215,8 +279,7 @@ class SpeakerVerifier:
         heard = self.listen(recording)
         cosines = {n: v.embedding @ heard.embedding for n, v in voices.items()}
         nearest = sorted(cosines, key=cosines.get, reverse=True)[:top]
-        speech = heard.speech > 0
-        seconds = heard.taken
+        speech, seconds = heard.speech > 0, heard.taken
         found = {
             name: self._decide(cosines[name], speech, seconds=seconds)
             for name in nearest
@@ -254,6 +317,29 @@ class SpeakerVerifier:
             if self._voices is not before:
                 self.save_voices(path)
 
+    def _decide(self, cosine, speech=True, warnings=(), seconds=math.nan):
+        """Judges a cosine by the threshold, else by the calibration, where
+        there is either and speech in all recordings; ``seconds`` are what the
+        model took of the shorter one."""
+        cosine = float(np.clip(cosine, -1, 1))
+        rule, threshold = self._calibration, self._threshold
+        ratio = miss = false_alarm = same = None
+        if rule is not None:
+            ratio = float(rule(cosine, seconds))
+        if rule is not None and threshold is None:
+            found = rule.operating_point(self._prior, seconds)
+            threshold, miss, false_alarm = found
+            if rule.scores == "cosine" and abs(threshold) >= 1:
+                warnings += (
+                    f"out of reach: at p_target {self._prior:g} the threshold "
+                    f"is a cosine of {threshold:.3f}, which no recordings have",
+                )
+        if speech and threshold is not None:
+            same = cosine >= threshold
+        return Verification(
+            cosine, ratio, threshold, same, miss, false_alarm, warnings
+        )
+
     def _doubts(self, *heard):
         """What makes a decision about some recordings doubtful."""
         several = tuple(
@@ -266,3 +352,15 @@ class SpeakerVerifier:
         )
         own = tuple(warning for u in heard for warning in u.warnings)
         return self._of_model + own + several
+
+
+def _limits_of(training):
+    """What a model's training says against its decisions."""
+    speakers = training.get("speakers")
+    if training.get("synthetic"):
+        said = f"{speakers} synthetic voices: not for real speech"
+    elif isinstance(speakers, int) and speakers < _FEW:
+        said = f"{speakers} speakers: too few to know others apart"
+    else:
+        return ()
+    return (f"the model was trained on {said}",)

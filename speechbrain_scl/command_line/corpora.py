@@ -9,19 +9,22 @@ import numpy as np
 from tqdm import tqdm
 
 from speechbrain_scl.command_line.console import result
-from speechbrain_scl.data.custom import import_corpus, part_of
+from speechbrain_scl.data.custom import (
+    SAMPLE_RATE,
+    import_corpus,
+    part_of,
+    read_whole,
+)
 from speechbrain_scl.data.manifest import write_csv
-from speechbrain_scl.data.recordings import read_recording
 from speechbrain_scl.data.sources import read_source
 from speechbrain_scl.data.splits import FEWEST_TEST_SPEAKERS
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.verifier import SpeakerVerifier
 from speechbrain_scl.voices.speech import find_speech
 
-SAMPLE_RATE = 16000
-# Of the import itself, which the command that --check prints repeats
-_OPTIONS = dict.fromkeys(("trials", "test_speakers", "encoding"))
-_OPTIONS |= {"max_excluded": 0.05, "seed": 1986}
+# Of the import itself, with their defaults: --check prints a command with them
+_OPTIONS = {"max_excluded": 0.05, "seed": 1986}
+_OPTIONS |= dict.fromkeys(("trials", "test_speakers", "encoding", "without"))
 
 
 def import_(args):
@@ -30,16 +33,8 @@ def import_(args):
         return _check(args)
     if args.model:
         raise UserError("--model: it serves --check")
-    counts = import_corpus(
-        args.recordings,
-        args.corpus,
-        args.test_speakers,
-        args.max_excluded,
-        args.seed,
-        args.trials,
-        args.encoding,
-        args.without,
-    )
+    options = {name: getattr(args, name) for name in _OPTIONS}
+    counts = import_corpus(args.recordings, args.corpus, **options)
     without = counts["trials_left_out"]
     said = (
         f"{args.corpus}: {counts['utterances']} utterances of "
@@ -63,18 +58,19 @@ def _check(args):
     said = f"{len(spoken)} utterances, {len({row[0] for row in rows})} of them "
     said += "suspect" + "".join(f", {n} {x}" for x, n in sorted(counts.items()))
     lines = [said, *(f"left out: {': '.join(file)}" for file in left_out)]
-    command = ["speechbrain-scl", "import", args.recordings, args.corpus]
-    for name, default in _OPTIONS.items():
-        if (given := getattr(args, name)) != default:
-            command.append(f"--{name.replace('_', '-')}={given}")
+    lines.append("Go on with:")
     if rows:
-        command += ["--without", path]
-        lines.append(
+        args.without = path
+        lines[-1] = (
             f"Each is named in {path}: listen to them, delete the lines of "
             "those that are right, and go on without the rest:"
         )
-    else:
-        lines.append("Go on with:")
+    command = ["speechbrain-scl", "import", args.recordings, args.corpus]
+    command += [
+        f"--{name.replace('_', '-')}={getattr(args, name)}"
+        for name, default in _OPTIONS.items()
+        if getattr(args, name) != default
+    ]
     facts = {"utterances": len(spoken), "suspects": counts, "list": path}
     facts["left_out"] = Counter(file.reason for file in left_out)
     result(args, *lines, shlex.join(command), **facts)
@@ -88,28 +84,23 @@ def find_suspects(spoken, verifier=None):
         of_path[one.path].append(one)
     suspects = []
     for path in tqdm(of_path, desc="Checking audio", disable=None):
-        try:
-            read = read_recording(path, SAMPLE_RATE)
-            harm, said = "truncated", read.missing
-        except UserError as error:
-            harm, said = "unreadable", str(error).removeprefix(f"{path}: ")
-        if said:
-            suspects += [(one, harm, said) for one in of_path[path]]
-            continue
+        read, harm, said = read_whole(path)
         for one in of_path[path]:
+            if said:
+                suspects.append((one, harm, said))
+                continue
             part = part_of(read, one.span)
             if not part.any() or not find_speech(part, SAMPLE_RATE):
                 seconds = f"{len(part) / SAMPLE_RATE:.1f} s"
                 suspects.append((one, "no speech", seconds))
-                continue
-            digest = hashlib.sha256((part * 2**15).round().astype("<i4"))
-            of_audio[digest.digest()].append(one)
-            if verifier:
-                heard[one] = verifier.embed((part, SAMPLE_RATE))[0]
+            else:
+                digest = hashlib.sha256((part * 2**15).round().astype("<i4"))
+                of_audio[digest.digest()].append(one)
+                if verifier:
+                    heard[one] = verifier.embed((part, SAMPLE_RATE))[0]
     for alike in of_audio.values():
-        speakers = sorted({one.speaker for one in alike})
-        if len(speakers) > 1:
-            said = "of " + " and ".join(speakers)
+        if len(speakers := {one.speaker for one in alike}) > 1:
+            said = "of " + " and ".join(sorted(speakers))
             suspects += [(one, "identical audio", said) for one in alike]
     suspects += _strangers(heard)
     return [
@@ -122,10 +113,10 @@ def _strangers(heard):
     """Those that are nearer another speaker's mean than the mean of their own
     speaker's other utterances."""
     counts = Counter(one.speaker for one in heard)
-    names = sorted(counts)
-    sums = np.stack(
-        [sum(heard[u] for u in heard if u.speaker == s) for s in names] or [[]]
-    )
+    totals = dict.fromkeys(sorted(counts), 0)
+    for one, vector in heard.items():
+        totals[one.speaker] = totals[one.speaker] + vector
+    names, sums = [*totals], np.array([*totals.values()])
     for one, vector in heard.items():
         own = names.index(one.speaker)
         if counts[one.speaker] > 1:

@@ -6,85 +6,98 @@ import logging
 import math
 import os
 import re
-from typing import NamedTuple
 
 import yaml
 from hyperpyyaml import load_hyperpyyaml
 
-import speechbrain as sb
 from speechbrain.utils.run_opts import RunOptions
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.scoring import METHODS
 from speechbrain_scl.evaluation.trials import CONVENTIONS, LAYOUTS
 
 
-class Range(NamedTuple):
-    """The numbers that a key may be."""
+def _number(least, most=math.inf, whole=False, above=False):
+    """Whether a value is a number between bounds (``above``: not one of them),
+    and how that is said; infinity and NaN are none."""
+    kind = "a whole number" if whole else "a number"
+    bounds = f"{'above' if above else 'at least'} {least:g}"
+    if math.isfinite(most):
+        bounds = f"between {least:g} and {most:g}"
 
-    least: float
-    most: float = math.inf
-    whole: bool = False
-    above: bool = False  # the bounds themselves are not in it
-
-    def __str__(self):
-        said = "a whole number, " if self.whole else "a number, "
-        if math.isfinite(self.most):
-            return f"{said}between {self.least:g} and {self.most:g}"
-        return f"{said}{'above' if self.above else 'at least'} {self.least:g}"
-
-    def holds(self, value):
-        """Whether a value is one of them; infinity and NaN are none."""
-        kinds = int if self.whole else int | float
-        if not isinstance(value, kinds) or isinstance(value, bool):
+    def holds(value):
+        numbers = int if whole else int | float
+        if isinstance(value, bool) or not isinstance(value, numbers):
             return False
-        inside = self.least <= value <= self.most and math.isfinite(value)
-        return inside and not (self.above and value in self[:2])
+        inside = least <= value <= most and math.isfinite(value)
+        return inside and not (above and value in (least, most))
+
+    return holds, f"it must be {kind}, {bounds}"
+
+
+def _one_of(*choices):
+    return choices.__contains__, f"choose one of {choices}"
 
 
 # Seconds: the widest kernels need a few frames, and a batch has to fit memory.
-_CROP = Range(0.1, 600)
-_UP_TO_1000 = Range(1, 1000, whole=True)
-_FLAG = (True, False)
+_CROP = _number(0.1, 600)
+_UP_TO_1000 = _number(1, 1000, whole=True)
 _MODULES = {"compute_features", "mean_var_norm", "embedding_model"}
 _MODULES |= {"classifier"}
+_FLAG = _one_of(True, False)
+_PLAIN = str | int | float | list | tuple | dict | None
+# Key (key? may be null as well) -> whether a value can be used, what is wanted
 _WANTED = {
     "n_mels emb_dim number_of_epochs valid_batch_size average_checkpoints "
-    "plda_rank": Range(1, whole=True),
-    "out_n_neurons speakers_per_batch top_n": Range(2, whole=True),
+    "plda_rank": _number(1, whole=True),
+    "out_n_neurons speakers_per_batch top_n": _number(2, whole=True),
     "utterances_per_speaker": _UP_TO_1000,
     "sentence_len valid_len": _CROP,
-    "lr aam_scale pack_seconds": Range(0, above=True),
-    "min_duration weight_decay": Range(0),
-    "max_excluded": Range(0, 1),
-    "aam_margin": Range(0, math.pi),
-    "p_target": Range(0, 1, above=True),
-    "sample_rate": Range(1000, 400_000, whole=True),  # Hz
-    "seed": Range(0, 2**32 - 1, whole=True),  # as numpy's generators take it
-    "num_workers": Range(0, 256, whole=True),
-    "bootstrap": Range(0, 100_000, whole=True),
-    "augmentation": ("folders", "synthesised", "none"),
-    "trial_layout": LAYOUTS,
-    "enrolment": CONVENTIONS,
-    "backend": ("cosine", "centred", "plda"),
-    "score_norm": METHODS,
-    "cohort_of": ("speakers", "utterances"),
-    "balance_at": ("embedding", "parameters"),
+    "lr aam_scale pack_seconds": _number(0, above=True),
+    "min_duration weight_decay": _number(0),
+    "max_excluded": _number(0, 1),
+    "aam_margin": _number(0, math.pi),
+    "p_target": _number(0, 1, above=True),
+    "sample_rate": _number(1000, 400_000, whole=True),  # Hz
+    "seed": _number(0, 2**32 - 1, whole=True),  # as numpy's generators take it
+    "num_workers": _number(0, 256, whole=True),
+    "bootstrap": _number(0, 100_000, whole=True),
+    "augmentation": _one_of("folders", "synthesised", "none"),
+    "trial_layout": _one_of(*LAYOUTS),
+    "enrolment": _one_of(*CONVENTIONS),
+    "backend": _one_of("cosine", "centred", "plda"),
+    "score_norm": _one_of(*METHODS),
+    "cohort_of": _one_of("speakers", "utterances"),
+    "balance_at": _one_of("embedding", "parameters"),
     "skip_prep strict trials_of_other_corpus calibrate_duration": _FLAG,
     # Python takes a number for an open file, whichever that is.
     "output_folder save_folder inference_folder train_log train_annotation "
     "valid_annotation noise_annotation rir_annotation pretrain_path "
-    "embeddings_file cohort data_folder_noise data_folder_rir pretrained "
-    "enrolment_map calibration metadata spread_over without tensorboard": str,
+    "embeddings_file cohort data_folder_noise? data_folder_rir? pretrained? "
+    "enrolment_map? calibration? metadata? spread_over? without? tensorboard?": (
+        lambda value: isinstance(value, str) and value.strip("\0 "),
+        "name a path or a column",
+    ),
     "aam_loss objective opt_class lr_annealing epoch_counter error_stats "
-    "train_logger checkpointer wav_augment fea_augment margin_warmup "
-    "near_speakers label_cleaner " + " ".join(_MODULES): object,
+    "train_logger checkpointer wav_augment? fea_augment? margin_warmup? "
+    "near_speakers? label_cleaner? " + " ".join(_MODULES): (
+        lambda value: not isinstance(value, _PLAIN),
+        "it must be an object, such as !new:package.module.Class",
+    ),
+    "modules": (
+        lambda value: isinstance(value, dict) and _MODULES <= set(value),
+        f"it must have {', '.join(sorted(_MODULES))}",
+    ),
+    "crops?": (
+        lambda value: isinstance(value, list | tuple)
+        and len(value) == 2
+        and _UP_TO_1000[0](value[0])
+        and _CROP[0](value[1]),
+        "[how many, seconds], such as [5, 3.0]",
+    ),
 }
 _WANTED = {key: kind for keys, kind in _WANTED.items() for key in keys.split()}
-_OR_NULL = set(
-    "data_folder_noise data_folder_rir pretrained enrolment_map calibration "
-    "metadata spread_over wav_augment fea_augment margin_warmup crops "
-    "near_speakers label_cleaner without tensorboard".split()
-)
+_OR_NULL = {key[:-1] for key in _WANTED if key.endswith("?")}
+_WANTED = {key.rstrip("?"): kind for key, kind in _WANTED.items()}
 
 # What SpeechBrain and torch say of themselves at every start: of each of these
 # loggers, the messages with these words.
@@ -105,14 +118,6 @@ def read_experiment(arguments, default_file=None):
     Returns what HyperPyYAML made of the file, the run options, the file, and
     the overrides as YAML. A missing file, a key that the file lacks, or a value
     that cannot be used is refused.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "tiny.yaml"
-    >>> _ = path.write_text("list_url: none\\nscale: 30")
-    >>> arguments = [str(path), "--list_url=https://a.b/?list=1"]
-    >>> read_experiment(arguments)[0]
-    {'list_url': 'https://a.b/?list=1', 'scale': 30}
     """
     for name in _NOISE:
         logging.getLogger(name).addFilter(_helps)
@@ -144,26 +149,24 @@ def _parsed(arguments):
     """As SpeechBrain reads them, with three differences: the first "=" alone
     separates, of an option that is given twice the last one counts, and a word
     that is neither an option nor the value of one is refused."""
-    hidden, options, values = "\x00", {"": arguments[:1]}, 0
-    for argument in arguments[1:]:
-        name, given, value = argument.partition("=")
-        if argument.startswith("--"):
-            default = getattr(RunOptions, name[2:], "")
-            many = name in ("--jit_module_keys", "--compile_module_keys")
-            values = len(arguments) if many else int(default is not False)
-            values = 0 if given else values
-            options.pop(name, None)
-            options[name] = [name + given + value.replace("=", hidden)]
-        elif values:
-            values -= 1
-            options[[*options][-1]].append(argument.replace("=", hidden))
+    parser = RunOptions._create_parser()
+    parser.allow_abbrev = False
+    overrides, waits = {}, None
+    for word in parser.parse_known_args(arguments)[1]:
+        name, given, value = word.partition("=")
+        if word.startswith("--"):
+            overrides[name] = value
+            waits = None if given else name
+        elif waits:
+            overrides[waits], waits = word, None
         else:
             raise UserError(
-                f"{argument}: not an option, nor the value of one; options "
-                "are given as --key=value"
+                f"{word}: not an option, nor the value of one; options are "
+                "given as --key=value"
             )
-    file, run_opts, overrides = sb.parse_arguments(sum(options.values(), []))
-    return file, run_opts, overrides.replace(hidden, "=")
+    lines = [f"{name[2:]}: {value}" for name, value in overrides.items()]
+    file, run_opts, _ = RunOptions.from_command_line_args(arguments)
+    return file, run_opts, "\n".join(lines)
 
 
 def _check_overrides(hparams_file, overrides):
@@ -189,18 +192,15 @@ def _check_overrides(hparams_file, overrides):
                 "to the object that is there; name the class alone, give its "
                 "arguments as a list, or change the file"
             )
-    plain = yaml.SafeLoader("").construct_object
-    values = {
-        key: plain(node)
-        for key, node in given.items()
-        if isinstance(node, yaml.ScalarNode) and node.tag.startswith("tag:")
-    }
-    for key, value in values.items():
-        if re.search("<.+>", str(value)):
-            raise UserError(
-                f"--{key}={value}: HyperPyYAML takes <...> for a reference to "
-                "another key; rename the path, or make a link to it"
-            )
+    values = {}
+    for key, node in given.items():
+        if isinstance(node, yaml.ScalarNode) and node.tag.startswith("tag:"):
+            value = values[key] = yaml.SafeLoader("").construct_object(node)
+            if re.search("<.+>", str(value)):
+                raise UserError(
+                    f"--{key}={value}: HyperPyYAML takes <...> for a reference "
+                    "to another key; rename the path, or make a link to it"
+                )
     return values
 
 
@@ -220,32 +220,7 @@ def _entries(text, source):
 def _check_values(hparams, source):
     """Refuses, before any work, values that no experiment can use."""
     for key, value in hparams.items():
-        wanted = _wanted(key, value)
-        if wanted:
-            raise UserError(f"{source}: {key}={value!r}: {wanted}")
-
-
-def _wanted(key, value):
-    """What a value that cannot be used should be; else None."""
-    kind, good, said = _WANTED.get(key), True, None
-    if value is None and key in _OR_NULL:
-        pass
-    elif isinstance(kind, Range):
-        good, said = kind.holds(value), f"it must be {kind}"
-    elif isinstance(kind, tuple):
-        good, said = value in kind, f"choose one of {kind}"
-    elif kind is str:
-        good = isinstance(value, str) and value.strip("\0 ")
-        said = "name a path or a column"
-    elif kind is object:
-        plain = str | int | float | list | tuple | dict | None
-        good = not isinstance(value, plain)
-        said = "it must be an object, such as !new:package.module.Class"
-    elif key == "modules":
-        missing = _MODULES - set(value if isinstance(value, dict) else ())
-        good, said = not missing, f"it lacks {', '.join(sorted(missing))}"
-    elif key == "crops":
-        pair = isinstance(value, list | tuple) and len(value) == 2
-        good = pair and _UP_TO_1000.holds(value[0]) and _CROP.holds(value[1])
-        said = "[how many, seconds], such as [5, 3.0]"
-    return None if good else said
+        if key in _WANTED and not (value is None and key in _OR_NULL):
+            holds, wanted = _WANTED[key]
+            if not holds(value):
+                raise UserError(f"{source}: {key}={value!r}: {wanted}")

@@ -21,12 +21,12 @@ error.
 
 # What is imported here is imported for --help.
 import argparse
-import importlib
-import sys
+from importlib import import_module
 
 from speechbrain_scl import __version__
 from speechbrain_scl.errors import user_errors_in_one_line
 
+_FLAG = {"action": "store_true"}
 _TRUST = "load a model that calls more than models do; from whom you trust"
 
 
@@ -36,9 +36,9 @@ def main(arguments=None):
     it, else 0."""
     args = _parser().parse_args(arguments)
     with user_errors_in_one_line(status=2):
-        room = f"speechbrain_scl.command_line.{args.module}"
+        room = import_module(f"speechbrain_scl.command_line.{args.room}")
         name = args.command.replace("import", "import_")
-        return getattr(importlib.import_module(room), name)(args) or 0
+        return getattr(room, name)(args) or 0
 
 
 def _parser():
@@ -51,17 +51,13 @@ def _parser():
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(module, name, text):
+    def command(room, name, text):
         made = commands.add_parser(name, help=text, description=text)
-        made.set_defaults(module=module, said=set(), quiet=False)
-
-        def add(*names, help, flag=False, **more):
-            if flag:
-                more["action"] = "store_true"
-            made.add_argument(*names, help=help, **more)
-
-        add("--json", help="print JSON, a line per result", flag=True)
-        return add
+        made.set_defaults(room=room, said=set(), quiet=False)
+        made.add_argument(
+            "--json", help="print JSON, a line per result", **_FLAG
+        )
+        return made.add_argument
 
     _speakers(command)
     _manage(command)
@@ -73,8 +69,8 @@ def _speakers(command):
     add = _listens(command, "verify", "compare two recordings", nargs="?")
     add("recordings", nargs=2, help="two recordings; - is standard input")
     _decides(add)
-    said = "0 for the same speaker, 1 for different ones and 2 for no decision"
-    add("--exit-status", help=f"end with {said}", flag=True)
+    said = "end with 0 for the same speaker, 1 for different ones and 2 for no "
+    add("--exit-status", help=said + "decision", **_FLAG)
     add = _listens(command, "identify", "find the enrolled voice of recordings")
     add("voices", help="the store that enrol wrote")
     _takes_recordings(add)
@@ -97,8 +93,8 @@ def _speakers(command):
     add("voices", help="the store, .npz; it is made where there is none")
     add("name", help="the speaker's name")
     _takes_recordings(add)
-    add("--replace", help="replace a voice of this name", flag=True)
-    add("--add", help="add to a voice of this name", flag=True)
+    add("--replace", help="replace a voice of this name", **_FLAG)
+    add("--add", help="add to a voice of this name", **_FLAG)
 
 
 def _listens(command, name, text, **model):
@@ -108,22 +104,22 @@ def _listens(command, name, text, **model):
         said += " (default: ecapa-voxceleb at SpeechBrain's threshold of 0.25)"
     add("model", help=said, **model)
     add("--device", help="such as cpu or cuda (default: the best there is)")
-    add("-q", "--quiet", help="results and errors alone", flag=True)
-    add("--trust", help=_TRUST, flag=True)
+    add("-q", "--quiet", help="results and errors alone", **_FLAG)
+    add("--trust", help=_TRUST, **_FLAG)
     return add
 
 
 def _takes_recordings(add):
     add("recordings", nargs="*", help="recordings; - is standard input")
     add("--list", help="a list of them: a path per line, or wav.scp")
-    add("--skip-bad", help="count what cannot be used, and go on", flag=True)
+    add("--skip-bad", help="count what cannot be used, and go on", **_FLAG)
 
 
 def _takes_pairs(add, said):
     add("pairs", help=said)
     said = "a wav.scp, or the .npz that embed wrote, where pairs are of its ids"
     add("--recordings", help=said)
-    add("--skip-bad", help="count what cannot be used, and go on", flag=True)
+    add("--skip-bad", help="count what cannot be used, and go on", **_FLAG)
 
 
 def _decides(add):
@@ -147,7 +143,7 @@ def _manage(command):
     add = command("manage", "export", "write the encoder as ONNX")
     add("model", help="an inference folder or hub repository")
     add("output", help="the file, such as model.onnx")
-    add("--trust", help=_TRUST, flag=True)
+    add("--trust", help=_TRUST, **_FLAG)
     add = command("manage", "card", "write the model card of a folder")
     add("model", help="an inference folder")
     add("--metrics", required=True, help="metrics.json of a verification")
@@ -158,8 +154,8 @@ def _manage(command):
     add = command("manage", "upload", "list what a hub would get, or send it")
     add("model", help="an inference folder with its card")
     add("repo", help="the hub repository, such as me/ecapa-scl")
-    add("--private", help="for a repository it makes", flag=True)
-    add("--yes", help="really send", flag=True)
+    add("--private", help="for a repository it makes", **_FLAG)
+    add("--yes", help="really send", **_FLAG)
 
 
 def _corpora(command):
@@ -174,14 +170,8 @@ def _corpora(command):
     add("--max-excluded", type=float, default=0.05, help="share of the files")
     add("--encoding", help="of the CSV file or of Kaldi's, such as cp1250")
     add("--seed", type=int, default=1986, help="draws speakers and trials")
-    said = (
-        "make nothing, but list suspects: damage, one audio of two speakers, "
-    )
-    said += "no speech and, with --model, what another speaker fits better"
-    add("--check", help=said, flag=True)
+    said = "make nothing, but list suspects: damage, one audio of two speakers"
+    said += ", no speech and, with --model, what another speaker fits better"
+    add("--check", help=said, **_FLAG)
     add("--model", help="for --check: an encoder, such as ecapa-voxceleb")
     add("--without", help="leave out the suspects of a list of --check")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,8 +15,7 @@ from speechbrain_scl.voices.enrolled import load_voices, locked, save_voices
 
 def voices(args):
     """Lists the voices of a store."""
-    for name, voice in load_voices(args.voices)[1].items():
-        count = voice.recordings
+    for name, (_, count, _) in load_voices(args.voices)[1].items():
         said = f"{name}\t{count} recording(s)"
         result(args, said, name=name, recordings=count)
 
@@ -24,13 +23,11 @@ def voices(args):
 def remove(args):
     """Removes voices from a store."""
     with locked(args.voices):
-        model, known = load_voices(args.voices)
-        for name in args.names:
-            if name not in known:
-                raise UserError(
-                    f"{args.voices}: no voice {name} among {', '.join(known)}"
-                )
-        left = {name: known[name] for name in known if name not in args.names}
+        model, left = load_voices(args.voices)
+        names = ", ".join(left)
+        for name in dict.fromkeys(args.names):
+            if not left.pop(name, None):
+                raise UserError(f"{args.voices}: no voice {name} among {names}")
         save_voices(args.voices, model, left)
     result(args, f"{args.voices}: {len(left)} speaker(s) left", left=[*left])
 
@@ -81,17 +78,15 @@ def init(args):
     # In a wheel they are within the package, in a clone beside it.
     inside = package / "experiments"
     source = inside if inside.is_dir() else package.parent
+    how = {"ignore": shutil.ignore_patterns("__pycache__", "results", "data")}
     for name in ("recipes", "hparams"):  # as setup.py puts them into a wheel
         target = os.path.join(args.folder, name)
         if os.path.lexists(target):
             raise UserError(f"{target}: is there already; name a new folder")
         with atomic_folder(target) as aside:
-            ignored = shutil.ignore_patterns("__pycache__", "results", "data")
-            shutil.copytree(
-                source / name, aside, ignore=ignored, dirs_exist_ok=True
-            )
+            shutil.copytree(source / name, aside, dirs_exist_ok=True, **how)
     recipe = os.path.join(args.folder, "recipes", "VoxCeleb", "SpeakerRec")
     train = "python train_speaker_embeddings.py hparams/ecapa_scl.yaml"
-    lines = [f"cd {shlex.quote(recipe)}"]
-    lines.append(f"{train} --data_folder=/path/to/VoxCeleb1")
+    train += " --data_folder=/path/to/VoxCeleb1"
+    lines = f"cd {shlex.quote(recipe)}", train
     result(args, *lines, folder=args.folder, recipe=recipe)

@@ -11,11 +11,10 @@ import numpy as np
 from tqdm import tqdm
 
 from speechbrain_scl.command_line.console import result, say
-from speechbrain_scl.command_line.lists import read_list, read_pairs
+from speechbrain_scl.data.tables import LABELS, read_list, read_pairs
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.encoder import KNOWN
 from speechbrain_scl.evaluation.store import load_embeddings, save_embeddings
-from speechbrain_scl.evaluation.trials import LABELS
 from speechbrain_scl.files import atomic_write
 from speechbrain_scl.verifier import SpeakerVerifier
 from speechbrain_scl.voices.hearing import Heard
@@ -38,9 +37,8 @@ def verify(args):
     verifier = _load(args)
     if args.exit_status and not verifier.decides:
         raise UserError("--exit-status needs --calibration or --threshold")
-    found = verifier.verify(
-        *(_hear(verifier, args, p) for p in args.recordings)
-    )
+    heard = [_hear(verifier, args, path) for path in args.recordings]
+    found = verifier.verify(*heard)
     model = KNOWN.get(args.model, args.model)
     result(args, f"{found}{remark}", model=model, **dataclasses.asdict(found))
     say(args, "warning: ", *found.warnings)
@@ -68,31 +66,34 @@ def embed(args):
     heard = _hear_all(verifier, args, places, needs_speech=True)
     vectors = {name: found.embedding for name, found in heard.items()}
     save_embeddings(args.output, vectors, verifier.key)
-    many = "embedding" if len(heard) == 1 else "embeddings"
-    said = f"{args.output}: {len(heard)} {many}"
+    said = f"{args.output}: {len(heard)} embedding{'s' * (len(heard) > 1)}"
     result(args, said, output=args.output, embeddings=len(heard))
 
 
 def score(args):
     """Scores the pairs of a list, each recording heard once."""
+    written = contextlib.nullcontext(sys.stdout)
     if args.output:
         _check_output(args.output)
+        written = atomic_write(args.output)
     verifier = _load(args)
-    pairs, heard = _hear_pairs(verifier, args)
-    scored = [p for p in pairs if p[1] in heard and p[2] in heard]
-    with contextlib.ExitStack() as stack:
-        if args.output:
-            file = stack.enter_context(atomic_write(args.output))
-            stack.enter_context(contextlib.redirect_stdout(file))
-        for label, first, second in scored:
+    pairs, heard, n_listed = _hear_pairs(verifier, args)
+    words = {True: "same", False: "different", None: "undecided"}
+    with written as file, contextlib.redirect_stdout(file):
+        for label, first, second in pairs:
             found = verifier.verify(heard[first], heard[second])
             say(args, "warning: ", *found.warnings)
+            columns = [] if label is None else [label]
+            columns += [first, second, f"{found.cosine:.6f}"]
+            if found.log_likelihood_ratio is not None:
+                columns.append(f"{found.log_likelihood_ratio:.4f}")
+            if found.threshold is not None:
+                columns.append(words[found.same_speaker])
             facts = {"label": label, "first": first, "second": second}
-            facts.update(dataclasses.asdict(found))
-            result(args, _columns(label, first, second, found), **facts)
-    if args.output or len(scored) < len(pairs):
-        said = f"{len(scored)} of {len(pairs)} pairs scored"
-        print(said, file=sys.stderr)
+            facts |= dataclasses.asdict(found)
+            result(args, "\t".join(columns), **facts)
+    if args.output or len(pairs) < n_listed:
+        print(f"{len(pairs)} of {n_listed} pairs scored", file=sys.stderr)
 
 
 def calibrate(args):
@@ -103,14 +104,13 @@ def calibrate(args):
 
     _check_output(args.output, (".json",))
     verifier = _load(args)
-    pairs, heard = _hear_pairs(verifier, args, to_learn=True)
-    pairs = [p for p in pairs if p[1] in heard and p[2] in heard]
+    pairs, heard, _ = _hear_pairs(verifier, args, to_learn=True)
     if not pairs:
         raise UserError(f"{args.pairs}: no pair is left")
     number = {name: i for i, name in enumerate(heard)}
     sides = np.array([[number[x] for x in pair[1:]] for pair in pairs]).T
     labels = np.array([LABELS[pair[0]] for pair in pairs], bool)
-    speakers = _speakers(args.pairs, list(heard), sides, labels)[sides]
+    speakers = _speakers(args.pairs, list(heard), sides, labels)
     vectors = np.stack([found.embedding for found in heard.values()])
     scores = (vectors[sides[0]] * vectors[sides[1]]).sum(1)
     calibration, found = fitted(
@@ -118,9 +118,9 @@ def calibrate(args):
     )
     calibration.save(args.output)
     picture = f"{os.path.splitext(args.output)[0]}.png"
-    decides = f"same speaker from {found['threshold']:.3f} on"
-    counts = Counts.of(scores, labels)
-    plots.save(plots.histogram(counts, {decides: found["threshold"]}), picture)
+    threshold = found["threshold"]
+    lines = {f"same speaker from {threshold:.3f} on": threshold}
+    plots.save(plots.histogram(Counts.of(scores, labels), lines), picture)
     say(args, "warning: ", *found["remarks"])
     rates = [
         f"{100 * found[name]:.1f} % {name.replace('_', ' ')} (95 % interval "
@@ -130,8 +130,8 @@ def calibrate(args):
     ]
     result(
         args,
-        f"{args.output}: same speaker from a cosine of "
-        f"{found['threshold']:.3f} on, at p_target {args.p_target:g}",
+        f"{args.output}: same speaker from a cosine of {threshold:.3f} on, at "
+        f"p_target {args.p_target:g}",
         f"of {len(pairs)} pairs of {found['n_speakers']} speakers, each "
         f"decided without its own: {' and '.join(rates)}",
         f"{picture}: the scores",
@@ -227,53 +227,42 @@ def _hear_all(verifier, args, places, needs_speech=False):
 
 
 def _hear_pairs(verifier, args, to_learn=False):
-    """The pairs of a list, as ``read_pairs`` returns them, and name -> Heard;
-    to learn from them, they need labels, and speech."""
-    known, stored = args.recordings, None
-    if known and known.endswith(".npz"):  # what `embed` wrote
-        stored = load_embeddings(known, verifier.key)
-    elif known:
-        known = read_list(known)
-    ids = known if stored is None else stored
-    pairs, places = read_pairs(args.pairs, ids, to_learn)
-    if stored is None:
-        return pairs, _hear_all(verifier, args, places, to_learn)
+    """The pairs of a list that can be used, as ``read_pairs`` returns them;
+    name -> Heard; and how many pairs there were. To learn from them, they need
+    labels, and speech."""
+    path, stored = args.recordings, (args.recordings or "").endswith(".npz")
+    if stored:  # what `embed` wrote
+        known = load_embeddings(path, verifier.key)
+    else:
+        known = read_list(path) if path else None
+    pairs, places = read_pairs(args.pairs, known, to_learn)
+    if not stored:
+        heard = _hear_all(verifier, args, places, to_learn)
+        usable = [p for p in pairs if heard.keys() >= {*p[1:]}]
+        return usable, heard, len(pairs)
     heard = {}
-    for name, vector in stored.items():
+    for name, vector in known.items():
         length = np.linalg.norm(vector)
         if not length > 0:
-            raise UserError(f"{known}: the embedding of {name} is zero")
+            raise UserError(f"{path}: the embedding of {name} is zero")
         heard[name] = Heard(name, vector / length, 0.0, math.inf)
-    return pairs, heard
-
-
-def _columns(label, first, second, found):
-    """A pair's line: what is known, separated by tabs."""
-    columns = [] if label is None else [label]
-    columns += [first, second, f"{found.cosine:.6f}"]
-    if found.log_likelihood_ratio is not None:
-        columns.append(f"{found.log_likelihood_ratio:.4f}")
-    if found.threshold is not None:
-        words = {True: "same", False: "different", None: "undecided"}
-        columns.append(words[found.same_speaker])
-    return "\t".join(columns)
+    return pairs, heard, len(pairs)
 
 
 def _speakers(path, names, sides, same):
-    """A number per name: recordings that pairs of one speaker link are his."""
+    """A number for each side of each pair: recordings that pairs of one speaker
+    link are his."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    first, second = sides
-    links = coo_array(
-        (same[same], (first[same], second[same])), shape=(len(names),) * 2
-    )
-    _, speaker = connected_components(links, directed=False)
-    wrong = np.flatnonzero((speaker[first] == speaker[second]) & ~same)
-    if len(wrong):
-        a, b = (names[side[wrong[0]]] for side in sides)
+    n, linked = len(names), sides[:, same]
+    links = coo_array((same[same], tuple(linked)), shape=(n, n))
+    speakers = connected_components(links, directed=False)[1][sides]
+    wrong = (speakers[0] == speakers[1]) & ~same
+    if wrong.any():
+        a, b = (names[i] for i in sides[:, wrong.argmax()])
         raise UserError(
             f"{path}: {a} and {b} are labelled as different speakers, but other "
             "pairs link them as one"
         )
-    return speaker
+    return speakers

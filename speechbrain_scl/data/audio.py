@@ -1,6 +1,5 @@
 """Finding a corpus's audio files, and judging each before training starts."""
 
-import io
 import os
 import shlex
 from functools import partial
@@ -31,7 +30,6 @@ TO_CONVERT = (".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".webm", ".mov")
 CONVERTIBLE = ("format", "sample rate", "channels", "length")
 # Below this peak (-60 dB of full scale) a file holds no speech.
 SILENCE_PEAK = 1e-3
-CHECKS = ("headers", "full")
 # Folders that network drives, Windows, macOS and Linux leave
 _OF_SYSTEMS = {"@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "lost+found"}
 
@@ -97,16 +95,12 @@ def check_audio(path, sample_rate=16000, min_duration=0.0, check="headers"):
     """Judges one file, to AudioFile or Excluded: by its header and, where that
     does not tell, its last samples, or all in formats that can hold NaN; with
     ``full`` every file by all of them, which also finds silence."""
-    return _check(path, path, sample_rate, min_duration, check)[0]
+    return read_audio(path, path, sample_rate, min_duration, check)[0]
 
 
-def read_audio(path, content, sample_rate=16000):
-    """Judges one file by all its samples, and returns them."""
-    return _check(path, io.BytesIO(content), sample_rate, 0.0, "full")
-
-
-def _check(path, source, sample_rate, min_duration, check):
-    """The verdict, and the samples that were read for it."""
+def read_audio(path, source, sample_rate=16000, min_duration=0.0, check="full"):
+    """The verdict on a file, of which ``source`` is the path or a file object,
+    and the samples that were read for it."""
     try:
         path.encode()
     except UnicodeEncodeError:  # no manifest can hold it
@@ -131,13 +125,10 @@ def _check(path, source, sample_rate, min_duration, check):
     if reason in CONVERTIBLE:
         # What the command leaves is taken.
         other = ".wav" if ending.lower() == ".flac" else ".flac"
-        target = Path(path).with_suffix(other)
-        names = path, target, f"{path}.original"
-        source, target, aside = (shlex.quote(str(name)) for name in names)
-        value += (
-            f"; convert it: ffmpeg -i {source} -vn -ac 1 -ar {sample_rate} "
-            f"{target} && mv {source} {aside}"
-        )
+        names = path, Path(path).with_suffix(other), f"{path}.original"
+        old, new, aside = (shlex.quote(str(name)) for name in names)
+        value += f"; convert it: ffmpeg -i {old} -vn -ac 1 -ar {sample_rate} "
+        value += f"{new} && mv {old} {aside}"
     return Excluded(path, reason, value), None
 
 
@@ -185,9 +176,9 @@ def _fault_of_samples(file, check):
 def check_all(paths, **options):
     """Judges many files in threads: those accepted and those excluded, in the
     order of their paths."""
-    check = options.get("check", "headers")
-    if check not in CHECKS:
-        raise UserError(f"check_audio={check!r}: choose one of {list(CHECKS)}")
+    check, checks = options.get("check", "headers"), ["headers", "full"]
+    if check not in checks:
+        raise UserError(f"check_audio={check!r}: choose one of {checks}")
 
     # Decoding and file access release the interpreter's lock. A million tasks
     # would be a gigabyte.

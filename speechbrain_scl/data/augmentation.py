@@ -56,17 +56,15 @@ def prepare_augmentation(hparams):
     if source == "none":
         return
     rate = hparams["sample_rate"]
-    for kind, place, url in (
-        ("noise", "data_folder_noise", "NOISE_DATASET_URL"),
-        ("rir", "data_folder_rir", "RIR_DATASET_URL"),
-    ):
-        folder = hparams[place]
+    for kind in ("noise", "rir"):
+        folder = hparams[f"data_folder_{kind}"]
         if source == "synthesised":
             folder = os.path.join(hparams["save_folder"], f"synthesised_{kind}")
             if not os.path.isdir(folder):
                 _synthesise(folder, kind, hparams["seed"], rate)
         csv_file = hparams[f"{kind}_annotation"]
-        prepare_augmentation_folder(folder, csv_file, hparams.get(url), rate)
+        url = hparams.get(f"{kind.upper()}_DATASET_URL")
+        prepare_augmentation_folder(folder, csv_file, url, rate)
 
 
 def augmenter_of(hparams):
@@ -75,7 +73,7 @@ def augmenter_of(hparams):
     if hparams.get("augmentation") == "none":
         return None
     augmentations = getattr(augmenter, "augmentations", None)
-    if augmentations is None:  # none, or of another kind than SpeechBrain's
+    if augmentations is None:  # no augmenter, or not SpeechBrain's
         return augmenter
     for name, augmentation in list(augmentations.items()):
         csv_file = getattr(augmentation, "csv_file", None)

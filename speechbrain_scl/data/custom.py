@@ -9,6 +9,7 @@ import math
 import os
 import random
 from collections import defaultdict
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from speechbrain_scl.data.audio import (
 from speechbrain_scl.data.recordings import read_recording
 from speechbrain_scl.data.sources import WHOLE, read_source
 from speechbrain_scl.data.splits import FEWEST_TEST_SPEAKERS, report_excluded
-from speechbrain_scl.data.tables import read_lines, read_table
+from speechbrain_scl.data.tables import read_pairs, read_table
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import atomic_folder, write_audio, write_json
 
@@ -129,11 +130,9 @@ def _place_all(names, wav):
     for name, spoken in names.items():
         spans[spoken.path][name] = spoken.span
     done = thread_map(
-        place,
+        partial(place, folder=wav),
         spans,
         spans.values(),
-        [wav] * len(spans),
-        max_workers=os.cpu_count(),
         desc="Arranging audio",
         disable=None,  # where no terminal is
     )
@@ -149,11 +148,7 @@ def place(path, spans, folder):
     # What one library cannot read another may.
     if excluded and judged.reason not in (*CONVERTIBLE, "unreadable"):
         return dict.fromkeys(spans, judged)
-    try:
-        read = read_recording(path, SAMPLE_RATE)
-        fault, value = "truncated", read.missing and f"missing: {read.missing}"
-    except UserError as error:
-        fault, value = "unreadable", str(error).removeprefix(f"{path}: ")
+    read, fault, value = read_whole(path)
     if value:
         return dict.fromkeys(spans, Excluded(path, fault, value))
     # A name may promise another format than the file has.
@@ -166,6 +161,15 @@ def place(path, spans, folder):
         name: _part(read, span, os.path.join(folder, name), fits)
         for name, span in spans.items()
     }
+
+
+def read_whole(path):
+    """A Recording, and a fault and what it is, where it is not all there."""
+    try:
+        read = read_recording(path, SAMPLE_RATE)
+    except UserError as error:
+        return None, "unreadable", str(error).removeprefix(f"{path}: ")
+    return read, "truncated", read.missing and f"missing: {read.missing}"
 
 
 def part_of(read, span):
@@ -198,20 +202,8 @@ def _read_trials(path, names, known):
     # A path without its ending, too
     endings = {n: os.path.splitext(s.path)[1] for n, s in names.items()}
     stems = {names[n].name.removesuffix(e): n for n, e in endings.items()}
-    known = stems | known
-    trials = []
-    for number, line in read_lines(path):
-        fields = line.split("\t") if "\t" in line else line.split()
-        found = [known[field] for field in fields if field in known]
-        labels = [field for field in fields if field not in known]
-        if len(found) != 2 or len(labels) != 1:
-            raise UserError(
-                f"{path}, line {number}: a label and two utterances of the "
-                f"recordings are wanted; {', '.join(labels) or 'no field'} "
-                "is not one of theirs"
-            )
-        trials.append((*labels, *found))
-    return trials
+    pairs, name_of = read_pairs(path, stems | known, labelled=True)
+    return [(label, name_of[a], name_of[b]) for label, a, b in pairs]
 
 
 def _draw_trials(names, test_speakers, seed):

@@ -28,15 +28,15 @@ def fetch_file(source, folder):
             raise UserError(f"{source}: there is no such file")
         return str(source)
     name = os.path.basename(urllib.parse.urlparse(source).path).strip(".")
-    key = hashlib.sha256(source.encode()).hexdigest()[:8]
-    folder = os.path.join(folder, key)
-    destination = os.path.join(folder, name or "download")
-    if not os.path.isfile(destination):
+    name = name or "download"
+    folder = os.path.join(
+        folder, hashlib.sha256(source.encode()).hexdigest()[:8]
+    )
+    if not os.path.isfile(os.path.join(folder, name)):
         with _arriving(source, folder) as aside:
-            part = os.path.join(aside, os.path.basename(destination))
-            with open(part, "wb") as file:
+            with open(os.path.join(aside, name), "wb") as file:
                 _download(source, file)
-    return destination
+    return os.path.join(folder, name)
 
 
 def fetch_archive(url, folder):

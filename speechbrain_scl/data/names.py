@@ -20,15 +20,17 @@ def locate(names, roots, source, line_of=None, files=None, other_corpus=False):
     of another corpus. ``files`` are all below the roots, where known.
     """
     index = None if files is None else _index(files, roots)
-    found, missing = {}, []
+    found = {}
     for name in names:
         place, path = below(name, roots), None
-        if place is None and not other_corpus:
+        if place is None and other_corpus:
+            continue
+        if place is None:
             raise UserError(
                 f"{source}{_in_line(line_of, name)}: {name} leads out of the "
                 "data folders; name utterances by their path below one"
             )
-        if place is not None and index is None:
+        if index is None:
             # As it is spelt, it is found without listing the corpus.
             spelt = [name, *(_stem(name) + ending for ending in READABLE)]
             places = [p for r in roots for p in (os.path.join(r, "wav"), r)]
@@ -38,17 +40,14 @@ def locate(names, roots, source, line_of=None, files=None, other_corpus=False):
                 places = filter(os.path.isdir, roots)
                 files = [f for p in places for f in find_audio(p, READABLE)]
                 index = _index(files, roots)
-        if place is not None and path is None:
-            path = _choose(name, place, index, source)
-        if path is None:
-            missing.append(name)
-        else:
+        if path := path or _choose(name, place, index, source):
             found[name] = path
+    missing = [name for name in names if name not in found]
     if missing and not other_corpus:
         raise UserError(
-            f"{source}: {len(missing)} of {len(missing) + len(found)} "
-            f"utterances are not below {', '.join(map(str, roots))}; the first "
-            f"is {missing[0]}{_in_line(line_of, missing[0])}"
+            f"{source}: {len(missing)} of {len(names)} utterances are not below "
+            f"{', '.join(map(str, roots))}; the first is {missing[0]}"
+            f"{_in_line(line_of, missing[0])}"
         )
     return found
 

@@ -1,5 +1,6 @@
 """The one reader of recordings: one channel, at the rate a model wants."""
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -120,15 +121,12 @@ def _resampled(blocks, rate, wanted):
 
 def ffmpeg_program():
     """The system's ffmpeg, else that of imageio-ffmpeg; None without any."""
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
-    try:
+    with contextlib.suppress(ImportError, RuntimeError):
+        if found := shutil.which("ffmpeg"):
+            return found
         from imageio_ffmpeg import get_ffmpeg_exe
 
         return get_ffmpeg_exe()
-    except (ImportError, RuntimeError):
-        return None
 
 
 def _given(source, sample_rate):
@@ -168,19 +166,17 @@ def _given(source, sample_rate):
 
 def _name_and_content(source):
     """Of a path (without content) or of an open file."""
-    fault = ""
+    fault, content = "", None
     if hasattr(source, "read"):
         name = str(getattr(source, "name", "the recording"))
-        try:
+        with contextlib.suppress(UnicodeDecodeError):
             content = source.read()
-        except UnicodeDecodeError:
-            content = "text"
-        if isinstance(content, str):
+        if isinstance(content, str | None):
             fault = "open it for binary reading ('rb')"
         elif not content:
             fault = "it is empty"
     elif isinstance(source, str | os.PathLike):
-        name, content = os.fspath(source), None
+        name = os.fspath(source)
         if os.path.isdir(name):
             fault = "a folder, not a recording"
         elif not os.path.isfile(name):
@@ -188,9 +184,9 @@ def _name_and_content(source):
         elif os.path.getsize(name) == 0:
             fault = "it is empty"
     else:
+        kind = type(source).__name__
         raise UserError(
-            "a recording is a path, a file object or (samples, rate), not "
-            f"{type(source).__name__}"
+            f"a recording is a path, a file object or (samples, rate), not {kind}"
         )
     if fault:
         raise UserError(f"{name}: {fault}")

@@ -2,7 +2,6 @@
 
 import math
 import os
-import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from speechbrain_scl.data.audio import (
     Excluded,
     find_audio,
 )
-from speechbrain_scl.data.tables import beside, read_lines, read_table
+from speechbrain_scl.data.tables import beside, read_keyed, read_table
 from speechbrain_scl.errors import UserError
 
 # Formats that soundfile reads too
@@ -105,54 +104,38 @@ def _read_csv(source, encoding):
 def _read_kaldi(source, encoding):
     names = "wav.scp", "segments", "utt2spk"
     scp, listed, utt2spk = (os.path.join(source, name) for name in names)
-    recordings = _read_pairs(scp, encoding)
-    for name, (number, path) in recordings.items():
-        if path.endswith("|"):
-            raise UserError(
-                f"{scp}, line {number}: commands are not run here. Run it, and "
-                f"name what it writes in its place: {path[:-1].strip()} > "
-                + shlex.quote(f"{name}.wav")
-            )
-    parts = {name: (name, WHOLE) for name in recordings}
+    recordings = read_keyed(scp, encoding)
     cut = os.path.isfile(listed)
+    parts = {name: (name, WHOLE) for name in recordings}
     if cut:
         parts = _read_segments(listed, recordings, encoding)
-    speaker_of = {u: s for u, (_, s) in _read_pairs(utt2spk, encoding).items()}
-    used = {r: speaker_of[u] for u, (r, _) in parts.items() if u in speaker_of}
-    lines = [recordings[name] for name in used]
-    rows = [(n, (p, s)) for (n, p), s in zip(lines, used.values())]
-    places = dict(zip(used, _located(scp, rows)))
-    spoken, left_out = [], []
-    for u in parts | speaker_of:
-        if u not in parts:
-            left_out.append(Excluded(u, "no recording", "in utt2spk alone"))
-        elif u not in speaker_of:
-            left_out.append(Excluded(u, "no speaker", "not in utt2spk"))
+    speaker_of = {u: s for u, (_, s) in read_keyed(utt2spk, encoding).items()}
+    left_out = [
+        Excluded(u, "no recording", "in utt2spk alone")
+        for u in speaker_of
+        if u not in parts
+    ]
+    rows = {}
+    for u, (recording, _) in parts.items():
+        number, path = recordings[recording]
+        if u in speaker_of:
+            rows[recording] = number, (path, speaker_of[u])
         else:
-            recording, span = parts[u]
+            left_out.append(Excluded(u, "no speaker", "not in utt2spk"))
+    places = dict(zip(rows, _located(scp, [*rows.values()])))
+    spoken = []
+    for u, (recording, span) in parts.items():
+        if u in speaker_of:
             place, session = places[recording]
             session = recording if cut else session
             spoken.append(Spoken(u, place, speaker_of[u], session, u, span))
     return spoken, left_out
 
 
-def _read_pairs(path, encoding):
-    """Key -> (line number, value); blanks or tabs separate them."""
-    found = {}
-    for number, line in read_lines(path, encoding):
-        key, *value = line.split(maxsplit=1)
-        if not value:
-            raise UserError(f"{path}, line {number}: only one field: {line!r}")
-        if key in found:
-            raise UserError(f"{path}, line {number}: {key} comes twice")
-        found[key] = number, value[0]
-    return found
-
-
 def _read_segments(path, recordings, encoding):
     """Utterance -> (recording, (start, end))."""
     found = {}
-    for utterance, (number, value) in _read_pairs(path, encoding).items():
+    for utterance, (number, value) in read_keyed(path, encoding).items():
         fault = ""
         try:
             recording, *span = value.split()

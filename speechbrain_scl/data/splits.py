@@ -76,28 +76,25 @@ def judge(parts, column, options):
     """The utterances of the files that can be used, with a further column, and
     counts of the others by reason; excluded.csv names each. ``parts`` are a
     path's speaker, column and name."""
-    well_placed = [path for path, names in parts.items() if len(names) == 3]
+    why = f"not <speaker>/<{column}>/<utterance>"
     accepted, excluded = check_all(
-        well_placed,
+        [path for path, names in parts.items() if len(names) == 3],
         min_duration=options["min_duration"],
         check=options["check_audio"],
     )
-    why = f"not <speaker>/<{column}>/<utterance>"
-    elsewhere = [p for p, names in parts.items() if len(names) != 3]
     left_out = report_excluded(
         os.path.join(options["save_folder"], "excluded.csv"),
-        [Excluded(path, "place", why) for path in elsewhere] + excluded,
+        [Excluded(p, "place", why) for p in parts if len(parts[p]) != 3]
+        + excluded,
         len(parts),
         options["max_excluded"],
     )
     row = make_dataclass("Row", [column], bases=(Utterance,), frozen=True)
     rows = []
-    for file in accepted:
-        speaker, group, _ = names = parts[file.path]
-        key, path = "--".join(names), os.path.abspath(file.path)
-        rows.append(
-            row(key, file.duration, path, 0, file.samples, speaker, group)
-        )
+    for path, samples, seconds in accepted:
+        speaker, group, _ = names = parts[path]
+        place = seconds, os.path.abspath(path), 0, samples
+        rows.append(row("--".join(names), *place, speaker, group))
     return rows, left_out
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 from pathlib import Path
 
 from charset_normalizer import from_bytes
@@ -10,6 +11,9 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_scl.errors import UserError
 
 logger = get_logger(__name__)
+
+_IMPOSTOR = ("0", "nontarget", "non-target", "imposter", "impostor")
+LABELS = {"1": 1, "target": 1, **dict.fromkeys(_IMPOSTOR, 0)}
 
 # What office programs write that is not UTF-8. A short list could be read in
 # many more encodings, which nobody uses.
@@ -32,8 +36,7 @@ def read_text(path, encoding=None, plausible=bool):
         )
     try:
         if encoding or b"\0" not in content:
-            text = content.decode(encoding or "utf-8")
-            return text.removeprefix("\ufeff")
+            return content.decode(encoding or "utf-8").removeprefix("\ufeff")
     except LookupError as error:
         raise UserError(f"encoding={encoding}: {error}") from error
     except UnicodeDecodeError as error:
@@ -64,6 +67,80 @@ def read_lines(path, encoding=None):
     return lines
 
 
+def read_keyed(path, encoding=None, keyed=True):
+    """Key -> (line number, value) of a list as Kaldi's, in which blanks or tabs
+    separate them; in one that is not ``keyed`` each line is its own key."""
+    found = {}
+    for number, line in read_lines(path, encoding):
+        key, *value = line.split(maxsplit=1) if keyed else (line, line)
+        fault = ""
+        if not value:
+            fault = f"only one field: {line!r}"
+        elif key in found:
+            fault = f"{key} comes twice"
+        elif value[0].endswith("|"):
+            fault = "commands are not run here. Run it, and name what it "
+            fault += f"writes in its place: {value[0][:-1].strip()} > "
+            fault += shlex.quote(f"{key}.wav")
+        if fault:
+            raise UserError(f"{path}, line {number}: {fault}")
+        found[key] = number, value[0]
+    return found
+
+
+def read_list(path):
+    """Reads a list of recordings, id -> path: a path per line, which is its
+    own id; where the file ends in ``.scp``, Kaldi's ``id path``. A path counts
+    from the current folder, else from the list's."""
+    listed = read_keyed(path, keyed=path.endswith(".scp"))
+    return {key: beside(path, place) for key, (_, place) in listed.items()}
+
+
+def read_pairs(path, known=None, labelled=False):
+    """Reads pairs of recordings: (label or None, first, second) as they stand,
+    and what ``known`` has of each name, or the path that it is.
+
+    Lines hold two names, and perhaps a label (1, 0, target, nontarget) before
+    or behind; tabs separate them where there are any, else blanks. A ``.csv``
+    is a table with the columns first, second and same. ``labelled`` refuses a
+    pair without a label.
+    """
+    pairs, places = [], {}
+    if path.endswith(".csv"):
+        lines = read_table(path, ["same", "first", "second"])
+    else:
+        lines = [
+            (number, line.split("\t") if "\t" in line else line.split())
+            for number, line in read_lines(path)
+        ]
+    for number, fields in lines:
+        where, label = f"{path}, line {number}: {' '.join(fields)!r}", None
+        if len(fields) == 3 and fields[0] in LABELS:
+            label, *fields = fields
+        elif len(fields) == 3 and fields[2] in LABELS:
+            *fields, label = fields
+        if len(fields) != 2:
+            raise UserError(
+                f"{where}: two recordings are wanted, and at most a label (1, "
+                "0, target, nontarget); separate paths that hold blanks by a "
+                "tab"
+            )
+        if labelled and label is None:
+            raise UserError(
+                f"{where}: no label; 1 for the same speaker or 0 for different "
+                "ones is wanted in each line"
+            )
+        for name in fields:
+            if known is None:
+                places[name] = beside(path, name)
+            elif name in known:
+                places[name] = known[name]
+            else:
+                raise UserError(f"{where}: {name} is not among the recordings")
+        pairs.append((label, *fields))
+    return pairs, places
+
+
 def read_table(path, columns, encoding=None, plausible=bool):
     """Columns of a CSV file that its first line names, in small letters, and
     commas, semicolons, tabs or bars separate: (line, values) of each row.
@@ -84,9 +161,9 @@ def _rows(path, text, columns):
     start = 1 + (text[:4].lower() == "sep=")
     first = lines[start - 1 : start]
     headers = {
-        separator: [field.strip().lower() for field in fields]
+        separator: [field.strip().lower() for row in rows for field in row]
         for separator in _SEPARATORS
-        for fields in [next(csv.reader(first, delimiter=separator), [])]
+        for rows in [csv.reader(first, delimiter=separator)]
     }
     fits = [s for s in _SEPARATORS if set(columns) <= set(headers[s])]
     separator = max(fits or _SEPARATORS, key=lambda s: len(headers[s]))
@@ -107,9 +184,9 @@ def _rows(path, text, columns):
                     f"{len(row)} fields in {len(header)} columns; put those "
                     f"that hold {_SEPARATORS[separator]} in quotation marks"
                 )
-            if any(map(str.strip, row)):
-                row += [""] * (len(header) - len(row))
-                values = [row[header.index(c)].strip() for c in columns]
+            cells = dict(zip(header, map(str.strip, row)))
+            if any(cells.values()):
+                values = [cells.get(column, "") for column in columns]
                 rows.append((reader.line_num + start, values))
     except csv.Error as error:
         line = reader.line_num + start

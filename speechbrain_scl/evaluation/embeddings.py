@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import functools
 import hashlib
+import io
 from collections import ChainMap, deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -157,7 +158,7 @@ def _read(parts, known, sample_rate):
     if key in known.known:
         return parts, (key, None)
     for path, content in zip(parts, contents):
-        judged, signal = read_audio(path, content, sample_rate)
+        judged, signal = read_audio(path, io.BytesIO(content), sample_rate)
         if isinstance(judged, Excluded):
             return parts, judged
         samples.append(signal)

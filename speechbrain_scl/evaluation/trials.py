@@ -8,7 +8,7 @@ from codecs import BOM_UTF8
 
 import numpy as np
 
-from speechbrain_scl.data.tables import read_lines
+from speechbrain_scl.data.tables import LABELS, read_lines
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.files import atomic_write
 
@@ -16,8 +16,6 @@ from speechbrain_scl.files import atomic_write
 # CN-Celeb's are published in both (Avg and Concat).
 CONVENTIONS = ("mean", "concatenate")
 LAYOUTS = ("auto", "label_first", "label_last")
-_IMPOSTOR = ("0", "nontarget", "non-target", "imposter", "impostor")
-LABELS = {"1": 1, "target": 1, **dict.fromkeys(_IMPOSTOR, 0)}
 # Of the scores that are written. Figures are those of the written scores, so
 # that anybody's reading of scores.txt gives them again.
 DECIMALS = 6

@@ -14,15 +14,15 @@ _PARTS = ("model", "names", "embeddings", "recordings", "lengths")
 
 
 class Enrolled(NamedTuple):
-    """An enrolled speaker: the mean of some recordings' embeddings, and the
-    length that it had before it became 1."""
+    """An enrolled speaker: the mean [D] of the embeddings of some recordings,
+    and the length that it had before it became 1."""
 
-    embedding: np.ndarray  # [D]
+    embedding: np.ndarray
     recordings: int
     length: float = 1.0
 
     def with_more(self, vectors):
-        """The speaker as if enrolled with further recordings too."""
+        """The speaker as if enrolled with further recordings [N, D] too."""
         total = self.recordings * self.length * self.embedding.astype(float)
         count = self.recordings + len(vectors)
         mean = (total + np.sum(vectors, axis=0)) / count
@@ -45,15 +45,7 @@ def check_name(name):
 
 
 def save_voices(path, model, voices):
-    """Writes the key of a model and its voices, name -> Enrolled, as npz.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "voices.npz"
-    >>> save_voices(path, "key", {"ann": Enrolled(np.ones(1), 2)})
-    >>> load_voices(path)
-    ('key', {'ann': Enrolled(embedding=array([1.]), recordings=2, length=1.0)})
-    """
+    """Writes the key of a model and its voices, name -> Enrolled, as npz."""
     vectors, counts, lengths = zip(*voices.values()) if voices else ((),) * 3
     vectors = np.stack(vectors) if voices else np.zeros((0, 0))
     arrays = model, np.array([*voices], str), vectors
@@ -72,7 +64,18 @@ def load_voices(path):
         )
     try:
         model, names, vectors, counts, lengths = read_npz(path, *_PARTS)
-        _check_parts(model, names, vectors, counts, lengths)
+        kinds = "".join(x.dtype.kind for x in (model, names, vectors, lengths))
+        if not (
+            (kinds, counts.dtype.kind, vectors.ndim) == ("UUff", "i", 2)
+            and names.shape == counts.shape == lengths.shape
+            and len(names) == len(vectors) == len({*names.tolist()})
+            and (counts > 0).all()
+            and ((0 < lengths) & (lengths < 1.01)).all()
+            and np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+        ):
+            raise ValueError("its parts are not as they were written")
+        for name in names.tolist():
+            check_name(name)
     except Exception as error:
         # Whatever a damaged or foreign file makes NumPy and its zip reader
         # raise
@@ -81,21 +84,3 @@ def load_voices(path):
         ) from error
     voices = map(Enrolled, vectors, counts.tolist(), lengths.tolist())
     return str(model), dict(zip(names.tolist(), voices))
-
-
-def _check_parts(model, names, vectors, counts, lengths):
-    """Raises ValueError where a part is not as ``save_voices`` writes it."""
-    if not names.shape == counts.shape == lengths.shape == vectors.shape[:1]:
-        raise ValueError("its parts differ in length")
-    kinds = "".join(x.dtype.kind for x in (model, names, vectors, lengths))
-    if kinds != "UUff" or counts.dtype.kind not in "iu" or vectors.ndim != 2:
-        raise ValueError("its parts have other types")
-    if len(set(names.tolist())) < len(names):
-        raise ValueError("a name comes twice")
-    for name in names.tolist():
-        check_name(name)
-    if (counts < 1).any() or not ((0 < lengths) & (lengths < 1.01)).all():
-        raise ValueError("numbers of recordings or lengths that are none")
-    norms = np.linalg.norm(vectors, axis=1)
-    if not np.allclose(norms, 1, atol=1e-3):
-        raise ValueError("a voice's embedding has not the length 1")

@@ -44,8 +44,7 @@ class Heard:
 
 
 def hear(encoder, source, progress=False):
-    """Reads, judges and embeds a recording, as ``read_recording`` takes it;
-    refuses one that is silent or below 0.1 s.
+    """Reads, judges and embeds a recording, as ``read_recording`` takes it.
 
     Speech is embedded without the long pauses around it; a recording in which
     none is found is embedded whole. Of more than a minute, the embedding is
@@ -53,7 +52,7 @@ def hear(encoder, source, progress=False):
     """
     read = read_recording(source, encoder.sample_rate)
     name, waveform, rate = read.name, read.waveform, read.sample_rate
-    peak = _peak(waveform)
+    peak = max(waveform.max(), -waveform.min())  # without a copy
     if peak == 0:
         raise UserError(f"{name}: it is silent")
     if read.duration < _SHORTEST:
@@ -70,12 +69,12 @@ def hear(encoder, source, progress=False):
         warnings.append(f"very quiet: its peak is {peak:.1e} of full scale")
     if not found:
         warnings.append(f"no speech in its {read.duration:.1f} s")
-    elif speech < _LITTLE_SPEECH:
-        warnings.append(
-            f"only {speech:.2f} s of speech; scores of less than "
-            f"{_LITTLE_SPEECH:.0f} s say little"
-        )
-    if found:
+    else:
+        if speech < _LITTLE_SPEECH:
+            warnings.append(
+                f"only {speech:.2f} s of speech; scores of less than "
+                f"{_LITTLE_SPEECH:.0f} s say little"
+            )
         waveform = without_long_pauses(waveform, rate, found)
         if len(waveform) < len(read.waveform) / 2:
             warnings.append(
@@ -86,7 +85,7 @@ def hear(encoder, source, progress=False):
             warnings.append("nothing above 4 kHz, as by telephone")
     # Far below full scale an encoder's features would meet their floor. To
     # multiply by a power of two rounds nothing.
-    _, exponent = np.frexp(_peak(waveform))
+    _, exponent = np.frexp(max(waveform.max(), -waveform.min()))
     if not -4 < exponent <= 1:
         np.ldexp(waveform, -exponent, out=waveform)
     return Heard(
@@ -99,10 +98,6 @@ def hear(encoder, source, progress=False):
         _agreement(encoder, name, waveform),
         len(waveform) / rate,
     )
-
-
-def _peak(waveform):
-    return max(waveform.max(), -waveform.min())  # without a copy
 
 
 def _windows(waveform, sample_rate):

@@ -1,6 +1,5 @@
 """Where in a recording is speech."""
 
-import contextlib
 import functools
 import threading
 
@@ -40,16 +39,21 @@ def find_speech(waveform, sample_rate):
 def _detect(waveform):
     # The detector remembers what it heard last: one recording at a time. Its
     # steps are too small for threads, which would only wait for each other.
-    with _LOCK, _one_thread(), torch.inference_mode():
-        model, find = _detector()
-        return find(
-            waveform,
-            model,
-            threshold=_THRESHOLD,
-            min_speech_duration_ms=100,
-            speech_pad_ms=0,
-            sampling_rate=_RATE,
-        )
+    with _LOCK, torch.inference_mode():
+        threads = torch.get_num_threads()
+        try:
+            model, find = _detector()
+            torch.set_num_threads(1)
+            return find(
+                waveform,
+                model,
+                threshold=_THRESHOLD,
+                min_speech_duration_ms=100,
+                speech_pad_ms=0,
+                sampling_rate=_RATE,
+            )
+        finally:
+            torch.set_num_threads(threads)
 
 
 @functools.cache
@@ -58,16 +62,6 @@ def _detector():
     from silero_vad import get_speech_timestamps, load_silero_vad
 
     return load_silero_vad(), get_speech_timestamps
-
-
-@contextlib.contextmanager
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def without_long_pauses(waveform, sample_rate, speech):

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from speechbrain_scl.command_line.lists import read_pairs
 from speechbrain_scl.command_line.main import main
+from speechbrain_scl.data.tables import read_pairs
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.verifier import SpeakerVerifier

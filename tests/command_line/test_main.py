@@ -148,7 +148,7 @@ def test_embed_and_its_lists(untrained, spoken, capsys, tmp_path, refused):
     assert "name recordings" in refused("embed", untrained, "--output", output)
     for text, said in {
         "a sox a.wav -p |\n": "commands are not run",
-        "a\n": "`id path` is wanted",
+        "a\n": "only one field",
         "a x\na y\n": "line 2: a comes twice",
     }.items():
         scp.write_text(text)
