@@ -6,29 +6,22 @@ import logging
 import re
 
 import pytest
+import small_brain as small
 import torch
 
 import speechbrain as sb
-from speechbrain.augment.augmenter import Augmenter
 from speechbrain.augment.time_domain import DropChunk
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.lobes.features import Fbank
-from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, Classifier
-from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from speechbrain.nnet.schedulers import CyclicLRScheduler
-from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.seed import seed_everything
 from speechbrain.utils.train_logger import FileTrainLogger
-from speechbrain_scl.attention import ClassAwareAttention
-from speechbrain_scl.balancing import FixedBalancer, MinNormBalancer
+from speechbrain_scl.balancing import FixedBalancer
 from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.validation import VerificationErrorStats
-from speechbrain_scl.losses import SupConMarginLoss
-from speechbrain_scl.objective import Objective
 from speechbrain_scl.samplers import SpeakerBatchSampler
 
 N_SPEAKERS = 4
@@ -38,68 +31,46 @@ LOGGED = (
 ).split()
 
 
-def item(index):
-    """One row of a training batch: a tone per speaker in noise."""
+def signal(index):
+    """A tone per speaker in noise."""
     generator = torch.Generator().manual_seed(index)
-    speaker = index % N_SPEAKERS
     time = torch.arange(2400) / 16000
-    tone = torch.sin(2 * torch.pi * (300 + 200 * speaker) * time)
-    return {
-        "id": f"utt{index}",
-        "sig": 0.3 * tone + 0.05 * torch.randn(2400, generator=generator),
-        "spk_id": f"spk{speaker}",
-        "spk_id_encoded": torch.tensor([speaker]),
-    }
+    tone = torch.sin(2 * torch.pi * (300 + 200 * (index % N_SPEAKERS)) * time)
+    return 0.3 * tone + 0.05 * torch.randn(2400, generator=generator)
 
 
-def batch(n=8):
-    return PaddedBatch([item(i) for i in range(n)])
+def batch(indices=range(8)):
+    return small.batch_of(
+        map(signal, indices), [i % N_SPEAKERS for i in indices]
+    )
+
+
+def broken():
+    signals = [signal(i) for i in range(8)]
+    signals[3] *= float("nan")
+    return small.batch_of(signals, [i % N_SPEAKERS for i in range(8)])
 
 
 def dataset():
     """Twelve utterances as the recipe's scripts would give them."""
-    keys = ["sig", "spk_id", "spk_id_encoded"]
+    whole = batch(range(12))
     data = DynamicItemDataset({f"utt{i}": {"i": i} for i in range(12)})
-    for key in keys:
-        data.add_dynamic_item(
-            lambda i, key=key: item(i)[key], takes="i", provides=key
-        )
-    data.set_output_keys(["id", *keys])
+    given = {"sig": signal, "spk_id": whole.spk_id.__getitem__}
+    given["spk_id_encoded"] = whole.spk_id_encoded.data.__getitem__
+    for key, item in given.items():
+        data.add_dynamic_item(item, takes="i", provides=key)
+    data.set_output_keys(["id", *given])
     return data
 
 
-def experiment(folder=None, parts=None, **changes):
-    """Modules and hparams of a small experiment, equal for an equal seed."""
+def experiment(
+    brain_class=SupConSpeakerBrain, folder=None, parts={}, opts={}, **changes
+):
+    """The Brain of a small experiment, equal for an equal seed."""
     seed_everything(1)
-    modules = {
-        "compute_features": Fbank(n_mels=20),
-        "mean_var_norm": InputNormalization(
-            norm_type="sentence", std_norm=False
-        ),
-        "embedding_model": ECAPA_TDNN(
-            20,
-            channels=[8, 8, 8, 8, 24],
-            attention_channels=8,
-            se_channels=8,
-            lin_neurons=12,
-        ),
-        "classifier": Classifier(12, out_neurons=N_SPEAKERS),
-    }
-    objective = {
-        "classification": LogSoftmaxWrapper(AdditiveAngularMargin(0.2, 30)),
-        "contrastive": SupConMarginLoss(),
-        "attention": ClassAwareAttention(),
-        "balancer": MinNormBalancer("l2"),
-        **(parts or {}),
-    }
     hparams = {
-        "objective": Objective(**objective),
-        "wav_augment": Augmenter(
-            concat_original=True,
-            max_augmentations=1,
-            shuffle_augmentations=True,
-            augmentations=[DropChunk(100, 200), DropChunk(400, 800)],
-        ),
+        "objective": small.objective(**parts),
+        "wav_augment": small.views_by(DropChunk(100, 200), DropChunk(400, 800)),
         "lr_annealing": CyclicLRScheduler(1e-8, 1e-2, 3),
         "error_stats": VerificationErrorStats,
     }
@@ -108,21 +79,9 @@ def experiment(folder=None, parts=None, **changes):
         counter = hparams["epoch_counter"] = EpochCounter(2)
         hparams["train_logger"] = FileTrainLogger(str(folder / "log.txt"))
         checkpointer = Checkpointer(folder, {"counter": counter})
-    return {
-        "modules": modules,
-        "hparams": {**hparams, **changes},
-        "opt_class": functools.partial(torch.optim.Adam, lr=1e-3),
-        "checkpointer": checkpointer,
-    }
-
-
-def started(brain):
-    """A Brain that is ready for fit_batch."""
-    brain.on_fit_start()
-    brain.on_stage_start(sb.Stage.TRAIN, 1)
-    brain.modules.train()
-    brain.nonfinite_count = 0
-    return brain
+    adam = functools.partial(torch.optim.Adam, lr=1e-3)
+    given = small.modules_of(N_SPEAKERS), adam, {**hparams, **changes}
+    return brain_class(*given, opts, checkpointer)
 
 
 class StockBrain(sb.core.Brain):
@@ -138,9 +97,8 @@ class StockBrain(sb.core.Brain):
 
     def compute_objectives(self, predictions, batch, stage):
         outputs, lens = predictions
-        labels = self.hparams.wav_augment.replicate_labels(
-            batch.spk_id_encoded[0]
-        )
+        labels = batch.spk_id_encoded[0]
+        labels = self.hparams.wav_augment.replicate_labels(labels)
         cost = self.hparams.objective.classification
         loss = cost(outputs, labels, lens)
         self.hparams.lr_annealing.on_batch_end(self.optimizer)
@@ -150,32 +108,22 @@ class StockBrain(sb.core.Brain):
 def test_without_contrast_it_is_the_stock_brain():
     batches = list(SpeakerBatchSampler([i % 4 for i in range(16)], 4, 2, 0))
     losses, weights = [], []
-    for brain_class, changes in (
-        (StockBrain, {}),
-        (SupConSpeakerBrain, {"parts": {"contrastive": None}}),
-    ):
-        brain = brain_class(**experiment(**changes))
-        brain.on_fit_start()
-        brain.on_stage_start(sb.Stage.TRAIN, 1)
-        brain.modules.train()
+    for brain_class in (StockBrain, SupConSpeakerBrain):
+        brain = small.started(
+            experiment(brain_class, parts={"contrastive": None})
+        )
         seed_everything(7)
         losses.append([])
-        for indices in batches:
-            brain.step += 1
-            rows = PaddedBatch([item(i) for i in indices])
-            losses[-1].append(brain.fit_batch(rows).item())
-        weights.append(
-            torch.cat([p.flatten() for p in brain.modules.parameters()])
-        )
+        for brain.step, indices in enumerate(batches, 1):
+            losses[-1].append(brain.fit_batch(batch(indices)).item())
+        weights.append(small.parameters_of(brain.modules))
     assert losses[0] == losses[1]
     assert torch.equal(*weights)
     assert len(set(losses[0])) == len(losses[0])  # it trained
 
 
 def test_the_gradient_is_the_objectives_in_one_encoder_pass():
-    brain = SupConSpeakerBrain(
-        **experiment(wav_augment=None), run_opts={"max_grad_norm": 1e9}
-    )
+    brain = experiment(opts={"max_grad_norm": 1e9}, wav_augment=None)
     rows, modules = batch(), copy.deepcopy(brain.modules)
     feats = modules.compute_features(rows.sig[0])
     feats = modules.mean_var_norm(feats, rows.sig[1])
@@ -187,7 +135,7 @@ def test_the_gradient_is_the_objectives_in_one_encoder_pass():
     encoder = brain.modules.embedding_model
     encoder.register_forward_hook(lambda *_: passes.append("forward"))
     encoder.fc.register_full_backward_hook(lambda *_: passes.append("back"))
-    started(brain).optimizers_step = lambda: gradients.extend(
+    small.started(brain).optimizers_step = lambda: gradients.extend(
         p.grad.clone() for p in brain.modules.parameters()
     )
     brain.fit_batch(rows)
@@ -197,30 +145,27 @@ def test_the_gradient_is_the_objectives_in_one_encoder_pass():
 
 
 @pytest.mark.parametrize(
-    "changes, precision",
+    "precision, parts",
     [
-        ({}, "bf16"),
-        ({"balance_at": "parameters"}, "bf16"),
-        ({"parts": {"attention": None, "balancer": FixedBalancer()}}, "fp32"),
+        ("bf16", {}),
+        ("fp32", {"attention": None, "balancer": FixedBalancer()}),
     ],
 )
-def test_variants_train(changes, precision):
-    run_opts = {"precision": precision, "grad_accumulation_factor": 2}
-    brain = SupConSpeakerBrain(**experiment(**changes), run_opts=run_opts)
-    dtypes = []
+def test_variants_train(precision, parts):
+    opts = {"precision": precision, "grad_accumulation_factor": 2}
+    brain, dtypes = experiment(parts=parts, opts=opts), []
     for name in ("embedding_model", "classifier"):
         brain.modules[name].register_forward_hook(
             lambda module, _, output: dtypes.append(output.dtype)
         )
-    started(brain)
-    before = copy.deepcopy(brain.modules.state_dict())
+    small.started(brain)
+    before = small.parameters_of(brain.modules)
     for brain.step, n_steps in ((1, 0), (2, 1)):
         assert brain.fit_batch(batch()).isfinite()
         assert brain.optimizer_step == n_steps
     # A per-batch learning rate moves with the optimiser, not the micro-batch.
     assert brain.hparams.lr_annealing.clr_iterations == 1
-    after = brain.modules.state_dict()
-    assert any(not torch.equal(before[k], after[k]) for k in before)
+    assert not torch.equal(before, small.parameters_of(brain.modules))
     # All from the embedding on is float32.
     encoder = torch.bfloat16 if precision == "bf16" else torch.float32
     assert dtypes == 2 * [encoder, torch.float32]
@@ -228,27 +173,17 @@ def test_variants_train(changes, precision):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_non_finite_loss_never_reaches_the_weights(caplog, precision):
-    made = experiment()
-    run_opts = {"nonfinite_patience": 1, "precision": precision}
-    brain = started(SupConSpeakerBrain(**made, run_opts=run_opts))
+    opts = {"nonfinite_patience": 1, "precision": precision}
+    brain = small.started(experiment(opts=opts))
     before = copy.deepcopy(brain.modules.state_dict())
-    rows = [item(i) for i in range(8)]
-    rows[3]["sig"] = torch.full((2400,), float("nan"))
     with caplog.at_level(logging.WARNING):
-        brain.fit_batch(PaddedBatch(rows))
+        brain.fit_batch(broken())
     assert "utt3" in caplog.text
     for name, value in brain.modules.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert brain.progress.means() == {}
     with pytest.raises(UserError, match="nonfinite_patience is 1.*utt3"):
-        brain.fit_batch(PaddedBatch(rows))
-
-
-def test_a_batch_without_a_pair_trains_the_classifier():
-    brain = started(SupConSpeakerBrain(**experiment(wav_augment=None)))
-    assert brain.fit_batch(batch(4)) > 0
-    assert brain.progress.means()["contrastive"] == 0
-    assert brain.progress.means()["weight_classification"] == 1
+        brain.fit_batch(broken())
 
 
 def fit(brain, valid=True):
@@ -276,7 +211,7 @@ def test_two_epochs_and_a_test(tmp_path, monkeypatch, caplog):
 
     stock = PaddedBatch.to
     monkeypatch.setattr(PaddedBatch, "to", to)
-    brain = SupConSpeakerBrain(**experiment(tmp_path))
+    brain = experiment(folder=tmp_path)
     fit(brain)
     # Each batch once: 8 pairs by two for training, 12 utterances by 7 after it
     assert len(moved) == 2 * (4 + 2)
@@ -294,17 +229,16 @@ def test_two_epochs_and_a_test(tmp_path, monkeypatch, caplog):
 
 
 def test_validation_embeds_each_utterance_as_if_alone():
-    brain = SupConSpeakerBrain(**experiment())
+    brain = experiment()
     brain.on_stage_start(sb.Stage.VALID, 1)
     brain.modules.eval()
-    rows = [{**item(i), "sig": item(i)["sig"][300 * i :]} for i in range(4)]
-    brain.evaluate_batch(PaddedBatch(rows), sb.Stage.VALID)
+    signals = [signal(i)[300 * i :] for i in range(4)]
+    brain.evaluate_batch(small.batch_of(signals, range(4)), sb.Stage.VALID)
     (found,) = brain.error_stats.embeddings
-    encoder = brain.modules
-    for row, embedding in zip(rows, found):
-        features = encoder.compute_features(row["sig"][None])
-        features = encoder.mean_var_norm(features, torch.ones(1))
-        alone = encoder.embedding_model(features).flatten()
+    for wav, embedding in zip(signals, found):
+        features = brain.modules.compute_features(wav[None])
+        features = brain.modules.mean_var_norm(features, torch.ones(1))
+        alone = brain.modules.embedding_model(features).flatten()
         torch.testing.assert_close(embedding, alone, rtol=1e-4, atol=1e-5)
     # Each speaker once: there is no pair of one.
     with pytest.raises(UserError, match="valid_speakers"):
@@ -314,7 +248,7 @@ def test_validation_embeds_each_utterance_as_if_alone():
 def test_what_may_lack_may_lack(tmp_path):
     """A schedule, a logger, augmentation, a validation set."""
     absent = dict.fromkeys(("wav_augment", "lr_annealing", "train_logger"))
-    brain = SupConSpeakerBrain(**experiment(tmp_path, **absent))
+    brain = experiment(folder=tmp_path, **absent)
     brain.hparams.epoch_counter.limit = 1
     fit(brain, valid=False)
     (checkpoint,) = brain.checkpointer.list_checkpoints()
@@ -324,18 +258,19 @@ def test_what_may_lack_may_lack(tmp_path):
 def test_several_optimizers():
     """As an override of SpeechBrain's init_optimizers makes them."""
 
+    names = "embedding_model", "classifier"
+
     class Two(SupConSpeakerBrain):
         def init_optimizers(self):
             self.optimizers_dict = {
                 name: torch.optim.SGD(self.modules[name].parameters(), lr=0.1)
-                for name in ("embedding_model", "classifier")
+                for name in names
             }
 
-    brain = started(Two(**experiment(lr_annealing=None)))
-    before = copy.deepcopy(brain.modules.state_dict())
+    brain = small.started(experiment(Two, lr_annealing=None))
+    before = [small.parameters_of(brain.modules[name]) for name in names]
     brain.fit_batch(batch())
-    after = brain.modules.state_dict()
-    for name in ("embedding_model.fc.conv.weight", "classifier.weight"):
-        assert not torch.equal(before[name], after[name])
+    after = [small.parameters_of(brain.modules[name]) for name in names]
+    assert not any(map(torch.equal, before, after))
     with pytest.raises(UserError, match="lr_annealing: .* one optimizer"):
-        Two(**experiment()).on_fit_start()
+        experiment(Two).on_fit_start()

@@ -89,13 +89,13 @@ def test_audio_that_cannot_be_scored_is_named(files, tmp_path):
     before = Encoder.calls
     with pytest.raises(UserError, match=r"1 utterance.*click.wav: 0.056 s"):
         extract_embeddings(Encoder(), {**files, "click": path}, "m")
-    for name in ("u1", "u2"):
-        soundfile.write(files[name], np.zeros(8000), 16000)
-    with pytest.raises(UserError, match=r"2 file\(s\).*\(silent\)"):
-        extract_embeddings(Encoder(), files, "m")
-    soundfile.write(files["u2"], np.ones(8000), 8000)
-    with pytest.raises(UserError, match=r"1 file\(s\).*\(sample rate\)"):
-        extract_embeddings(Encoder(), files, "m")
+    for samples, rate, said in (
+        (np.zeros(8000), 16000, r"1 file\(s\).*\(silent\)"),
+        (np.ones(8000), 8000, r"1 file\(s\).*\(sample rate\)"),
+    ):
+        soundfile.write(files["u2"], samples, rate)
+        with pytest.raises(UserError, match=said):
+            extract_embeddings(Encoder(), files, "m")
     assert Encoder.calls == before
 
 

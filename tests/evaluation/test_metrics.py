@@ -1,14 +1,11 @@
 """Error rates against counting, against the dual of the hull, and scikit-learn;
 resampled speakers against trials that are really repeated."""
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import (
-    given,
-    settings,
-    strategies as st,
-)
+from hypothesis import given, settings
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_curve
 
@@ -151,9 +148,11 @@ def test_a_resample_repeats_its_trials(decimals, few, monkeypatch):
         monkeypatch.setattr("speechbrain_scl.evaluation.bootstrap._CELLS", 999)
         monkeypatch.setattr("speechbrain_scl.evaluation.bootstrap._EXACT", 200)
     scores, labels, enrol, test = made_up(6, 300, decimals)
-    rates, costs = bootstrap(
-        scores, labels, enrol, test, 20, p_target=0.1, seed=3
-    )
+    given = labels, enrol, test, 20, 0.1, 3
+    rates, costs = bootstrap(scores, *given)
+    # Systems are resampled alike.
+    both, _ = bootstrap(np.stack([scores, np.exp(scores)]), *given)
+    assert np.array_equal(*both) and np.array_equal(both[0], rates)
     rng = np.random.default_rng(3)
     for rate, cost in zip(rates, costs):
         drawn = rng.integers(0, 6, 6).tolist()
@@ -164,13 +163,6 @@ def test_a_resample_repeats_its_trials(decimals, few, monkeypatch):
         repeated = scores.repeat(times), labels.repeat(times)
         assert rate == pytest.approx(eer(*repeated)[0], abs=1e-12)
         assert cost == pytest.approx(min_dcf(*repeated, 0.1)[0], abs=1e-12)
-
-
-def test_systems_are_resampled_alike():
-    scores, *others = made_up(8, 3000, 8)
-    rates, costs = bootstrap(np.stack([scores, np.exp(scores)]), *others, 50)
-    assert np.array_equal(rates[0], rates[1])
-    assert np.array_equal(costs[0], costs[1])
 
 
 def test_a_resample_without_both_classes_is_nan():
