@@ -54,7 +54,7 @@ def cost(way, n_classes, args):
 
     def run():
         step = steps_of(way, n_classes, args)
-        times.extend(measure.spent(step).cpu for _ in range(1 + args.steps))
+        times.extend(measure.spent(step)[1].cpu for _ in range(1 + args.steps))
 
     _, mib = measure.spent_here(run)
     return min(times[1:]), mib

@@ -5,15 +5,16 @@
     python benchmarks/endtoend.py results/benchmarks --corpus data/mini \\
         --speechbrain CHECKOUT
 
-On one thread, or as many as OMP_NUM_THREADS has. Both take the same corpus, encoder and features, batch size, view (one crop under
-one of the same augmentations), number of training and validation utterances,
-and length of what they validate on; both verify with the same parameters. The
-encoder is that of hparams/ecapa_small.yaml, or the full one of SpeechBrain's
-recipe. ``stock`` calls the functions of the recipe in a checkout of SpeechBrain,
-which is no part of its package. They run in turn, each time in a process of its
-own; endtoend.md holds the medians of the seconds by stage, on the clock and of
-the CPU (which bears other work on the machine), and how far each embedding is
-from that of the utterance alone.
+On one thread, or as many as OMP_NUM_THREADS has. Both take the same corpus,
+encoder and features, batch size, view (one crop under one of the same
+augmentations), number of training and validation utterances, and length of what
+they validate on; both verify with the same parameters. The encoder is that of
+hparams/ecapa_small.yaml, or the full one of SpeechBrain's recipe. ``stock`` calls
+the functions of the recipe in a checkout of SpeechBrain, which is no part of its
+package. They run in turn, each time in a process of its own; endtoend.md holds
+the medians of the seconds by stage, on the clock and of the CPU (which bears
+other work on the machine), and how far each embedding is from that of the
+utterance alone.
 """
 
 import tempfile
@@ -26,6 +27,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from hyperpyyaml import load_hyperpyyaml
+from mislabel import prepare
 
 from speechbrain.augment.preparation import prepare_csv
 from speechbrain.utils.metric_stats import EER, minDCF
@@ -60,10 +62,9 @@ class Clock(dict):
 
     def __call__(self, stage, function, *args, **kwargs):
         """Runs the function as a part of the stage."""
-        kept = []
-        took = measure.spent(lambda: kept.append(function(*args, **kwargs)))
+        found, took = measure.spent(function, *args, **kwargs)
         self[stage] = self.get(stage, 0) + np.array(took)
-        return kept[0]
+        return found
 
 
 def main():
@@ -112,18 +113,16 @@ def one_run(side, encoder, args):
         return side(corpus, corpus / args.list, Path(folder), encoder, args)
 
 
-def table(stock, ours):
+def table(*sides):
     """[stages, clock and CPU] of both, their sums, and their ratios."""
     head = ["stage"]
     for kind in ("s", "CPU s"):
         head += [f"stock, {kind}", f"ours, {kind}", f"stock / ours, {kind}"]
     labels = [f"{name}: {what}" for name, what in STAGES.items()]
-    rows = []
-    stock, ours = (np.vstack([side, side.sum(0)]) for side in (stock, ours))
-    for label, *both in zip([*labels, "together"], stock, ours):
-        rows.append([label])
-        for theirs, mine in zip(*both):
-            rows[-1] += [f"{theirs:.3g}", f"{mine:.3g}", f"{theirs / mine:.2f}"]
+    rows = [[label] for label in [*labels, "together"]]
+    for row, *both in zip(rows, *(np.vstack([x, x.sum(0)]) for x in sides)):
+        for stock, ours in zip(*both):
+            row += [f"{stock:.3g}", f"{ours:.3g}", f"{stock / ours:.2f}"]
     return measure.table(head, rows)
 
 
@@ -169,17 +168,7 @@ def ours_end_to_end(corpus, trials, folder, encoder, args):
         ]
     )
     output.mkdir(exist_ok=True)
-    script = measure.ROOT / RECIPE.parent / "voxceleb_prepare.py"
-    names = ("valid_speakers", "min_duration", "check_audio", "max_excluded")
-    clock(
-        "preparation",
-        measure.module(script, "ours").prepare_voxceleb,
-        str(corpus),
-        hparams["save_folder"],
-        verification_files=str(trials),
-        seed=hparams["seed"],
-        **{name: hparams[name] for name in names},
-    )
+    clock("preparation", prepare, hparams)
     clock("preparation", prepare_augmentation, hparams)
 
     class Timed(SupConSpeakerBrain):

@@ -168,13 +168,11 @@ def steps(mode):
 
     def part(sizes):
         n = sizes.utterances * sizes.views
-        found = step.compare(sizes, mode)
-        for name in ("stock", "full"):
-            seconds = getattr(found, name)
-            peak = getattr(found, f"{name}_peak")
-            rate = f"{n / seconds:,.0f} crops/s, peak {peak}"
-            yield name, f"{1000 * seconds:.1f} ms, {rate}"
-        yield "full / stock", found.ratio
+        took, peaks, ratio = step.compare(sizes, mode)
+        for name, s in took.items():
+            rate = f"{n / s:,.0f} crops/s, peak {peaks[name]}"
+            yield name, f"{1000 * s:.1f} ms, {rate}"
+        yield "full / stock", ratio
 
     return part
 

@@ -16,19 +16,16 @@ def write_page(ladder, figures, differences, ratios):
     def files(variant, seed):
         """Column -> part -> the file behind a figure, relative to the page;
         under the empty name the reports. Only those that are there."""
-        folders = {p: ladder.folder(variant, seed, p) for p in ladder.parts}
-        found = {
-            column: {
-                part or "scores": ladder.score_file(variant, seed, part, path)
-                for part, path in places
-            }
-            for column, places in ladder.columns().items()
-        }
-        for column, usual, name in (
-            ("validation", "log", "train_log.txt"),
-            ("", "report", f"{ladder.tests}/report.html"),
-        ):
-            found[column] = {p or usual: f / name for p, f in folders.items()}
+        found = {c: {} for c in ("validation", "", *ladder.columns())}
+        for part in ladder.parts:
+            folder = ladder.folder(variant, seed, part)
+            found["validation"][part or "log"] = folder / "train_log.txt"
+            page = folder / ladder.tests / "report.html"
+            found[""][part or "report"] = page
+        for column, places in ladder.columns().items():
+            for part, path in places:
+                file = ladder.score_file(variant, seed, part, path)
+                found[column][part or "scores"] = file
         return {
             column: {
                 name: os.path.relpath(path, ladder.results)

@@ -66,10 +66,8 @@ class Ladder:
 
     def curves(self, variant, seed):
         """Validation EER of each epoch, a list for each part."""
-        logs = (
-            read_training_log(self.folder(variant, seed, p) / "train_log.txt")
-            for p in self.parts
-        )
+        folders = (self.folder(variant, seed, part) for part in self.parts)
+        logs = (read_training_log(x / "train_log.txt") for x in folders)
         return [[epoch["EER"] for epoch in log.values()] for log in logs]
 
     def metrics(self, variant, seed):
@@ -102,15 +100,14 @@ class Ladder:
 
     def trials(self, variant, seed, part, path):
         """Of a run: labels, the speakers of both sides, scores."""
-        pattern = re.compile(self.speaker_pattern)
         file = self.score_file(variant, seed, part, path)
-        rows = [line.split() for line in file.read_text("utf-8").splitlines()]
-        labels, enrol, test, scores = map(np.array, zip(*rows))
-        sides = []
-        for side in (enrol, test):
-            names, index = np.unique(side, return_inverse=True)
-            sides.append(np.array([pattern.match(x)[1] for x in names])[index])
-        return labels == "1", *sides, scores.astype(float)
+        lines = file.read_text("utf-8").splitlines()
+        labels, *sides, scores = zip(*map(str.split, lines))
+        sides = [
+            [re.match(self.speaker_pattern, name)[1] for name in side]
+            for side in sides
+        ]
+        return np.array(labels) == "1", *sides, np.array(scores, float)
 
 
 def report(ladder):
@@ -125,16 +122,14 @@ def report(ladder):
             for seed, found in seeds.items():
                 rows = ([name, seed, c, *found[c]] for c in columns)
                 writer.writerows(rows)
+    rows = [
+        [name, *(cell([f[c] for f in seeds.values()]) for c in columns)]
+        for name, seeds in figures.items()
+    ]
     text = (
         "EER % / minDCF, mean ± standard deviation over seeds "
         f"{', '.join(map(str, ladder.seeds))}\n\n"
-    ) + measure.table(
-        ["objective", *columns],
-        [
-            [name, *(cell([f[c] for f in seeds.values()]) for c in columns)]
-            for name, seeds in figures.items()
-        ],
-    )
+    ) + measure.table(["objective", *columns], rows)
     text += found_labels(ladder)
     found, ratios = {}, {}
     if len(ladder.variants) > 1:
@@ -142,7 +137,12 @@ def report(ladder):
         found = differences(ladder, rates)
         ratios = ratios_of_seeds(ladder, figures)
         text += difference_table(ladder, found, ratios)
-        text += needed_lines(epochs_needed(ladder, rates))
+        needed = epochs_needed(ladder, rates)
+        if needed:
+            text += "\nShare of the reference's epochs after which its EER is "
+            text += "reached:\n"
+        for name, (share, low, high) in needed.items():
+            text += f"- {name}: {share:.2f} ({low:.2f} to {high:.2f})\n"
     (ladder.results / "results.md").write_text(text, encoding="utf-8")
     write_page(ladder, figures, found, ratios)
     print(
@@ -179,16 +179,17 @@ def found_labels(ladder):
 
 def count_labels(folder):
     """Of a run's training utterances: wrong labels, suspected, both."""
-    files = "save/mislabelled.csv", "save/train.csv", "suspects.csv"
-    if not (folder / files[0]).is_file():
+    if not (folder / "save" / "mislabelled.csv").is_file():
         return np.zeros(3)
-    given, right, suspected = (
-        {row.get("ID", row.get("utterance")): row.get("spk_id") for row in rows}
-        for rows in (
-            csv.DictReader((folder / name).read_text("utf-8").splitlines())
-            for name in files
-        )
-    )
+
+    def column(file, key, value):
+        text = (folder / file).read_text("utf-8")
+        rows = csv.DictReader(text.splitlines())
+        return {row[key]: row[value] for row in rows}
+
+    given = column("save/mislabelled.csv", "ID", "spk_id")
+    right = column("save/train.csv", "ID", "spk_id")
+    suspected = column("suspects.csv", "utterance", "utterance")
     wrong = {name for name in given if given[name] != right[name]}
     return np.array([len(wrong), len(suspected), len(wrong & suspected.keys())])
 
@@ -261,27 +262,30 @@ def differences(ladder, rates):
 def ratios_of_seeds(ladder, figures):
     """Variant -> seed -> the geometric mean over the lists of the EER's ratio
     to the first variant."""
-    reference, *others = ladder.of_each(
-        lambda name, seed: mean_log(
-            [figures[name][seed][column][0] for column in ladder.columns()]
-        )
-    ).values()
+
+    def log(name, seed):
+        found = figures[name][seed]
+        return mean_log([found[column][0] for column in ladder.columns()])
+
+    first, *others = ladder.variants
     return {
-        name: {seed: np.exp(x - reference[seed]) for seed, x in logs.items()}
-        for name, logs in zip(ladder.variants[1:], others)
+        x: {n: np.exp(log(x, n) - log(first, n)) for n in ladder.seeds}
+        for x in others
     }
 
 
 def difference_table(ladder, found, ratios):
     """The differences as Markdown."""
     columns = list(ladder.columns())
-    points = "{:+.2f} ({:+.2f} to {:+.2f})"
     rows = [
         [
             name,
             "{:.3f} ({:.3f} to {:.3f})".format(*cells[OVERALL]),
             ", ".join(f"{ratio:.2f}" for ratio in ratios[name].values()),
-            *(points.format(*cells[column]) for column in columns),
+            *(
+                "{:+.2f} ({:+.2f} to {:+.2f})".format(*cells[c])
+                for c in columns
+            ),
         ]
         for name, cells in found.items()
     ]
@@ -332,12 +336,3 @@ def crossing(curve, i, goal):
             share = (high - goal) / (high - low)
             return before ** (1 - share) * after**share
     return math.inf
-
-
-def needed_lines(needed):
-    """Of ``epochs_needed``, as Markdown."""
-    head = "\nShare of the reference's epochs after which its EER is reached:\n"
-    return (head if needed else "") + "".join(
-        f"- {name}: {share:.2f} ({low:.2f} to {high:.2f})\n"
-        for name, (share, low, high) in needed.items()
-    )

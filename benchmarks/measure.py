@@ -54,17 +54,18 @@ def _now():
 
 
 def spent(function, *args, **kwargs):
-    """Seconds that a call took, its finished child processes included."""
+    """What a call returns, and what it took, with its finished child processes
+    (``Spent``)."""
     before = _now()
-    function(*args, **kwargs)
-    return Spent(*(b - a for a, b in zip(before, _now())))
+    found = function(*args, **kwargs)
+    return found, Spent(*(b - a for a, b in zip(before, _now())))
 
 
 def spent_here(function):
     """A call's ``Spent``, and its peak of memory above what there was, MiB."""
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     before = peak_mib()
-    return spent(function), peak_mib() - before
+    return spent(function)[1], peak_mib() - before
 
 
 def in_turn(runs, rounds=3, seconds=0):
@@ -79,7 +80,7 @@ def in_turn(runs, rounds=3, seconds=0):
     while rounds > 0 or time.perf_counter() < end:
         rounds -= 1
         for name in names:
-            found[name].append(spent(runs[name]))
+            found[name].append(spent(runs[name])[1])
         names.reverse()  # who goes second finds another cache
     return {name: Spent(*np.transpose(all)) for name, all in found.items()}
 

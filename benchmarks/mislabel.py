@@ -24,17 +24,22 @@ def mislabel(utterances, share, seed):
     return noisy
 
 
-def mislabelled_training(arguments, share, seed):
-    """Prepares a training of the VoxCeleb recipe with wrong labels, from its
-    script's arguments: the further ones that it then takes. The utterances of
-    the validation keep their right labels."""
-    hparams, *_ = read_experiment(arguments)
+def prepare(hparams):
+    """What the VoxCeleb recipe's training does first."""
     same = ("data_folder", "save_folder", "valid_speakers", "min_duration")
     same += ("check_audio", "max_excluded", "seed")
     measure.module(SCRIPT, "recipe").prepare_voxceleb(
         verification_files=hparams["verification_file"],
         **{key: hparams[key] for key in same},
     )
+
+
+def mislabelled_training(arguments, share, seed):
+    """Prepares a training of the VoxCeleb recipe with wrong labels, from its
+    script's arguments: the further ones that it then takes. The utterances of
+    the validation keep their right labels."""
+    hparams, *_ = read_experiment(arguments)
+    prepare(hparams)
     clean = read_manifest(hparams["train_annotation"])
     noisy = str(Path(hparams["save_folder"]) / "mislabelled.csv")
     write_manifest(noisy, mislabel(clean, share, seed))

@@ -96,7 +96,7 @@ def say_hours(args, name, n_runs):
         device="cuda" if cuda else "cpu",
         pairs=3,
     )
-    seconds = step.compare(sizes, "fp32").full / sizes.utterances
+    seconds = step.compare(sizes, "fp32")[0]["full"] / sizes.utterances
     n_files = len(find_audio(folder))  # those of the tests too
     hours = n_files * hparams["number_of_epochs"] * seconds / args.gpus / 3600
     print(

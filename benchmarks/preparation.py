@@ -83,7 +83,7 @@ def many_files(n_files):
         trials = generate(Path(folder), n_files, seconds=1)
         prepare = measure.module(measure.ROOT / SCRIPT, "ours").prepare_voxceleb
         before = measure.peak_mib()
-        took = measure.spent(prepare, folder, f"{folder}/save", trials)
+        _, took = measure.spent(prepare, folder, f"{folder}/save", trials)
         cells = *took, measure.peak_mib(), before
     return [f"{n_files:,}", *(f"{x:,.1f}" for x in cells)]
 

@@ -126,11 +126,8 @@ def metric_row(args):
 
 def quickest(function, repeats):
     """Processor seconds of the quickest call, and what it returns."""
-    found = []
-    times = [
-        measure.spent(lambda: found.append(function())) for _ in range(repeats)
-    ]
-    return min(spent.cpu for spent in times), found[-1]
+    calls = [measure.spent(function) for _ in range(repeats)]
+    return min(took.cpu for _, took in calls), calls[-1][0]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ is CUDA's. Leaves step.md.
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import measure
 import numpy as np
@@ -55,54 +54,35 @@ def main():
 
 def row(args, mode):
     """Of a mode."""
-    found = compare(args, mode)
+    seconds, peaks, ratio = compare(args, mode)
     step = make_step(args, mode.removesuffix("-compiled"), full=True)
     with FlopCounterMode(display=False) as counter:
         step(*batch_of(args))
-    return [
-        str(args.channels),
-        f"{args.utterances} x {args.views}",
-        mode,
-        f"{found.stock:.3g} s",
-        f"{found.full:.3g} s",
-        found.ratio,
-        f"{counter.get_total_flops() / 1e12:.3g}",
-        found.stock_peak,
-        found.full_peak,
-    ]
-
-
-class Comparison(NamedTuple):
-    """Median seconds of a step, median (and quartiles) of full / stock, peaks
-    of memory."""
-
-    stock: float
-    full: float
-    ratio: str
-    stock_peak: str
-    full_peak: str
+    cells = [str(args.channels), f"{args.utterances} x {args.views}", mode]
+    cells += [f"{s:.3g} s" for s in seconds.values()] + [ratio]
+    cells.append(f"{counter.get_total_flops() / 1e12:.3g}")
+    return [*cells, *peaks.values()]
 
 
 def compare(args, mode):
-    """Stock and full steps in turn."""
-    batch, steps, peaks = batch_of(args), {}, []
-    for full in (False, True):
+    """Stock and full steps in turn: the median seconds and the peak of memory
+    of either, and the median (and quartiles) of full / stock."""
+    batch, steps, peaks = batch_of(args), {}, {"stock": "-", "full": "-"}
+    for name in peaks:
         before = torch.cuda.memory_allocated() if args.device != "cpu" else 0
-        step = make_step(args, mode, full)
-        steps[full] = partial(step, *batch)
-        steps[full]()  # compiles, and makes its state
-        if args.device == "cpu":
-            peaks.append("-")
-        else:
+        step = make_step(args, mode, name == "full")
+        steps[name] = partial(step, *batch)
+        steps[name]()  # compiles, and makes its state
+        if args.device != "cpu":
             torch.cuda.reset_peak_memory_stats()
-            steps[full]()
+            steps[name]()
             peak = torch.cuda.max_memory_allocated() - before
-            peaks.append(f"{peak / 2**30:.1f} GiB")
+            peaks[name] = f"{peak / 2**30:.1f} GiB"
     found = measure.in_turn(steps, args.pairs)
-    stock, full = (found[name].clock for name in steps)
-    low, middle, high = np.quantile(full / stock, [1 / 4, 1 / 2, 3 / 4])
-    ratio = f"{middle:.3f} ({low:.3f} to {high:.3f})"
-    return Comparison(np.median(stock), np.median(full), ratio, *peaks)
+    seconds = {name: np.median(spent.clock) for name, spent in found.items()}
+    ratios = found["full"].clock / found["stock"].clock
+    low, middle, high = np.quantile(ratios, [1 / 4, 1 / 2, 3 / 4])
+    return seconds, peaks, f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 def batch_of(args):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Long trial lists: seconds and peak memory by stage.
 
-    OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 \\
-        python benchmarks/trials.py results/benchmarks --trials 1e6 1e7 1e8
+    OMP_NUM_THREADS=1 python benchmarks/trials.py results/benchmarks \\
+        --trials 1e6 1e7 1e8
 
 Each list compares all of N enrolment with all of N test utterances (random
 embeddings of 192 dimensions around 1,000 speakers), as a text file in a process
@@ -66,28 +66,26 @@ def row(folder, n, args):
     ]
     sides.append(rng.normal(size=(args.cohort, DIM)))
     *sides, cohort = (scoring.unit(x).astype(np.float32) for x in sides)
-    before, scored = measure.peak_mib(), []
-
-    def read():
-        scored.append(read_trials(f"{folder}/trials.txt"))
+    before = measure.peak_mib()
+    listed, reading = measure.spent(read_trials, f"{folder}/trials.txt")
 
     def score():
-        trials = scored.pop()
-        sides_of = *sides, trials.enrol_index, trials.test_index
+        sides_of = *sides, listed.enrol_index, listed.test_index
         if args.cohort:
             how = cohort, "as-norm", TOP_N
             scores = scoring.normalized_scores(*how, *sides_of)
         else:
             scores = scoring.inner_products(*sides_of)
-        scored.append(trials.with_scores(scores))
-        write_scores(f"{folder}/scores.txt", scored[0])
+        scored = listed.with_scores(scores)
+        write_scores(f"{folder}/scores.txt", scored)
+        return scored
 
-    def judge():
-        options = {"n_resamples": args.resamples, "calibrated": True}
-        scored.append(results.measure(scored[0], lambda n: n[:5], **options))
-
-    clock, cpu = zip(*map(measure.spent, (read, score, judge)))
-    trials, (found, counts) = scored
+    trials, writing = measure.spent(score)
+    how = {"n_resamples": args.resamples, "calibrated": True}
+    (found, counts), judging = measure.spent(
+        results.measure, trials, lambda name: name[:5], **how
+    )
+    clock, cpu = zip(reading, writing, judging)
     times = (f"{s:,.1f}" for s in (*cpu, sum(cpu), sum(clock)))
     whole = len(counts.scores), measure.peak_mib(), before
     sizes = (f"{x:,.0f}" for x in whole)

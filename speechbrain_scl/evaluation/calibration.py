@@ -10,7 +10,7 @@ import numpy as np
 
 from speechbrain_scl.data.splits import FEWEST_TEST_SPEAKERS
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.evaluation.metrics import as_arrays, error_rates
+from speechbrain_scl.evaluation.metrics import Counts, as_arrays
 from speechbrain_scl.files import write_json
 
 # Logistic regression has no finite answer where a threshold separates the
@@ -46,21 +46,19 @@ class Calibration:
 
     def __post_init__(self):
         self.threshold(self.p_target)
-        curves = self.thresholds, self.miss, self.false_alarm
-        right = {
-            "scale": _are_numbers(self.scale) and self.scale > 0,
-            "offset": _are_numbers(self.offset),
-            "duration": _are_numbers(self.duration),
-            "n_trials": _are_numbers(self.n_trials) and self.n_trials > 0,
-            "model": isinstance(self.model, str | None),
-            "scores": isinstance(self.scores, str),
-        }
-        for name, values in zip(("thresholds", "miss", "false_alarm"), curves):
-            right[name] = isinstance(values, tuple) and _are_numbers(*values)
-        for name in right:
-            if not right[name]:
-                raise UserError(f"{name}={getattr(self, name)!r}")
-        if len(set(map(len, curves))) > 1:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type in (float, int):
+                right = _are_numbers(value)
+            else:
+                right = isinstance(value, field.type)
+            if field.type is tuple:
+                right = right and _are_numbers(*value)
+            if field.name in ("scale", "n_trials"):
+                right = right and value > 0
+            if not right:
+                raise UserError(f"{field.name}={value!r}")
+        if not len(self.thresholds) == len(self.miss) == len(self.false_alarm):
             raise UserError(f"thresholds={self.thresholds}, and other rates")
 
     def __call__(self, scores, seconds=math.nan):
@@ -198,7 +196,7 @@ def _error_curves(scores, labels):
     """Thresholds, miss and false-alarm rates, thinned out evenly in the logarithm
     of each rate: where few trials are wrong, a line to the next per cent would
     say several times the rate."""
-    miss, false_alarm, thresholds = error_rates(scores, labels)
+    miss, false_alarm, thresholds = Counts.of(scores, labels).rates
     levels = np.geomspace(1 / len(scores), 0.5, _LEVELS)
     levels = np.concatenate([[0.0], levels, 1 - levels, [1.0]])
     kept = np.append(

@@ -28,8 +28,7 @@ _MOST_VALUES = 30
 def read_metadata(path, columns):
     """Utterance or speaker -> {column: value}, of a CSV file with a column
     ``path`` (utterances as the trial list names them; endings do not count) or
-    ``speaker``, and with ``columns``; ``duration`` is in seconds, a float;
-    ``test_X`` and ``same_X`` read the column X."""
+    ``speaker``, and with ``columns``; ``duration`` is in seconds; ``test_X`` and ``same_X`` read the column X."""
     found = {}
     columns = [_column(condition) for condition in columns]
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
@@ -46,7 +45,7 @@ def read_metadata(path, columns):
                 raise ValueError(f"{len(row[None])} fields too many")
             values = {c: row[c] or UNKNOWN for c in columns}
             if values.get("duration", UNKNOWN) != UNKNOWN:
-                values["duration"] = _seconds(values["duration"])
+                values["duration"] = _duration(values["duration"])
             if found.setdefault(_stem(row[key] or ""), values) != values:
                 raise ValueError(f"{row[key]} comes with other values")
     except (ValueError, csv.Error) as error:
@@ -55,11 +54,12 @@ def read_metadata(path, columns):
     return found
 
 
-def _seconds(text):
+def _duration(text):
+    """Of which of the durations so many seconds are."""
     value = float(text)
     if not 0 <= value < math.inf:
         raise ValueError(f"duration: {text} seconds")
-    return value
+    return _DURATIONS[bisect(_EDGES, value)]
 
 
 def conditions(trials, metadata, columns, speaker_of):
@@ -118,19 +118,15 @@ def _codes(sides, column, many=False):
     found = [
         [row[column] if row else UNKNOWN for row in side] for side in sides
     ]
-    values = sorted({value for side in found for value in side}, key=str)
-    number = {value: i for i, value in enumerate(values)}
-    if column == "duration":
-        number = {
-            x: len(_EDGES) + 1 if x == UNKNOWN else bisect(_EDGES, x)
-            for x in values
-        }
+    values = sorted({value for side in found for value in side})
+    if column == "duration":  # the shorter ones first
         values = [*_DURATIONS, UNKNOWN]
     elif len(values) > _MOST_VALUES and not many:
         raise UserError(
             f"conditions: {column} has {len(values)} values; name columns "
             f"with at most {_MOST_VALUES}"
         )
+    number = {value: i for i, value in enumerate(values)}
     codes = ([number[x] for x in side] for side in found)
     return values, *(np.array(side, dtype=np.int32) for side in codes)
 

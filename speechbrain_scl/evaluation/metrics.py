@@ -40,7 +40,9 @@ class Counts:
 
     @functools.cached_property
     def rates(self):
-        """What ``error_rates`` returns."""
+        """Miss and false-alarm rates at every threshold, [K + 1] each: the share
+        of targets below, of impostors at or above it. The thresholds, third,
+        are the scores and the next number above them all."""
         # Equal scores are accepted or rejected together.
         miss = np.append(0, self.targets.cumsum()) / self.n_targets
         rejected = np.append(0, self.impostors.cumsum()) / self.n_impostors
@@ -100,15 +102,6 @@ def ascending(scores, *columns):
     return tuple(column[order] for column in (scores, *columns))
 
 
-def error_rates(scores, labels=None):
-    """Miss and false-alarm rates at every threshold, [K + 1] each.
-
-    The K distinct scores and the next number above them all are the
-    thresholds, which come third: the share of targets below, of impostors at or
-    above each. Scores and labels are as for ``eer``, or ``Counts`` alone."""
-    return Counts.of(scores, labels).rates
-
-
 def eer(scores, labels=None) -> tuple[float, float]:
     """Equal error rate: where miss and false-alarm rate cross.
 
@@ -140,7 +133,7 @@ def eer(scores, labels=None) -> tuple[float, float]:
     >>> round(rate, 4)
     0.3333
     """
-    miss, false_alarm, thresholds = error_rates(scores, labels)
+    miss, false_alarm, thresholds = Counts.of(scores, labels).rates
     nearest = np.argmin(np.abs(miss - false_alarm))
     return crossing(miss, false_alarm), float(thresholds[nearest])
 
@@ -199,7 +192,7 @@ def min_dcf(
     >>> min_dcf([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
     (0.5, 0.8)
     """
-    miss, false_alarm, thresholds = error_rates(scores, labels)
+    miss, false_alarm, thresholds = Counts.of(scores, labels).rates
     cost = detection_cost(miss, false_alarm, p_target, c_miss, c_fa)
     best = np.argmin(cost)
     return float(cost[best]), float(thresholds[best])

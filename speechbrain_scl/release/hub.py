@@ -33,23 +33,23 @@ def write_card(
     model = Path(folder, "hyperparams.yaml").read_text(encoding="utf-8")
     rate = re.search(r"^sample_rate: *(\d+)", model, re.MULTILINE)
     name = repo.split("/")[-1] if repo else "Speaker encoder"
-    task = {
-        "task_type": "speaker-verification",
-        "task_name": "Speaker verification",
-    }
-    figures = []
-    for trials, found in metrics["trials"].items():
-        on = {**task, "dataset_type": trials, "dataset_name": trials}
+    figures = [
+        EvalResult(
+            task_type="speaker-verification",
+            task_name="Speaker verification",
+            dataset_type=trials,
+            dataset_name=trials,
+            metric_type=key.replace("_", ""),
+            metric_name=label,
+            metric_value=round(unit * found[key], 4),
+        )
+        for trials, found in metrics["trials"].items()
         for label, key, unit in (
             ("EER %", "eer", 100),
             (f"minDCF({found['p_target']})", "min_dcf", 1),
-        ):
-            if found[key] is not None:
-                on["metric_type"] = key.replace("_", "")
-                value = round(unit * found[key], 4)
-                figures.append(
-                    EvalResult(**on, metric_name=label, metric_value=value)
-                )
+        )
+        if found[key] is not None
+    ]
     data = ModelCardData(
         model_name=name,
         language=list(languages) or None,

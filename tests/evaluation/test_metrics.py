@@ -12,11 +12,11 @@ from sklearn.metrics import roc_curve
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.bootstrap import bootstrap
 from speechbrain_scl.evaluation.metrics import (
+    Counts,
     act_dcf,
     cllr,
     eer,
     eer_rocch,
-    error_rates,
     min_cllr,
     min_dcf,
 )
@@ -36,7 +36,7 @@ def scored(draw):
 @given(scored())
 def test_error_rates(trials):
     scores, labels = trials
-    miss, false_alarm, thresholds = error_rates(scores, labels)
+    miss, false_alarm, thresholds = Counts.of(scores, labels).rates
     for m, f, t in zip(miss, false_alarm, thresholds):
         assert m == pytest.approx((scores[labels] < t).mean())
         assert f == pytest.approx((scores[~labels] >= t).mean())
