@@ -24,7 +24,7 @@ def folder(untrained, tmp_path):
         ("classifier", lambda s: {**s, "more": torch.zeros(1)}),
         (
             "embedding_model",
-            lambda s: {k: v.reshape(-1)[:1] for k, v in s.items()},
+            lambda s: {k: v.flatten()[:1] for k, v in s.items()},
         ),
         ("classifier", lambda s: [1, 2]),
     ],

@@ -1,6 +1,7 @@
 """The HTML pages: what they say, to whom, and how they look in a browser."""
 
 import html
+import itertools
 import re
 import shutil
 import subprocess
@@ -24,27 +25,18 @@ LONG = "a-list-with-a-name-as-long-as-the-corpora-of-some-people-have-them"
 RUN = {
     "date": "2026-01-02 03:04 +0000",
     "command": f"python verify.py --data_folder={'/long' * 40}",
-    "model": NAME,
-    "data": [NAME],
-    "lists": [f"{LONG}.txt"],
+    **{"model": NAME, "data": [NAME], "lists": [f"{LONG}.txt"]},
     "training": {"classification": "AAM", "contrastive_loss": None},
     "versions": {"torch": "2"},
 }
-FACTS = {
-    "run": RUN,
-    "backend": "cosine",
-    "crops": None,
-    "model": "model.ckpt",
-    "model_sha256": "0" * 64,
-}
-LOG = """\
-epoch: 1, lr: 1e-03 - train loss: 4.9, train classification: 14.0, \
-train contrastive: 4.6, train weight_classification: 3.5e-02, \
-train weight_contrastive: 9.7e-01 - valid EER: 2.9e-01
-epoch: 2, lr: 1e-03 - train loss: 3.9, train classification: 11.0, \
-train contrastive: 4.2, train weight_classification: 4.5e-02, \
-train weight_contrastive: 9.5e-01 - valid EER: 1.9e-01
-"""
+FACTS = {"run": RUN, "backend": "cosine", "crops": None}
+FACTS |= {"model": "model.ckpt", "model_sha256": "0" * 64}
+LOG = "".join(
+    f"epoch: {epoch}, lr: 1e-03 - train loss: 4.9, train classification: {aam}, "
+    f"train contrastive: {supcon}, train weight_classification: 3.5e-02, "
+    f"train weight_contrastive: 9.7e-01 - valid EER: {eer}\n"
+    for epoch, aam, supcon, eer in ((1, 14, 4.6, 0.29), (2, 11, 4.2, 0.19))
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,23 +87,16 @@ def compared(folder):
     target = folder / "comparison.html"
     lists = ["b", "c", "d", "e", LONG]
     cells = dict.fromkeys(lists, (0.1, 0.8))
+    ratios = {"overall": (0.95, 0.9, 1.02)}
+    links = {"": {"report": "aam/1/report.html"}}
+    links["b"] = {"fold1": "aam/1/f 1.txt", NAME: "f2.txt"}
     write_comparison(
         str(target),
         {"aam": {1: cells, 2: cells}, NAME: {1: cells, 2: cells}},
-        {
-            NAME: {"overall": (0.95, 0.9, 1.02)}
-            | dict.fromkeys(lists, (-0.5, -1.0, 0.1))
-        },
+        {NAME: ratios | dict.fromkeys(lists, (-0.5, -1.0, 0.1))},
         {NAME: {1: 0.931, 2: 0.969}},
         {"aam": {1: [0.3, 0.2]}, NAME: {2: [0.25, 0.15]}},
-        {
-            "aam": {
-                1: {
-                    "": {"report": "aam/1/report.html"},
-                    "b": {"fold1": "aam/1/f 1.txt", NAME: "f2.txt"},
-                }
-            }
-        },
+        {"aam": {1: links}},
         {"command": NAME},
     )
     return target
@@ -144,7 +129,7 @@ def test_the_report_says_what_when_and_how(written):
 def test_the_log_gives_the_curves(tmp_path):
     path = tmp_path / "train_log.txt"
     # The second epoch was interrupted and run again.
-    path.write_text(LOG.splitlines()[1].replace("1.9e-01", "nan") + "\n" + LOG)
+    path.write_text(LOG.splitlines()[1].replace("0.19", "nan") + "\n" + LOG)
     with open(path, "ab") as file:  # and damaged
         file.write(b"epoch: nan, \xff: 1.2.3e\n")
     epochs = report.read_training_log(str(path))
@@ -208,6 +193,21 @@ def test_figures_in_sentences(sentence, facts, told):
     assert told in " ".join(html.unescape(text).split())
 
 
+LOOK = """<pre id="seen"></pre><script>onload = () => {
+seen.textContent = [...document.querySelectorAll("iframe")].map(frame => {
+  const page = frame.contentDocument.documentElement;
+  const lead = page.querySelector(".lead");
+  const style = frame.contentWindow.getComputedStyle(page.querySelector("body"));
+  const [ink, paper] = ["color", "backgroundColor"].map(
+    key => parseInt(style[key].match(/\\d+/)[0]));
+  const inside = lead.textContent && lead.offsetHeight &&
+    lead.getBoundingClientRect().bottom <= frame.height;
+  return frame.name + (inside ? ": read" : ": hidden") + ", " +
+    Math.max(page.scrollWidth - page.clientWidth, 0) + " too wide, " +
+    (ink > paper + 150 ? "dark" : ink < paper - 150 ? "light" : "?");
+}).join("\\n"); };</script>"""
+
+
 @pytest.mark.skipif(
     not shutil.which("chromium"), reason="needs the browser chromium"
 )
@@ -215,41 +215,24 @@ def test_a_browser_shows_them(written, compared, tmp_path):
     """At any width and in the dark: the first sentence is on the screen, none
     has to scroll sideways, and no error is logged."""
     sizes = [(390, 844), (820, 1180), (1440, 900)]
-    frames = [
-        (f"{path.name} {scheme} {width}", width, height, scheme, path)
-        for path in (written, compared)
-        for width, height in sizes
-        for scheme in ("light", "dark")
-    ]
+    frames, names = "", []
+    for path in (written, compared):
+        page = html.escape(path.read_text(encoding="utf-8"))
+        for (width, height), scheme in itertools.product(
+            sizes, ("light", "dark")
+        ):
+            names.append(f"{path.name} {width}: read, 0 too wide, {scheme}")
+            frames += (
+                f'<iframe name="{path.name} {width}" width="{width}" '
+                f'height="{height}" srcdoc="{page}" '
+                f'style="border: 0; color-scheme: {scheme}"></iframe>'
+            )
     harness = tmp_path / "harness.html"
-    harness.write_text(
-        "<body>"
-        + "".join(
-            f'<iframe name="{name}" width="{width}" height="{height}" '
-            f'style="border: 0; color-scheme: {scheme}" '
-            f'srcdoc="{html.escape(path.read_text(encoding="utf-8"))}">'
-            "</iframe>"
-            for name, width, height, scheme, path in frames
-        )
-        + """<pre id="seen"></pre><script>onload = () => {
-        seen.textContent = [...document.querySelectorAll("iframe")].map(f => {
-          const page = f.contentDocument.documentElement;
-          const lead = page.querySelector(".lead");
-          const [ink, paper] = ["color", "backgroundColor"].map(key =>
-            parseInt(f.contentWindow.getComputedStyle(page.querySelector(
-              "body"))[key].match(/\\d+/)[0]));
-          const inside = lead.textContent && lead.offsetHeight &&
-            lead.getBoundingClientRect().bottom <= f.height;
-          return f.name + (inside ? ": read" : ": hidden") + ", " +
-            Math.max(page.scrollWidth - page.clientWidth, 0) + " too wide, " +
-            (ink > paper + 150 ? "dark" : ink < paper - 150 ? "light" : "?");
-        }).join("\\n"); };</script>""",
-        encoding="utf-8",
-    )
+    harness.write_text(f"<body>{frames}{LOOK}", encoding="utf-8")
+    quiet = "gpu background-networking component-update sync quic".split()
     done = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu"]
-        + ["--no-first-run", "--disable-background-networking"]
-        + ["--disable-component-update", "--disable-sync", "--disable-quic"]
+        ["chromium", "--headless", "--no-sandbox", "--no-first-run"]
+        + [f"--disable-{what}" for what in quiet]
         + [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]
         + ["--dump-dom", harness.as_uri()],
         capture_output=True,
@@ -258,7 +241,5 @@ def test_a_browser_shows_them(written, compared, tmp_path):
     )
     found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stderr[-2000:]
-    assert found[1].split("\n") == [
-        f"{name}: read, 0 too wide, {scheme}" for name, *_, scheme, _ in frames
-    ]
+    assert found[1].split("\n") == names
     assert "CONSOLE" not in done.stderr

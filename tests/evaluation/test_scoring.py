@@ -56,16 +56,15 @@ def test_every_normalisation(rng, top_n, monkeypatch):
 
 def test_mistakes(rng):
     vectors = rng.normal(size=(3, 4))
-    with pytest.raises(UserError, match="3 members, but top_n=4"):
-        scoring.cohort_statistics(vectors, vectors, 4)
-    for top_n in (1, 0, -3, 2.5, "10"):
-        with pytest.raises(UserError, match="top_n=.*at least 2"):
-            scoring.cohort_statistics(vectors, vectors, top_n)
-    for other in (vectors[:, :2], vectors[0]):
-        with pytest.raises(UserError, match="must be of one model"):
-            scoring.cohort_statistics(vectors, other)
-    with pytest.raises(UserError, match="all score alike"):
-        scoring.cohort_statistics(vectors, vectors[[0, 0, 0]])
+    for cohort, top_n, message in (
+        (vectors, 4, "3 members, but top_n=4"),
+        *((vectors, n, "at least 2") for n in (1, 0, -3, 2.5, "10")),
+        (vectors[:, :2], None, "must be of one model"),
+        (vectors[0], None, "must be of one model"),
+        (vectors[[0, 0, 0]], None, "all score alike"),
+    ):
+        with pytest.raises(UserError, match=message):
+            scoring.cohort_statistics(vectors, cohort, top_n)
     with pytest.raises(UserError, match="'snorm'"):
         scoring.normalize_scores(np.ones(1), None, None, "snorm")
 
