@@ -95,10 +95,7 @@ def test_an_older_manifest_loads_without_sessions(hparams, tmp_path):
             "cleo/day2/2.wav,de\ncleo/day3/3.wav,zh\n",
             ["zh", "en", "de", "zh"],
         ),
-        (
-            "speaker,language\nann,zh\nbob,en\ncleo,de\n",
-            ["zh", "en", "de", "de"],
-        ),
+        ("speaker,language\nann,zh\nbob,en\ncleo,de\n", "zh en de de".split()),
     ],
 )
 def test_languages_of_a_metadata_file(hparams, tmp_path, text, found):
@@ -120,34 +117,31 @@ def test_crops(tmp_path):
     assert torch.equal(read_crop(path, 100, 300, 200, "x"), whole[100:300])
     short = read_crop(path, 0, 150, 400)
     assert torch.equal(short, whole[:150].repeat(3)[:400])
-    crops = [read_crop(path, 0, 1000, 200, f"epoch {i}") for i in range(20)]
-    again = [read_crop(path, 0, 1000, 200, f"epoch {i}") for i in range(20)]
-    assert all(torch.equal(a, b) for a, b in zip(crops, again))
+    crops, again = (
+        [read_crop(path, 0, 1000, 200, f"epoch {i}") for i in range(20)]
+        for _ in range(2)
+    )
+    assert all(map(torch.equal, crops, again))
     assert len({crop[0].item() for crop in crops}) > 10
-
-
-def test_a_file_that_breaks_during_training_is_named(tmp_path):
-    path = tmp_path / "a.wav"
-    path.write_text("not audio")
-    with pytest.raises(UserError, match="a.wav: cannot be read"):
-        read_crop(str(path), 0, 100, 50)
-    soundfile.write(path, np.full(100, np.nan), 16000, "FLOAT")
-    with pytest.raises(UserError, match="not finite"):
-        read_crop(str(path), 0, 100, 50)
 
 
 @pytest.mark.parametrize(
     "signal, rate, said",
     [
-        (np.full(100, 0.1), 8000, "8000 Hz instead of 16000"),
-        (np.full(60, 0.1), 16000, "shorter"),
-        (np.zeros(100), 16000, "silent"),
+        (np.full(100, 0.1), 8000, "has changed .*8000 Hz instead of 16000"),
+        (np.full(60, 0.1), 16000, "has changed .*shorter"),
+        (np.zeros(100), 16000, "has changed .*silent"),
+        (np.full(100, np.nan), 16000, "not finite"),
+        (None, 16000, "cannot be read"),
     ],
 )
 def test_a_file_that_was_replaced_is_named(tmp_path, signal, rate, said):
     path = tmp_path / "a.wav"
-    soundfile.write(path, signal, rate)
-    with pytest.raises(UserError, match=f"a.wav: it has changed .*{said}"):
+    if signal is None:
+        path.write_text("not audio")
+    else:
+        soundfile.write(path, signal, rate, "FLOAT")
+    with pytest.raises(UserError, match=f"a.wav: .*{said}"):
         read_crop(str(path), 0, 100, 90, rate=16000)
     # Silence within a recording is none of that.
     soundfile.write(path, np.r_[np.zeros(60), np.ones(40) / 9], 16000)

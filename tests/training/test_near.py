@@ -9,11 +9,12 @@ from speechbrain_scl.samplers import (
 )
 from speechbrain_scl.training.near import NearSpeakers
 
+SPEAKERS = [f"s{i}" for i in range(40) for _ in range(3)]
+
 
 def started(epoch=1):
-    speakers = [f"s{i}" for i in range(40) for _ in range(3)]
     near = NearSpeakers(0.5, after=1)
-    sampler = NearSpeakerBatchSampler(speakers, 8, 2, 1, epoch, hard=near.share)
+    sampler = NearSpeakerBatchSampler(SPEAKERS, 8, 2, 1, epoch, hard=near.share)
     near.start(sampler, range(40))
     return near, sampler
 
@@ -25,9 +26,7 @@ def test_a_resumed_epoch_has_the_same_batches(tmp_path, shape):
     classifier.weight = torch.nn.Parameter(torch.randn(shape))
     near, sampler = started()
     near.start_epoch(1, classifier)
-    plain = SpeakerBatchSampler(
-        [f"s{i}" for i in range(40) for _ in range(3)], 8, 2, 1, 1
-    )
+    plain = SpeakerBatchSampler(SPEAKERS, 8, 2, 1, 1)
     assert list(sampler) == list(plain)  # after one epoch only
     near.start_epoch(2, classifier)
     batches = list(sampler)

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -52,16 +53,10 @@ def test_divergence_is_pointed_out(caplog, tmp_path, losses, rates, said):
 def test_the_file_has_all_and_the_console_what_one_reads(
     tmp_path, monkeypatch, caplog
 ):
-    class Other:
-        got = []
-
-        def log_stats(self, *stats):
-            self.got.append(stats)
-
-    now = [100.0]
+    other, now = Mock(), [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     path = tmp_path / "train_log.txt"
-    logger = EpochLogger(str(path), 2, [Other()])
+    logger = EpochLogger(str(path), 2, [other])
     now[0] += 1000  # the preparation is no part of the first epoch
     stats = {"loss": 7.14, "classification": 10.41, "contrastive": 3.89}
     stats |= {"weight_classification": 0.5, "weight_contrastive": 0.5}
@@ -82,7 +77,8 @@ def test_the_file_has_all_and_the_console_what_one_reads(
         f"epoch 1/2: {figures}0:01:00, 0:01:00 left",
         f"epoch 2/2: {figures}0:02:00",
     ]
-    assert [stats[0]["epoch"] for stats in Other.got] == [1, 2]
+    calls = other.log_stats.call_args_list
+    assert [call.args[0]["epoch"] for call in calls] == [1, 2]
     # A kill before the checkpoint: the epoch comes again, with one line.
     before = path.read_text()
     path.write_text(before + "epoch: 2, l")

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from small_brain import parameters_of
 
 from speechbrain.nnet.schedulers import CyclicLRScheduler
 from speechbrain.utils.epoch_loop import EpochCounter
@@ -68,17 +69,6 @@ def fit(brain):
     return brain
 
 
-def weights(brain):
-    vector = torch.nn.utils.parameters_to_vector(brain.modules.parameters())
-    return vector.detach()
-
-
-def ready(model, **run_opts):
-    brain = line(model=model, **run_opts)
-    brain.on_fit_start()
-    return brain
-
-
 class Sometimes(torch.nn.Linear):
     """Of whose weight the gradient is infinite, and of whose bias it is not,
     which must stay all the same."""
@@ -94,17 +84,18 @@ class Sometimes(torch.nn.Linear):
 
 def test_a_gradient_that_is_not_finite_drops_the_whole_step(caplog):
     model = Sometimes(3, 1)
-    brain = ready(model, nonfinite_patience=1)
-    before = weights(brain)
+    brain = line(model=model, nonfinite_patience=1)
+    brain.on_fit_start()
+    before = parameters_of(brain.modules)
     with caplog.at_level(logging.WARNING):
         brain.fit_batch(batches()[0])
     assert "gradient is not finite" in caplog.text
-    assert torch.equal(weights(brain), before)
+    assert torch.equal(parameters_of(brain.modules), before)
     assert brain.nonfinite_count == 1
     model.broken = False
     brain.fit_batch(batches()[1])
-    assert weights(brain).isfinite().all()
-    assert not torch.equal(weights(brain), before)
+    assert parameters_of(brain.modules).isfinite().all()
+    assert not torch.equal(parameters_of(brain.modules), before)
     model.broken = True
     with pytest.raises(UserError, match="nonfinite_patience is 1"):
         brain.fit_batch(batches()[2])
@@ -114,12 +105,12 @@ def test_a_bad_micro_batch_drops_its_step_and_no_other():
     """Also one that is left over at an epoch's end."""
     brain = line(grad_accumulation_factor=2)
     bad, good = batches()[0] * float("nan"), batches()[1:]
-    found = [weights(brain)]
+    found = [parameters_of(brain.modules)]
     for epoch, rows in enumerate(
         ([bad, good[0]], [*good[:2], bad], good[2:]), 1
     ):
         brain.fit([epoch], rows, progressbar=False)
-        found.append(weights(brain))
+        found.append(parameters_of(brain.modules))
         assert brain.nonfinite_count == (bad is rows[0]) + (bad is rows[-1])
     assert brain.optimizer_step == 3
     assert torch.equal(found[0], found[1])
@@ -140,7 +131,9 @@ def test_a_signal_saves_and_the_run_goes_on(tmp_path, capsys):
     said = capsys.readouterr().err
     assert str(tmp_path / "parts") in said and said.count("\n") == 1
     again = fit(line(tmp_path / "parts", **opts))
-    assert torch.equal(weights(whole), weights(again))
+    assert torch.equal(
+        parameters_of(whole.modules), parameters_of(again.modules)
+    )
     assert whole.optimizer_step == again.optimizer_step > 4
 
 
@@ -188,7 +181,8 @@ def test_a_bad_batch_leaves_no_trace_in_statistics_that_are_replaced():
             self.mean = 0.5 * self.mean + 0.5 * x.mean().detach()
             return self.weight * x - self.mean
 
-    brain = ready(Mean())
+    brain = line(model=Mean())
+    brain.on_fit_start()
     brain.fit_batch(batches()[0])
     before = brain.modules.model.mean.clone()
     brain.fit_batch(batches()[1] * float("nan"))
