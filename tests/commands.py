@@ -5,7 +5,13 @@ import csv
 import re
 import resource
 import signal
+import subprocess
 from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from speechbrain_scl.data.recordings import ffmpeg_program
 
 ROOT = Path(__file__).resolve().parents[1]
 # SpeechBrain's own recipes of VoxCeleb, as they are (of commit 9c826ef39)
@@ -37,6 +43,24 @@ def trial_option(corpus, key, lists=LISTS):
     return f"--{key}=[{paths}]"
 
 
+def within(corpus, output, lists=LISTS):
+    """The options that every script of the recipe is given."""
+    options = [f"--data_folder={corpus}", f"--output_folder={output}"]
+    return [*options, trial_option(corpus, "verification_file", lists)]
+
+
+def verification(trained, corpus, output, *options, lists=LISTS):
+    """The arguments of a verification by what a training left."""
+    return [
+        str(ROOT / "hparams" / "verification_small.yaml"),
+        *within(corpus, output, lists),
+        f"--pretrain_path={trained / 'inference'}",
+        f"--cohort={trained / 'save' / 'train.csv'}",
+        "--bootstrap=0",
+        *options,
+    ]
+
+
 @contextlib.contextmanager
 def files_of_at_most(size):
     """No file can grow beyond so many bytes, as on a full disk."""
@@ -50,10 +74,36 @@ def files_of_at_most(size):
         signal.signal(signal.SIGXFSZ, ignored)
 
 
+def write_noise(path, seconds=1.0, rate=16000, channels=1, seed=0, **options):
+    """A recording in a folder that is made for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = int(seconds * rate), channels
+    signal = 0.1 * np.random.default_rng(seed).normal(size=shape)
+    soundfile.write(path, signal, rate, **options)
+    return str(path)
+
+
+def by_ffmpeg(path, signal, rate, *options, check=True):
+    """Writes what soundfile does not."""
+    source = path.with_name("source.flac")
+    soundfile.write(source, signal, rate)
+    command = [ffmpeg_program(), "-v", "error", "-i", source, *options, path]
+    subprocess.run(command, check=check)
+    source.unlink()
+
+
 def read_rows(path):
     """Those of a CSV file, by the names of their columns."""
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def readme_blocks(language):
+    """Those of the README's section on SpeechBrain's own recipe."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = text.split("## From SpeechBrain's own recipe\n")[1]
+    blocks = rf"```{language}\n(.*?)```"
+    return re.findall(blocks, text.split("\n## ")[0], re.DOTALL)
 
 
 def without(key, text, indent=""):

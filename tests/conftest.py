@@ -1,15 +1,12 @@
 """Shared set-up: a tiny corpus, and the recipe's scripts as users start them."""
 
-import functools
 import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-import soundfile
 import torch
-from commands import MINI, RECIPE, ROOT, SMALL, trial_option
+from commands import MINI, RECIPE, ROOT, SMALL, within, write_noise
 from hyperpyyaml import load_hyperpyyaml
 from hypothesis import HealthCheck, settings
 from small_brain import UNTRAINED
@@ -37,11 +34,12 @@ settings.register_profile(
     "project",
     deadline=None,
     derandomize="CI" in os.environ,
-    suppress_health_check=[HealthCheck.too_slow],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.function_scoped_fixture,
+    ],
 )
 settings.load_profile("project")
-
-sys.path.insert(0, str(ROOT / "recipes" / "VoxCeleb"))
 
 # The order of sums, and so the last bits, depend on the threads.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -76,18 +74,18 @@ def tidyvoice(corpus, tmp_path_factory):
 def sounds(tmp_path_factory):
     """What SpeechBrain's recipe takes for noise and rooms, downloaded."""
     folder = tmp_path_factory.mktemp("sounds")
-    noise = np.random.default_rng(0).normal(size=16000)
-    soundfile.write(folder / "noise.wav", 0.1 * noise, 16000)
+    write_noise(folder / "noise.wav")
     (folder / "data.zip").touch()
     return [f"--data_folder_{kind}={folder}" for kind in ("noise", "rir")]
 
 
 @pytest.fixture(scope="session")
 def run_script():
-    """Runs a script of a recipe folder; returns the finished process."""
+    """Runs a script of a recipe folder, which ends with a status; returns the
+    finished process."""
 
-    def run(script, *arguments, folder=RECIPE):
-        return subprocess.run(
+    def run(script, *arguments, folder=RECIPE, status=0):
+        done = subprocess.run(
             [sys.executable, script, *map(str, arguments)],
             cwd=folder,
             env=ENVIRONMENT,
@@ -95,6 +93,8 @@ def run_script():
             text=True,
             timeout=300,
         )
+        assert done.returncode == status, done.stderr[-3000:]
+        return done
 
     return run
 
@@ -103,22 +103,21 @@ def run_script():
 def run_warm(tmp_path_factory):
     """The same in a copy of a process that has its imports done."""
     said = tmp_path_factory.mktemp("said")
-    with warm_runs(said, PYTHONPATH=str(ROOT)) as run:
-        yield functools.partial(run, folder=RECIPE)
+    with warm_runs(said, PYTHONPATH=str(ROOT)) as start:
+
+        def run(*command, folder=RECIPE, status=0, **options):
+            done = start(*command, folder=folder, **options)
+            assert done.returncode == status, done.stderr[-3000:]
+            return done
+
+        yield run
 
 
 @pytest.fixture(scope="session")
 def trained(corpus, run_script, tmp_path_factory):
     """The output folder of a short training."""
     output = tmp_path_factory.mktemp("results") / "train"
-    done = run_script(
-        "train_speaker_embeddings.py",
-        *SMALL,
-        f"--data_folder={corpus}",
-        f"--output_folder={output}",
-        trial_option(corpus, "verification_file"),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_script("train_speaker_embeddings.py", *SMALL, *within(corpus, output))
     return output
 
 

@@ -1,23 +1,20 @@
 """The ladder: which runs it starts, and its tables of those that are there."""
 
+import itertools
 import json
 import subprocess
 import sys
 import time
 
+import folds
+import ladder
+import ladder_report
 import numpy as np
 import pytest
-from commands import ROOT
+from commands import ROOT, within
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import folds  # noqa: E402
-import ladder  # noqa: E402
-import ladder_report  # noqa: E402
-
-from speechbrain_scl.balancing import FixedBalancer  # noqa: E402
-from speechbrain_scl.command_line.experiment import (  # noqa: E402
-    read_experiment,
-)
+from speechbrain_scl.balancing import FixedBalancer
+from speechbrain_scl.command_line.experiment import read_experiment
 
 
 def climb(folder, *options):
@@ -34,8 +31,9 @@ def climb(folder, *options):
 
 @pytest.fixture
 def ran(monkeypatch):
-    """What it runs, in the place of the recipe's scripts: (name, folder,
-    options) of each; ``ladder.report`` does nothing."""
+    """What it runs in the place of the recipe's scripts: (name, folder,
+    options) of each; nothing is reported."""
+    found = []
 
     def script(args, folder, name, hparams, *options):
         found.append((name, folder, options))
@@ -44,7 +42,6 @@ def ran(monkeypatch):
             (folder / args.tests).mkdir(exist_ok=True)
             (folder / args.tests / "metrics.json").touch()
 
-    found = []
     monkeypatch.setattr(ladder, "script", script)
     monkeypatch.setattr(ladder, "report", lambda *_: None)
     return found
@@ -54,9 +51,11 @@ def test_the_rungs_take_the_full_objective_apart():
     rungs = ladder.read_variants(ROOT / "hparams" / "ladder.yaml", None)
     found = {}
     for name, overrides in rungs.items():
-        options = [str(ROOT / "hparams" / "ecapa_small.yaml"), "--seed=1"]
-        options += ["--data_folder=x", "--verification_file=x", *overrides]
-        part = read_experiment(options)[0]["objective"]
+        options = [
+            str(ROOT / "hparams" / "ecapa_small.yaml"),
+            *within(ROOT, "x"),
+        ]
+        part = read_experiment([*options, *overrides])[0]["objective"]
         found[name] = (
             part.contrastive and part.contrastive.margin,
             part.attention is not None,
@@ -73,37 +72,39 @@ def test_the_rungs_take_the_full_objective_apart():
         ladder.read_variants(ROOT / "hparams" / "ladder.yaml", ["typo"])
 
 
-def leave_run(folder, rates, scores, trials):
-    """What a run leaves: list -> EER, list -> score of each trial."""
-    (folder / "inference").mkdir(parents=True)
-    (folder / "verification").mkdir()
-    (folder / "train_log.txt").write_text(
-        "epoch: 1, lr: 1e-03 - train loss: 2.0 - valid EER: 3.00e-01\n"
-        "epoch: 2, lr: 1e-03 - train loss: 1.0 - valid EER: 0.125\n"
-    )
-    same = {"min_dcf": 0.5, "n_trials": 900, "n_speakers": 8}
-    found = {name: {"eer": rate, **same} for name, rate in rates.items()}
+def pairs(people):
+    """The trials of each with each."""
+    return [f"{int(a == b)} {a}/1/x {b}/2/y\n" for a in people for b in people]
+
+
+def leave_run(folder, lists):
+    """What a run leaves: list -> its EER, trials and scores."""
     tests = folder / "verification"
+    (folder / "inference").mkdir(parents=True)
+    tests.mkdir()
+    line = "epoch: {}, lr: 1e-03 - train loss: 2.0 - valid EER: {}\n"
+    log = line.format(1, 3e-1) + line.format(2, 0.125)
+    (folder / "train_log.txt").write_text(log)
+    same = {"min_dcf": 0.5, "n_trials": 900, "n_speakers": 8}
+    found = {name: {"eer": rate, **same} for name, (rate, *_) in lists.items()}
     (tests / "metrics.json").write_text(json.dumps({"trials": found}))
-    for name, values in scores.items():
-        suffix = f"-{name}" if len(scores) > 1 else ""
-        rows = map("{} {}\n".format, trials[name], values)
+    for name, (_, trials, scores) in lists.items():
+        suffix = f"-{name}" if len(lists) > 1 else ""
+        rows = [f"{x.strip()} {score}\n" for x, score in zip(trials, scores)]
         (tests / f"scores{suffix}.txt").write_text("".join(rows))
 
 
-def test_finished_runs_are_reported_and_not_repeated(
-    tmp_path, monkeypatch, capsys
-):
-    lines = [f"{int(a == b)} {a}/1/x {b}/2/y" for a in "stuv" for b in "stuv"]
-    (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")
-    for name, sign, rates in (
-        ("aam", -1, (0.25, 0.35)),  # it ranks every trial wrongly
-        ("balancing", 1, (0.1, 0.2)),
+def test_finished_runs_are_not_repeated(tmp_path, monkeypatch, capsys):
+    lines = pairs("stuv")
+    (tmp_path / "list.txt").write_text("".join(lines))
+    for name, seed, rate, sign in (
+        ("aam", "1", 0.25, -1),  # it ranks every trial wrongly
+        ("aam", "2", 0.35, -1),
+        ("balancing", "1", 0.1, 1),
+        ("balancing", "2", 0.2, 1),
     ):
-        scores = {"list": [sign * int(line[0]) for line in lines]}
-        for seed, rate in enumerate(rates, 1):
-            folder = tmp_path / "out" / name / str(seed)
-            leave_run(folder, {"list": rate}, scores, {"list": lines})
+        found = rate, lines, [sign * int(line[0]) for line in lines]
+        leave_run(tmp_path / "out" / name / seed, {"list": found})
     monkeypatch.setattr(ladder, "script", None)  # calling it would fail
     climb(tmp_path, "--seeds", "1", "2", "--only", "aam", "balancing")
     table = capsys.readouterr().out
@@ -124,28 +125,18 @@ def test_the_overall_ratio_is_paired_over_folds_seeds_and_lists(tmp_path):
     """Two systems whose scores are equal but for one fold of one list."""
     parts, rng = {}, np.random.default_rng(0)
     for fold in ("fold1", "fold2"):
-        lines, noise = {}, {}
+        left = {"aam": {}, "full": {}}
         for name in ("near", "far"):
-            people = [f"{fold}{name}{i}" for i in range(8)]
-            lines[name] = [
-                f"{int(a == b)} {a}/1/x {b}/1/y" for a in people for b in people
-            ]
             parts.setdefault(fold, []).append(tmp_path / f"{name}.txt")
-            noise[name] = rng.normal(size=64)
-        for variant in ("aam", "full"):
-            better = (variant, fold) == ("full", "fold1")
-            shift = {"near": 0.5, "far": 4.0 if better else 0.5}
-            scores = {
-                name: [
-                    shift[name] * int(line[0]) + x
-                    for line, x in zip(lines[name], noise[name])
-                ]
-                for name in lines
-            }
-            rates = {"near": 0.2, "far": 0.05 if better else 0.2}
-            for seed in "12":
-                folder = tmp_path / variant / seed / fold
-                leave_run(folder, rates, scores, lines)
+            lines = pairs([f"{fold}{name}{i}" for i in range(8)])
+            labels = np.array([int(line[0]) for line in lines])
+            noise = rng.normal(size=64)
+            for variant in left:
+                better = (variant, fold, name) == ("full", "fold1", "far")
+                rate, shift = (0.05, 4.0) if better else (0.2, 0.5)
+                left[variant][name] = rate, lines, shift * labels + noise
+        for variant, seed in itertools.product(left, "12"):
+            leave_run(tmp_path / variant / seed / fold, left[variant])
     runs = ladder_report.Ladder(tmp_path, ["aam", "full"], [1, 2], parts)
     rates = ladder_report.rates_of_lists(runs, runs.of_each(runs.figures))
     found = ladder_report.differences(runs, rates)["full"]
@@ -174,10 +165,10 @@ def people(tmp_path):
     rows = ["speaker,set,gender"]
     for i in range(18):
         rows.append(f"s{i:02},{'near' if i < 9 else 'far'},{'mf'[i % 2]}")
+        folder = tmp_path / "wav" / f"s{i:02}" / "1"
+        folder.mkdir(parents=True)
         for utterance in "abc":
-            path = tmp_path / "wav" / f"s{i:02}" / "1" / f"{utterance}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            (folder / f"{utterance}.wav").touch()
     (tmp_path / "speakers.csv").write_text("\n".join(rows))
     return tmp_path
 
@@ -190,9 +181,8 @@ def test_folds_test_every_speaker_once_within_its_kind(people):
 
     parts = write("folds", "set", "gender")
     assert list(parts) == ["fold1", "fold2"]
-    tested = []
-    for paths in parts.values():
-        speakers = set()
+    fold_of = {}
+    for fold, paths in parts.items():
         for path in paths:
             for line in path.read_text().splitlines():
                 label, *sides = line.split()
@@ -201,13 +191,12 @@ def test_folds_test_every_speaker_once_within_its_kind(people):
                 assert int(first[1:]) % 2 == int(second[1:]) % 2
                 for speaker in (first, second):
                     assert (path.stem == "near") == (speaker < "s09")
-                speakers |= {first, second}
-        tested += speakers
-    assert len(tested) == len(set(tested)) == 16
+                    assert fold_of.setdefault(speaker, fold) == fold
+    assert len(fold_of) == 16
     again = write("again", "set", "gender")
-    assert [x.read_text() for paths in parts.values() for x in paths] == [
-        x.read_text() for paths in again.values() for x in paths
-    ]
+    for fold, paths in again.items():
+        for one, other in zip(paths, parts[fold], strict=True):
+            assert one.read_text() == other.read_text()
     (people / "speakers.csv").write_text("speaker,set\ns01,near\n")
     with pytest.raises(SystemExit, match="no row of speaker s02"):
         write("x", "set")
@@ -254,9 +243,7 @@ ladder.run_all(2, lambda run: ladder.script(args, args.output / "x", "wait.py",
     )
     command = [sys.executable, "-c", program, ROOT / "benchmarks", tmp_path]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    for _ in range(600):
-        if (tmp_path / "started").exists():
-            break
+    while not (tmp_path / "started").exists() and process.poll() is None:
         time.sleep(0.1)
     process.terminate()
     _, said = process.communicate(timeout=30)
@@ -280,8 +267,8 @@ def test_the_epochs_that_an_objective_needs(tmp_path):
 
 
 def test_the_folds_encoders_are_tested_on_the_lists(ran, people):
-    folds = "--folds", "2", "--only-folds", "fold2", "--test-folds"
-    climb(people, *folds, "--seeds", "1", "--only", "aam")
+    options = "--folds 2 --only-folds fold2 --test-folds --seeds 1 --only aam"
+    climb(people, *options.split())
     train, test = (options for _, _, options in ran)
     run = people / "out" / "aam" / "1" / "fold2"
     path = people / "list.txt"
@@ -296,11 +283,8 @@ def test_the_folds_encoders_are_tested_on_the_lists(ran, people):
 
 
 def test_wrong_labels_and_whom_another_run_suspects(ran, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        ladder,
-        "mislabelled_training",
-        lambda arguments, share, seed: [f"--noisy={share} {seed}"],
-    )
+    noisy = lambda _, share, seed: [f"--noisy={share} {seed}"]  # noqa: E731
+    monkeypatch.setattr(ladder, "mislabelled_training", noisy)
     variants = tmp_path / "variants.yaml"
     variants.write_text("better: {without: plain}\nplain: {lr: 0.1}\n")
     options = "--train-only", "--mislabelled", "0.3", f"--variants={variants}"
@@ -308,8 +292,7 @@ def test_wrong_labels_and_whom_another_run_suspects(ran, tmp_path, monkeypatch):
     out = tmp_path / "out"
     names = [folder.relative_to(out).parts[0] for _, folder, _ in ran]
     assert names == ["plain", "plain", "better", "better"]
-    *_, first = ran[0]
+    first, last = ran[0][-1], ran[-1][-1]
     assert first[-1] == "--noisy=0.3 7" and "--lr=0.1" in first
-    *_, last = ran[-1]
     assert f"--without={out / 'plain' / '8' / 'suspects.csv'}" in last
     assert "--without=plain" not in last

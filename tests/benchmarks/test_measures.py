@@ -3,24 +3,27 @@
 import sys
 import time
 
+import classes
+import extraction
+import gpu
+import ladder_report
+import measure
+import mislabel
+import near
+import objective
+import preparation
 import pytest
+import scoring
+import trials
 import two_processes  # noqa: F401  whose server forks the processes here too
-from commands import ROOT, TINY, trial_option
+from commands import ROOT, TINY, within
 
 from speechbrain_scl.data.manifest import read_manifest
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import classes  # noqa: E402
-import extraction  # noqa: E402
-import gpu  # noqa: E402
-import ladder_report  # noqa: E402
-import measure  # noqa: E402
-import mislabel  # noqa: E402
-import near  # noqa: E402
-import objective  # noqa: E402
-import preparation  # noqa: E402
-import scoring  # noqa: E402
-import trials  # noqa: E402
+EXTRACTION = "--channels 8 --utterances 4 --seconds 0.2 0.5 --batches 2"
+EXTRACTION += " --rounds 1"
+SCORING = "--trials 400 --utterances 50 --cohort 400 --stock-trials 20"
+SCORING += " --stock-scores 100"
 
 
 @pytest.mark.parametrize(
@@ -30,24 +33,12 @@ import trials  # noqa: E402
         (classes, "--classes 100 200 --steps 1 --batch 4", [5, 5]),
         (trials, "--trials 400 900 --speakers 20 --cohort 500", [10, 10]),
         (preparation, "--many 200 300", [5, 5]),
-        (
-            extraction,
-            "--channels 8 --utterances 4 --seconds 0.2 0.5 --batches 2 "
-            "--rounds 1",
-            [5] * 4,
-        ),
+        (extraction, EXTRACTION, [5] * 4),
         # It compares its scores with the stock loop's, and stops if they differ.
-        (
-            scoring,
-            "--trials 400 --utterances 50 --cohort 400 --stock-trials 20 "
-            "--stock-scores 100",
-            [5, 5, 5],
-        ),
+        (scoring, SCORING, [5, 5, 5]),
     ],
 )
-def test_every_row_is_measured(
-    benchmark, options, cells, tmp_path, monkeypatch
-):
+def test_every_row(benchmark, options, cells, tmp_path, monkeypatch):
     # The peaks of copies of this process say nothing
     monkeypatch.setattr(measure, "alone", lambda run, *args: run(*args))
     monkeypatch.setattr(sys, "argv", ["x", str(tmp_path), *options.split()])
@@ -109,29 +100,21 @@ def test_a_wrong_result_on_the_gpu_is_told(monkeypatch):
     assert sum(row.startswith("ok") for row in found.values()) == 15
 
 
-@pytest.mark.parametrize(
-    "program, gist",
-    [
-        ("os._exit(7)", "exit status 7"),
-        ("raise RuntimeError('CUDA: out of | memory')", "out of / memory"),
-        ("subprocess.run(['sleep', '600'])", "not done in 1 s"),
-    ],
-)
-def test_a_part_that_fails_is_a_row(program, gist):
-    program = f"import os, subprocess; print('a\\t2', flush=True); {program}"
-    rows = list(gpu.rows_of([sys.executable, "-c", program], 1))
-    assert rows[0] == ["a", "2"] and len(rows) == 2
-    assert rows[1][1].startswith("failed: ") and gist in rows[1][1]
+def test_a_part_that_fails_is_a_row():
+    for program, gist in {
+        "exit 7": "exit status 7",
+        "echo 'RuntimeError: out of | memory' >&2; exit 1": "out of / memory",
+        "sleep 600": "not done in 1 s",
+    }.items():
+        command = ["bash", "-c", f"printf 'a\\t2\\n'; {program}"]
+        first, (_, said) = gpu.rows_of(command, 1)
+        assert first == ["a", "2"]
+        assert said.startswith("failed: ") and gist in said
 
 
 def test_a_share_of_a_training_gets_wrong_labels(corpus, tmp_path):
-    arguments = [
-        str(ROOT / "hparams" / "ecapa_small.yaml"),
-        *TINY,
-        f"--data_folder={corpus}",
-        f"--output_folder={tmp_path}",
-        trial_option(corpus, "verification_file"),
-    ]
+    path = str(ROOT / "hparams" / "ecapa_small.yaml")
+    arguments = [path, *TINY, *within(corpus, tmp_path)]
     *_, noisy = mislabel.mislabelled_training(arguments, 0.5, seed=1)
     clean = read_manifest(str(tmp_path / "save" / "train.csv"))
     found = read_manifest(noisy.removeprefix("--train_annotation="))

@@ -3,21 +3,17 @@
 import json
 import sys
 
+import pictures
 import pytest
-from commands import ROOT
 
 from speechbrain_scl.errors import UserError
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import pictures  # noqa: E402
 
 
 def test_scores_have_a_histogram_per_class(tmp_path, monkeypatch, capsys):
     run, out = tmp_path / "balancing" / "7", tmp_path / "new" / "scores.png"
     (run / "verification").mkdir(parents=True)
-    (run / "verification" / "scores-hard.txt").write_text(
-        "1 a/1/x a/2/y 0.8\n0 a/1/x b/2/y 0.1\n0 b/1/x a/2/y -0.2\n"
-    )
+    text = "1 a/1/x a/2/y 0.8\n0 a/1/x b/2/y 0.1\n0 b/1/x a/2/y -0.2\n"
+    (run / "verification" / "scores-hard.txt").write_text(text)
     figure = pictures.scores("hard", [run, run])
     assert len(figure.axes) == 2
     labels = figure.axes[0].get_legend_handles_labels()[1]
@@ -40,17 +36,16 @@ def test_a_training_is_a_point(tmp_path):
         said += "grad_norm_classification: 3, grad_norm_contrastive: 1"
         lines = (f"epoch: {i + 1} - train {said}\n" for i in range(n))
         (folder / "train_log.txt").write_text("".join(lines))
-        (folder / "verification" / "metrics.json").write_text(
-            json.dumps({"trials": {"a": {"eer": 0.1}, "b": {"eer": 0.4 / n}}})
-        )
+        found = {"trials": {"a": {"eer": 0.1}, "b": {"eer": 0.4 / n}}}
+        path = folder / "verification" / "metrics.json"
+        path.write_text(json.dumps(found))
     figure = pictures.over(runs, "budget")
     assert [axis.get_title() for axis in figure.axes][-1] == "geometric mean"
     handles, labels = figure.axes[-1].get_legend_handles_labels()
     lines = dict(zip(labels, handles))
     assert set(lines) == {"aam", "full"}
-    assert lines["aam"].get_xydata().tolist() == [
-        [2.0, pytest.approx(100 * (0.1 * 0.2) ** 0.5)]
-    ]
+    (point,) = lines["aam"].get_xydata()
+    assert point == pytest.approx([2, 100 * (0.1 * 0.2) ** 0.5])
     assert lines["full"].get_xdata() == [1]
     figure = pictures.over(runs, "balance")
     handles, labels = figure.axes[0].get_legend_handles_labels()

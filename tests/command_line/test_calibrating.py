@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 
-from speechbrain_scl.command_line.main import main
 from speechbrain_scl.data.tables import read_pairs
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.calibration import Calibration
@@ -27,10 +26,9 @@ def pairs(corpus, tmp_path):
     return path
 
 
-def test_a_threshold_of_ones_own(trained, pairs, tmp_path, capsys, spoken):
+def test_a_threshold_of_ones_own(trained, pairs, tmp_path, say, spoken):
     model, output = str(trained / "inference"), tmp_path / "mine.json"
-    assert main(["calibrate", model, str(pairs), "--output", str(output)]) == 0
-    text = capsys.readouterr().out
+    text = say("calibrate", model, pairs, "--output", output)
     calibration = Calibration.load(output)
     threshold, *_ = calibration.operating_point(0.5)
     assert f"from a cosine of {threshold:.3f} on" in text
@@ -42,25 +40,19 @@ def test_a_threshold_of_ones_own(trained, pairs, tmp_path, capsys, spoken):
     assert decided.miss is not None
 
 
-def test_pairs_that_cannot_be_used(untrained, pairs, tmp_path):
+def test_pairs_that_cannot_be_used(untrained, pairs, tmp_path, refused):
     output = tmp_path / "mine.json"
-
-    def refused(*lines, more=()):
-        pairs.write_text("\n".join(["first,second,same", *lines]))
-        asked = ["calibrate", untrained, str(pairs), "--output", str(output)]
-        with pytest.raises(SystemExit) as ended:
-            main([*asked, *more])
-        assert ended.value.code == 2 and not output.exists()
-        return str(ended.value)
-
-    a, b, c = pairs.read_text().splitlines()[-3:]
+    asked = ["calibrate", untrained, pairs, "--output", output]
+    a, _, c = pairs.read_text().splitlines()[-3:]
     (a, b), (c, _) = a.split(";")[:2], c.split(";")[:2]
     ab, bc, ac = f"{a},{b}", f"{b},{c}", f"{a},{c}"
-    assert "line 2" in refused(f"{ab},yes")
-    assert "link them as one" in refused(f"{ab},1", f"{bc},1", f"{ac},0")
-    assert "between 0 and 1" in refused(
-        f"{ab},1", f"{ac},0", more=["--p-target=1"]
-    )
+    for lines, said, *more in (
+        ([f"{ab},yes"], "line 2"),
+        ([f"{ab},1", f"{bc},1", f"{ac},0"], "link them as one"),
+        ([f"{ab},1", f"{ac},0"], "between 0 and 1", "--p-target=1"),
+    ):
+        pairs.write_text("\n".join(["first,second,same", *lines]))
+        assert said in refused(*asked, *more) and not output.exists()
     (tmp_path / "pairs.txt").write_text(f"{a}\t{b}\n")
     with pytest.raises(UserError, match="line 1: .* no label"):
         read_pairs(str(tmp_path / "pairs.txt"), labelled=True)

@@ -11,48 +11,21 @@ import types
 import numpy as np
 import pytest
 import soundfile
-from commands import ROOT
+from commands import ROOT, write_noise
 from huggingface_hub import constants
 
-from speechbrain_scl import __version__
-from speechbrain_scl.command_line.main import _parser, main
+from speechbrain_scl.command_line.main import main
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.store import folder_digest, load_embeddings
 from speechbrain_scl.verifier import SpeakerVerifier
 
 
 @pytest.fixture
-def say(capsys):
-    """What a command prints as its result."""
-
-    def run(*arguments, status=0):
-        capsys.readouterr()
-        assert main([*map(str, arguments)]) == status
-        return capsys.readouterr().out
-
-    return run
-
-
-@pytest.fixture
-def refused():
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([*map(str, arguments)])
-        assert ended.value.code == 2
-        return str(ended.value)
-
-    return run
-
-
-@pytest.fixture
 def noise(tmp_path):
-    path = str(tmp_path / "noise.wav")
-    sound = 0.1 * np.random.default_rng(0).normal(size=32000)
-    soundfile.write(path, sound, 16000)
-    return path
+    return write_noise(tmp_path / "noise.wav", 2)
 
 
-def test_verify(untrained, spoken, say, capsys, tmp_path):
+def test_verify(untrained, spoken, run, say, tmp_path):
     wanted = SpeakerVerifier.load(untrained).verify(*spoken[:2])
     asked = ["verify", untrained, *spoken[:2]]
     assert say(*asked) == f"{wanted}\n" and "no decision" in str(wanted)
@@ -60,9 +33,7 @@ def test_verify(untrained, spoken, say, capsys, tmp_path):
     say(*asked, "--threshold=1", "--exit-status", status=1)
     path = str(tmp_path / "calibration.json")
     Calibration(10.0, 2.0, 0.5, 9, folder_digest(untrained)).save(path)
-    asked += ["--calibration", path, "--p-target=1e-9", "--json"]
-    assert main(asked) == 0
-    said = capsys.readouterr()
+    said = run(*asked, "--calibration", path, "--p-target=1e-9", "--json")
     found = json.loads(said.out)
     assert found["cosine"] == pytest.approx(wanted.cosine)
     ratio = found["log_likelihood_ratio"]
@@ -70,12 +41,9 @@ def test_verify(untrained, spoken, say, capsys, tmp_path):
     assert "warning: out of reach" in said.err
 
 
-def test_two_recordings_and_nothing_else(
-    untrained, spoken, say, refused, tmp_path, monkeypatch
-):
+def test_without_model(untrained, spoken, say, refused, tmp_path, monkeypatch):
     said = refused("verify", *spoken[:2])  # without a network
     assert "hf download speechbrain/spkrec-ecapa-voxceleb --local-dir" in said
-    assert "\n" not in said
     # The cache of the hub's client, with the published model in it
     place = tmp_path / "hub" / "models--speechbrain--spkrec-ecapa-voxceleb"
     (place / "refs").mkdir(parents=True)
@@ -92,70 +60,51 @@ def test_two_recordings_and_nothing_else(
     assert found["threshold"] == 1 and found["same_speaker"] is False
 
 
-def test_conversion_and_doubts_are_said_once(
-    untrained, spoken, noise, capsys, tmp_path, monkeypatch
-):
+def test_doubts_are_said(untrained, spoken, noise, run, tmp_path, monkeypatch):
     samples, _ = soundfile.read(spoken[0])
     telephone = str(tmp_path / "8k.wav")
     soundfile.write(telephone, np.stack([samples[::2]] * 2, 1), 8000)
     pair = ["verify", untrained, telephone, telephone, "--threshold=0.5"]
-    main(pair)
-    said = capsys.readouterr()
+    said = run(*pair)
     assert "same speaker" in said.out and "cosine 1.000" in said.out
     assert said.err.count("8000 Hz to 16000 Hz, 2 channels to 1") == 1
-    main([*pair, "-q"])
-    assert capsys.readouterr().err == ""
-    arguments = ["verify", untrained, noise, "-", "--threshold=0.5"]
+    assert run(*pair, "-q").err == ""
     with open(spoken[0], "rb") as file:
         stdin = types.SimpleNamespace(buffer=io.BytesIO(file.read()))
     monkeypatch.setattr(sys, "stdin", stdin)
-    assert main([*arguments, "--exit-status"]) == 2
-    said = capsys.readouterr()
+    pair = ["verify", untrained, noise, "-", "--threshold=0.5"]
+    said = run(*pair, "--exit-status", status=2)
     assert "no decision" in said.out
     assert f"warning: {noise}: no speech" in said.err
 
 
-def test_embed_and_its_lists(untrained, spoken, capsys, tmp_path, refused):
-    output = str(tmp_path / "out.npz")
-    scp = tmp_path / "wav.scp"
+def test_embed_and_its_lists(untrained, spoken, run, tmp_path, refused):
+    output, scp = tmp_path / "out.npz", tmp_path / "wav.scp"
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF")
     lines = [f"u{i} {p}\n" for i, p in enumerate([*spoken, broken, "gone"])]
     scp.write_text("".join(lines))
-    listed = ["embed", untrained, "--list", str(scp), "--output", output]
-    assert "gone: there is no such recording" in refused(*listed)
-    capsys.readouterr()
-    main([*listed, "--skip-bad"])
-    said = capsys.readouterr()
+    listed = ["embed", untrained, "--list", scp, "--output", output]
+    said = run(*listed, "--skip-bad")
     assert "2 of 5 recordings skipped" in said.err
     assert f"skipped: {broken}" in said.err and "3 embeddings" in said.out
     vectors = load_embeddings(output)
     assert list(vectors) == ["u0", "u1", "u2"]
     wanted = SpeakerVerifier.load(untrained).embed(spoken)
     np.testing.assert_array_equal([*vectors.values()], wanted)
-    scp.write_text(lines[3] + lines[0])
-    said = refused(*listed)
-    assert f"{broken}: " in said
-    assert said.endswith("; --skip-bad goes on without it")
-    scp.write_text("u0 gone\n")
-    assert "none of the recordings" in refused(*listed, "--skip-bad")
-    for path, said in {
-        "a.csv": "end it in .npz, .ark or .scp",
-        tmp_path / "no" / "a.npz": f"there is no folder {tmp_path / 'no'}",
-    }.items():
-        asked = ["embed", untrained, spoken[0], "--output", path]
-        assert said in refused(*asked)
-    assert "name recordings" in refused("embed", untrained, "--output", output)
-    for text, said in {
-        "a sox a.wav -p |\n": "commands are not run",
-        "a\n": "only one field",
-        "a x\na y\n": "line 2: a comes twice",
-    }.items():
+    for text, said, *more in (
+        ("".join(lines), "gone: there is no such recording"),
+        (lines[3] + lines[0], "; --skip-bad goes on without it"),
+        ("u0 gone\n", "none of the recordings", "--skip-bad"),
+        ("a sox a.wav -p |\n", "commands are not run"),
+        ("a\n", "only one field"),
+        ("a x\na y\n", "line 2: a comes twice"),
+    ):
         scp.write_text(text)
-        assert said in refused(*listed)
+        assert said in refused(*listed, *more)
 
 
-def test_score(untrained, spoken, say, capsys, tmp_path, refused):
+def test_score(untrained, spoken, run, say, tmp_path, refused):
     pairs, scp = tmp_path / "pairs.txt", tmp_path / "wav.scp"
     scp.write_text("".join(f"u{i} {p}\n" for i, p in enumerate(spoken)))
     pairs.write_text("1 u0 u1\n0 u0 u2\n")
@@ -182,9 +131,9 @@ def test_score(untrained, spoken, say, capsys, tmp_path, refused):
     say(*asked, stored)
     pairs.write_text(f"{spoken[0]}\t{spoken[1]}\n{spoken[0]}\tgone\n")
     output = tmp_path / "scores.txt"
-    asked = ["score", untrained, str(pairs)]
-    main([*asked, "--skip-bad", "--json", "--output", str(output)])
-    assert "1 of 2 pairs scored" in capsys.readouterr().err
+    asked = ["score", untrained, pairs]
+    said = run(*asked, "--skip-bad", "--json", "--output", output)
+    assert "1 of 2 pairs scored" in said.err
     found = json.loads(output.read_text())
     assert found["second"] == spoken[1] and found["same_speaker"] is None
     for text, said in {
@@ -196,9 +145,7 @@ def test_score(untrained, spoken, say, capsys, tmp_path, refused):
         assert said in refused(*asked)
 
 
-def test_without_speech_nothing_is_embedded_or_enrolled(
-    untrained, spoken, noise, say, capsys, tmp_path, refused
-):
+def test_without_speech(untrained, spoken, noise, run, say, tmp_path, refused):
     output, voices = tmp_path / "out.npz", tmp_path / "voices.npz"
     for made, asked in (
         (voices, ["enrol", untrained, voices, "ann", spoken[0], noise]),
@@ -207,22 +154,19 @@ def test_without_speech_nothing_is_embedded_or_enrolled(
         said = f"{noise}: no speech in its 2.0 s; --skip-bad goes on"
         assert said in refused(*asked)
         assert not made.exists()
-        capsys.readouterr()
-        main([*map(str, asked), "--skip-bad"])
-        assert "1 of 2 recordings skipped" in capsys.readouterr().err
+        said = run(*asked, "--skip-bad").err
+        assert "1 of 2 recordings skipped" in said
     found = json.loads(say("voices", voices, "--json"))
     assert found == {"name": "ann", "recordings": 1}
     assert list(load_embeddings(output)) == spoken[:1]
 
 
-def test_names_of_files_command_no_terminal(untrained, noise, tmp_path, capsys):
+def test_names_command_no_terminal(untrained, noise, tmp_path, run, refused):
     path = str(tmp_path / "a\x1b[2J\nb.wav")
     shutil.copy(noise, path)
-    main(["verify", untrained, path, path])
-    with pytest.raises(SystemExit):
-        main(["verify", untrained, path, f"{path}-gone"])
-    said = capsys.readouterr()
-    assert "\x1b" not in said.out + said.err and "\\x1b[2J" in said.err
+    said = "".join(run("verify", untrained, path, path))
+    said += refused("verify", untrained, path, f"{path}-gone")
+    assert "\x1b" not in said and "\\x1b[2J" in said
 
 
 def test_init(tmp_path, refused):
@@ -240,9 +184,12 @@ def test_init(tmp_path, refused):
     for made in (tmp_path / "ours", tmp_path / "clones"):
         for name in ("recipes", "hparams"):
             for path in (ROOT / name).rglob("*.*"):
-                if path.suffix in (".py", ".yaml", ".md"):
-                    copy = made / path.relative_to(ROOT)
-                    assert copy.read_bytes() == path.read_bytes()
+                path = path.relative_to(ROOT)
+                if path.suffix not in (".py", ".yaml", ".md"):
+                    continue
+                if "results" not in path.parts:  # of one's own trainings
+                    copied = (made / path).read_bytes()
+                    assert copied == (ROOT / path).read_bytes()
         assert not list(made.rglob("__pycache__"))
     assert "is there already" in refused("init", tmp_path / "ours")
 
@@ -269,8 +216,9 @@ def test_voices(untrained, spoken, say, tmp_path, refused):
     assert "a:nn" in say("voices", voices)
 
 
-def test_mistakes_are_one_line(untrained, spoken, refused, capsys):
+def test_mistakes_are_one_line(untrained, spoken, refused, tmp_path):
     verify = ["verify", untrained, *spoken[:2]]
+    embed = ["embed", untrained, spoken[0], "--output"]
     for said, asked in {
         "no such recording": [*verify[:3], "gone.wav"],
         "no such calibration": [*verify, "--calibration", "gone"],
@@ -278,9 +226,12 @@ def test_mistakes_are_one_line(untrained, spoken, refused, capsys):
         "only one": ["verify", untrained, "-", "-"],
         "no such store": ["voices", "gone.npz"],
         "no such file": ["score", untrained, "gone.txt"],
+        "end it in .npz, .ark or .scp": [*embed, "a.csv"],
+        f"there is no folder {tmp_path}/no": [*embed, tmp_path / "no/a.npz"],
+        "name recordings": [*embed[:2], "--output=a.npz"],
     }.items():
-        assert said in refused(*asked)
-        assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+        error = refused(*asked)
+        assert said in error and "\n" not in error
 
 
 START = """
@@ -301,22 +252,7 @@ assert more <= small, more
 
 
 def test_help_is_light_and_a_command_imports_little():
-    done = subprocess.run(
-        [sys.executable, "-c", START],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "speechbrain-scl verify MODEL" in done.stdout
-
-
-def test_every_argument_has_a_help_text_and_there_is_a_version(capsys):
-    commands = _parser()._subparsers._group_actions[0].choices
-    assert set(commands) >= {"verify", "identify", "embed", "score", "voices"}
-    for command in commands.values():
-        assert all(action.help for action in command._actions)
-    with pytest.raises(SystemExit) as ended:
-        main(["--version"])
-    assert ended.value.code == 0
-    assert __version__ in capsys.readouterr().out
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", START]
+    said = subprocess.check_output(command, env=environment, text=True)
+    assert "speechbrain-scl verify MODEL" in said

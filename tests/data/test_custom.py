@@ -2,18 +2,16 @@
 
 import json
 import math
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from commands import files_of_at_most
+from commands import by_ffmpeg, files_of_at_most
 from voxceleb_prepare import prepare_voxceleb
 
 from speechbrain_scl.data.custom import import_corpus, place
 from speechbrain_scl.data.names import locate
-from speechbrain_scl.data.recordings import ffmpeg_program
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.trials import read_trials
 
@@ -25,9 +23,9 @@ def recordings(tmp_path):
     """Six speakers: one at 44.1 kHz and stereo, one with an odd name."""
     for s, speaker in enumerate(["ann", "bob", ODD, "dora", "eve", "fay"]):
         rate, channels = (44100, 2) if speaker == "bob" else (16000, 1)
+        (tmp_path / "in" / speaker).mkdir(parents=True)
         for i in range(3):
             path = tmp_path / "in" / speaker / f"{i}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, tone(rate, channels, 200 + 50 * s + i), rate)
     return tmp_path / "in"
 
@@ -57,27 +55,22 @@ def test_a_folder_becomes_a_corpus_that_the_recipe_takes(recordings, tmp_path):
 
 def test_kaldi_segments_and_the_users_own_trials(recordings, tmp_path):
     """Ids stay, and a trial list of theirs becomes the corpus's."""
-    speakers = ("ann", "bob", "dora")
     source = tmp_path / "kaldi"
     source.mkdir()
-    spans = [(0, 0.5), (0.4, 1.0), (1, -1)]
-    names = [f"{s}.{i}\t{s}" for s in [*speakers, "eve"] for i in range(3)]
-    for name, lines in {
-        "wav.scp": [f"call-{s}\t{recordings / s / '0.wav'}" for s in speakers],
-        "segments": [
-            f"{s}.{i} call-{s}\t{spans[i][0]} {spans[i][1]}"
-            for s in speakers
-            for i in range(3)
-        ],
-        "utt2spk": names,
-    }.items():
+    lists = {"utt2spk": [f"eve.{i}\teve" for i in range(3)]}
+    lists |= {"wav.scp": [], "segments": []}
+    for s in ("ann", "bob", "dora"):
+        lists["wav.scp"].append(f"call-{s}\t{recordings / s / '0.wav'}")
+        for i, span in enumerate(("0 0.5", "0.4 1.0", "1 -1")):
+            lists["segments"].append(f"{s}.{i} call-{s}\t{span}")
+            lists["utt2spk"].append(f"{s}.{i}\t{s}")
+    for name, lines in lists.items():
         (source / name).write_text("\n".join(lines))
     trials = tmp_path / "trials.txt"
     trials.write_text("ann.0 ann.1 target\nann.0\tdora.2\tnontarget\n")
     corpus = tmp_path / "own"
-    counts = import_corpus(
-        str(source), str(corpus), trials=str(trials), max_excluded=0.25
-    )
+    options = {"trials": str(trials), "max_excluded": 0.25}
+    counts = import_corpus(str(source), str(corpus), **options)
     assert counts["converted"] == counts["utterances"] == 9
     assert counts["left_out"] == {"no recording": 3}  # eve's
     assert counts["trials"] == 2 and counts["test_speakers"] == 2
@@ -95,16 +88,14 @@ def test_kaldi_segments_and_the_users_own_trials(recordings, tmp_path):
 def test_trials_of_paths_and_of_unusable_files(recordings, tmp_path):
     soundfile.write(recordings / "bob" / "0.wav", np.zeros(9000), 16000)
     trials = tmp_path / "trials.txt"
-    trials.write_text(
-        f"1 ann/0.wav ann/1\n0\t{ODD}/0.wav\tann/2.wav\n0 bob/0 ann/0\n"
-    )
+    lines = "1 ann/0.wav ann/1\n0\t{}/0.wav\tann/2.wav\n0 bob/0 ann/0\n"
+    trials.write_text(lines.format(ODD))
     own = str(tmp_path / "own")
     options = {"max_excluded": 0.5, "trials": str(trials)}
     counts = import_corpus(str(recordings), own, **options)
     assert counts["trials"] == 2 and counts["trials_left_out"] == 1
-    assert (tmp_path / "own" / "trials.txt").read_text() == (
-        "1 ann/0/0 ann/0/1\n0 José,_jr./0/0 ann/0/2\n"
-    )
+    wanted = "1 ann/0/0 ann/0/1\n0 José,_jr./0/0 ann/0/2\n"
+    assert (tmp_path / "own" / "trials.txt").read_text() == wanted
     for line, said in {
         "1 ann/0.wav guy/0.wav": "guy/0.wav is not among",
         "ann/0.wav ann/1.wav": "no label",
@@ -151,15 +142,12 @@ def test_names_that_would_become_one_are_refused(recordings, tmp_path):
         ("m4a.wav", 16000, 1, "converted"),
     ],
 )
-def test_each_format_is_linked_or_converted(
-    tmp_path, name, rate, channels, how
-):
+def test_each_format(tmp_path, name, rate, channels, how):
     path = tmp_path / name
-    source = tmp_path / "tone.wav" if "m4a" in name else path
-    soundfile.write(source, tone(rate, channels), rate)
-    if source != path:
-        command = [ffmpeg_program(), "-v", "error", "-i", source]
-        subprocess.run([*command, "-f", "ipod", path], check=True)
+    if "m4a" in name:
+        by_ffmpeg(path, tone(rate, channels), rate, "-f", "ipod")
+    else:
+        soundfile.write(path, tone(rate, channels), rate)
     spans = {"a.b": (0.0, math.inf)}
     assert place(str(path), spans, tmp_path / "to") == {"a.b": how}
     (made,) = (tmp_path / "to").iterdir()

@@ -20,13 +20,12 @@ from speechbrain_scl.errors import UserError
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; /cut.txt breaks off early."""
+    """Serves a folder, quietly; /cut.txt breaks off early."""
 
     def log_message(self, *args):
-        """Keeps quiet."""
+        pass
 
     def do_GET(self):
-        """Sends a file, or less than was announced."""
         if not self.path.startswith("/cut.txt"):
             return super().do_GET()
         self.send_response(200)
@@ -90,10 +89,9 @@ def test_an_archive_becomes_an_augmentation_list(server, tmp_path):
         archive.write(tmp_path / "hum.wav", "../deep/down/hum.wav")
     target = tmp_path / "data" / "noise"
     csv_file = tmp_path / "noise.csv"
+    archive = str(target), str(csv_file), f"{url}/noise.zip"
     for _ in range(2):  # the second time from the folder
-        prepare_augmentation_folder(
-            str(target), str(csv_file), f"{url}/noise.zip"
-        )
+        prepare_augmentation_folder(*archive)
         (folder / "noise.zip").unlink(missing_ok=True)
     # No archive writes beside its folder.
     row = csv_file.read_text().splitlines()[1]
@@ -104,29 +102,22 @@ def test_an_archive_becomes_an_augmentation_list(server, tmp_path):
     assert soundfile.info(target).frames == 1600
 
 
-@pytest.mark.parametrize(
-    "name, limit, said",
-    [
-        ("broken", None, "File is not a zip file"),
-        ("_MOST_EXPANSION", 2, "would unpack to 3,145,728"),
-        ("free", 99, "unpacks to 3,145,728 bytes, and 99 are free"),
-    ],
-)
-def test_unsafe_archives_are_refused(
-    server, tmp_path, monkeypatch, name, limit, said
-):
-    """Those that are broken, or grow beyond recordings."""
+def test_unsafe_archives_are_refused(server, tmp_path, monkeypatch):
+    """Those that grow beyond recordings, or the disk, or are broken."""
     folder, url = server
+    parent = tmp_path / "data"
+
+    def refused(said):
+        with pytest.raises(UserError, match=f"a.zip: .*{said}"):
+            fetch_archive(f"{url}/a.zip", str(parent / "noise"))
+        assert list(parent.iterdir()) == []
+
+    (folder / "a.zip").write_bytes(b"PK no zip at all")
+    refused("File is not a zip file")
     with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a.raw", bytes(3 * 2**20))
-    if name == "broken":
-        (folder / "a.zip").write_bytes(b"PK no zip at all")
-    elif name == "free":
-        usage = shutil.disk_usage(tmp_path)._replace(free=limit)
-        monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    else:
-        monkeypatch.setattr(download, name, limit)
-    parent = tmp_path / "data"
-    with pytest.raises(UserError, match=f"a.zip: .*{said}"):
-        fetch_archive(f"{url}/a.zip", str(parent / "noise"))
-    assert list(parent.iterdir()) == []
+    usage = shutil.disk_usage(tmp_path)._replace(free=99)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    refused("unpacks to 3,145,728 bytes, and 99 are free")
+    monkeypatch.setattr(download, "_MOST_EXPANSION", 2)
+    refused("would unpack to 3,145,728")

@@ -2,13 +2,9 @@
 
 import math
 
+import hypothesis.strategies as st
 import pytest
-from hypothesis import (
-    HealthCheck,
-    given,
-    settings,
-    strategies as st,
-)
+from hypothesis import given, settings
 
 from speechbrain_scl.data.manifest import (
     COLUMNS,
@@ -18,10 +14,6 @@ from speechbrain_scl.data.manifest import (
 )
 from speechbrain_scl.errors import UserError
 
-ONE_FILE = settings(
-    max_examples=20,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 GOOD = "a,1.0,a.wav,0,16000,ann"
 
 text = st.text(
@@ -44,14 +36,14 @@ utterances = st.lists(
 )
 
 
-@ONE_FILE
+@settings(max_examples=20)
 @given(utterances)
 def test_what_is_written_is_read(tmp_path, rows):
     write_manifest(tmp_path / "train.csv", rows)
     assert read_manifest(tmp_path / "train.csv") == rows
 
 
-@ONE_FILE
+@settings(max_examples=20)
 @given(
     st.one_of(
         st.binary(max_size=300),

@@ -3,13 +3,13 @@
 import os
 import unicodedata
 
-import numpy as np
 import pytest
-import soundfile
-from voxceleb_prepare import prepare_voxceleb
+from commands import write_noise
 
+from recipes.VoxCeleb.voxceleb_prepare import prepare_voxceleb
 from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.data.names import locate
+from speechbrain_scl.data.tables import as_list
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.evaluation.verification import speaker_function
 
@@ -21,20 +21,16 @@ def root(tmp_path_factory):
     for speaker in ["José", "bob", *"abcdef"]:
         speaker = unicodedata.normalize("NFD", speaker)
         for session in ("V0", "V1"):
-            path = root / "wav" / speaker / session / "00001.wav"
-            path.parent.mkdir(parents=True)
-            soundfile.write(path, np.full(16000, 0.1), 16000)
+            write_noise(root / "wav" / speaker / session / "00001.wav")
     os.symlink(root, root.parent / f"{root.name}-link")
     return root
 
 
 def spellings(name, root):
     """A name as people and programs write it."""
-    for form in (
-        *["{0}", "wav/{0}", "./{0}", "./wav/{0}", "././{0}", "wav//{0}"],
-        *["a/../{0}", "wav/../wav/{0}", "{1}/wav/{0}", "{1}/./wav/{0}"],
-        "{1}-link/wav/{0}",
-    ):
+    forms = "{0} wav/{0} ./{0} ./wav/{0} ././{0} wav//{0} a/../{0} "
+    forms += "wav/../wav/{0} {1}/wav/{0} {1}/./wav/{0} {1}-link/wav/{0}"
+    for form in forms.split():
         yield form.format(name, root)
     for form in ("{0}", "wav/{0}", "./{0}"):
         yield form.format(name).replace("/", "\\")
@@ -53,13 +49,9 @@ def trial_list(path, names):
 def test_no_speaker_of_a_list_is_trained_on(root, tmp_path):
     """However the list spells them."""
     path_of = {
-        spelt: root / "wav" / unicodedata.normalize("NFD", name)
-        for name in (
-            "José/V0/00001.wav",
-            "José/V1/00001.wav",
-            "bob/V0/00001.wav",
-        )
-        for spelt in spellings(name, root)
+        spelt: root / "wav" / unicodedata.normalize("NFD", f"{name}/00001.wav")
+        for name in ("José/V0", "José/V1", "bob/V0")
+        for spelt in spellings(f"{name}/00001.wav", root)
     }
     assert len(path_of) > 50
     trials = trial_list(tmp_path / "trials.txt", path_of)
@@ -100,6 +92,13 @@ def test_a_list_that_is_not_all_there_is_refused(root, tmp_path, names, said):
     # Speakers of the same name are kept out all the same.
     known = {name.split("/")[0] for name in names} & {"bob", *"abcdef"}
     assert counts["trial_speakers_kept_out"] == len(known)
+
+
+def test_comma_separated_data_folders(tmp_path):
+    names = ["0.wav", "1.wav"]
+    paths = [write_noise(tmp_path / x / "wav" / x) for x in names]
+    folders = as_list(f"{tmp_path / '0.wav'}, {tmp_path / '1.wav'}", "a")
+    assert locate(names, folders, "trials.txt") == dict(zip(names, paths))
 
 
 def test_names_that_differ_in_case_alone(tmp_path):

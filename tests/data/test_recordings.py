@@ -3,18 +3,14 @@
 import contextlib
 import io
 import math
-import subprocess
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import (
-    HealthCheck,
-    given,
-    settings,
-    strategies as st,
-)
+from commands import by_ffmpeg
+from hypothesis import given, settings
 from scipy.signal import resample_poly
 
 from speechbrain_scl.data import recordings
@@ -29,23 +25,11 @@ def tone(rate, seconds=1.0):
     return 0.3 * np.sin(2 * np.pi * 500 * times)
 
 
-def by_ffmpeg(path, signal, rate, *options, check=True):
-    """Writes what soundfile does not."""
-    soundfile.write(path.with_name("source.wav"), signal, rate)
-    subprocess.run(
-        [recordings.ffmpeg_program(), "-v", "error"]
-        + ["-i", path.with_name("source.wav"), *options, path],
-        check=check,
-    )
+RATES = {"a.wav": 11025, "a.flac": 8000, "a.ogg": 44100, "a.mp3": 48000}
+RATES["-a b.m4a"] = 44100
 
 
-@pytest.mark.parametrize(
-    "name, rate",
-    [
-        *[("a.wav", 11025), ("a.flac", 8000), ("a.ogg", 44100)],
-        *[("a.mp3", 48000), ("-a b.m4a", 44100)],
-    ],
-)
+@pytest.mark.parametrize("name, rate", RATES.items())
 def test_any_rate_and_format_becomes_the_tone(tmp_path, name, rate):
     path = tmp_path / name
     stereo = np.stack([1.5 * tone(rate), 0.5 * tone(rate)], 1)
@@ -78,16 +62,12 @@ def test_blocks_are_resampled_as_the_whole(tmp_path, monkeypatch, rate):
         np.testing.assert_allclose(found, whole, rtol=0, atol=1e-7)
 
 
-def test_what_fits_is_left_alone(tmp_path):
+def test_arrays_and_tensors_of_any_shape_and_type(tmp_path):
+    wanted = tone(16000).astype(np.float32)
     path = tmp_path / "a.wav"
-    soundfile.write(path, tone(16000), 16000, "FLOAT")
-    found = read_recording(path)
-    wanted = tone(16000).astype(np.float32)
+    soundfile.write(path, wanted, 16000, "FLOAT")
+    found = read_recording(path)  # what fits is left alone
     assert found.change == "" and np.array_equal(found.waveform, wanted)
-
-
-def test_arrays_and_tensors_of_any_shape_and_type():
-    wanted = tone(16000).astype(np.float32)
     pair = np.stack([wanted, wanted])
     for samples in (
         wanted,
@@ -111,7 +91,6 @@ def test_arrays_and_tensors_of_any_shape_and_type():
     [
         ((np.zeros((2, 2, 2)), 16000), "its shape is"),
         ((np.zeros(9, dtype=bool), 16000), "samples of bool"),
-        ((np.zeros(9, dtype=np.int64), 16000), "samples of int64"),
         ((np.zeros(9), 0), "its rate is 0"),
         ((np.zeros(9), 2**31 - 1), "its rate is 2147483647 Hz"),
         ((np.zeros(9), "16k"), "its rate is '16k'"),
@@ -119,7 +98,6 @@ def test_arrays_and_tensors_of_any_shape_and_type():
         ((np.array([np.nan, 1]), 16000), "NaN"),
         (np.zeros(9), "a recording is a path"),
         (("a.wav", "b.wav"), "several recordings come as a list"),
-        (("a.wav", "b.wav", "c.wav"), "several recordings come as a list"),
         (io.BytesIO(), "it is empty"),
         (io.StringIO("text"), "open it for binary"),
         (io.TextIOWrapper(io.BytesIO(b"\xff"), "ascii"), "open it for binary"),
@@ -134,10 +112,8 @@ def test_what_is_no_recording(source, said):
 
 def test_what_only_ffmpeg_could_read(tmp_path, monkeypatch):
     path = tmp_path / "a.m3u8"
-    path.write_text(
-        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n"
-        "http://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"
-    )
+    text = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n"
+    path.write_text(f"{text}http://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
     # A playlist reads no network.
     with pytest.raises(UserError, match="neither soundfile nor ffmpeg"):
         read_recording(path)
@@ -146,11 +122,9 @@ def test_what_only_ffmpeg_could_read(tmp_path, monkeypatch):
         read_recording(path)
 
 
-CUT = [
-    *[(kind, "PCM_16") for kind in ("WAV", "WAVEX", "RF64", "W64", "AIFF")],
-    *[(kind, "PCM_16") for kind in ("AU", "CAF", "NIST", "FLAC", "SVX")],
-    *[("CAF", "ALAC_16"), ("MP3", None), ("OGG", "VORBIS"), ("OGG", "OPUS")],
-]
+CUT = "WAV WAVEX RF64 W64 AIFF AU CAF NIST FLAC SVX".split()
+CUT = [(kind, "PCM_16") for kind in CUT] + [("CAF", "ALAC_16"), ("MP3", None)]
+CUT += [("OGG", "VORBIS"), ("OGG", "OPUS")]
 
 
 @pytest.mark.parametrize("kind, subtype", CUT)
@@ -173,30 +147,32 @@ def test_what_was_cut_is_told(tmp_path, kind, subtype):
             assert found.reason in ("truncated", "unreadable")
 
 
-@pytest.mark.parametrize(
-    "kind, subtype", [("VOC", "PCM_16"), ("MAT5", "FLOAT"), ("AU", "G721_32")]
-)
-def test_a_file_of_which_no_cut_can_be_told_is_refused(tmp_path, kind, subtype):
+def test_a_file_of_which_no_cut_can_be_told_is_refused(tmp_path):
     path = tmp_path / "a.wav"
-    soundfile.write(path, tone(16000), 16000, subtype, format=kind)
-    with pytest.raises(UserError, match=f"a.wav: nobody .*{kind} .* is whole"):
-        read_recording(path)
-    assert check_audio(str(path)).reason == "unreadable"
+    for kind, subtype in {
+        "VOC": "PCM_16",
+        "MAT5": "FLOAT",
+        "AU": "G721_32",
+    }.items():
+        soundfile.write(path, tone(16000), 16000, subtype, format=kind)
+        with pytest.raises(
+            UserError, match=f"a.wav: nobody .*{kind} .* is who"
+        ):
+            read_recording(path)
+        assert check_audio(str(path)).reason == "unreadable"
 
 
-ENDINGS = ["m4a", "webm", "amr", "aac", "wma", "mp3"]
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", "m4a webm amr aac wma mp3".split())
 def test_what_was_cut_is_told_by_frames(tmp_path, ending):
     """Those of ffmpeg, and those of an MP3 that does not say its length."""
     path = tmp_path / f"a.{ending}"
-    options = ["-movflags", "faststart"]
+    options = "-movflags faststart"
     if ending == "mp3":
-        options = ["-write_xing", "0", "-metadata", "title=a"]
-        options += ["-write_id3v1", "1"]
+        options = "-write_xing 0 -metadata title=a -write_id3v1 1"
     # AMR is not always built in.
-    by_ffmpeg(path, tone(8000, 3), 8000, *options, check=ending != "amr")
+    by_ffmpeg(
+        path, tone(8000, 3), 8000, *options.split(), check=ending != "amr"
+    )
     if not path.exists():
         pytest.skip("this ffmpeg does not write it")
     assert read_recording(path).missing == ""
@@ -235,10 +211,7 @@ def test_a_length_that_was_never_filled_in(tmp_path, name, changes):
         assert check_audio(str(path)).reason == "empty"
 
 
-@settings(
-    max_examples=25,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=25)
 @given(
     st.sampled_from([kind for kind in CUT if kind[0] != "MP3"]),
     st.lists(st.tuples(st.integers(0, 2**12), st.integers(0, 255)), max_size=8),

@@ -121,11 +121,10 @@ def test_mistakes_in_a_list(make, name, text, said):
 
 
 def test_what_is_no_source(make):
-    with pytest.raises(UserError, match="no such folder or CSV"):
-        read_source("nowhere")
-    source = make({"ann/notes.txt": ""})
-    with pytest.raises(UserError, match="no audio below"):
-        read_source(source)
-    make({"wav.scp": "u1 a.wav\n"})
-    with pytest.raises(UserError, match="utt2spk: there is no such file"):
-        read_source(source)
+    for files, said in (
+        ({}, "no such folder or CSV"),
+        ({"ann/notes.txt": ""}, "no audio below"),
+        ({"wav.scp": "u1 a.wav\n"}, "utt2spk: there is no such file"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read_source(make(files))

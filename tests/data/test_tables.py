@@ -24,9 +24,7 @@ SPEAKERS |= dict.fromkeys(
 @pytest.mark.parametrize(
     "encoding, separator", zip(SPEAKERS, itertools.cycle(",;\t|"))
 )
-def test_any_usual_encoding_and_separator(
-    tmp_path, encoding, separator, caplog
-):
+def test_any_usual_encoding(tmp_path, encoding, separator, caplog):
     rows = [[f"{s}/{i} a.wav", s] for s in SPEAKERS[encoding] for i in range(3)]
     # As spreadsheets do: quotation marks, an empty line at the end
     lines = [["Path", " speaker"], *rows, ["", ""]]
@@ -76,14 +74,14 @@ def test_what_is_no_such_table(tmp_path, content, said):
 
 
 def test_what_is_no_list(tmp_path):
-    path = tmp_path / "a.csv"
+    path, empty = tmp_path / "a.csv", tmp_path / "empty"
     path.write_bytes("José".encode("cp1252"))
-    with pytest.raises(UserError, match="not in ascii"):
-        read_lines(str(path), "ascii")
-    with pytest.raises(UserError, match="unknown encoding: cp1"):
-        read_lines(str(path), "cp1")
-    with pytest.raises(UserError, match="no such file"):
-        read_lines(str(tmp_path))
-    path.write_text("\n")
-    with pytest.raises(UserError, match="the list is empty"):
-        read_lines(str(path))
+    empty.write_text("\n")
+    for said, *given in (
+        ("not in ascii", path, "ascii"),
+        ("unknown encoding: cp1", path, "cp1"),
+        ("no such file", tmp_path),
+        ("the list is empty", empty),
+    ):
+        with pytest.raises(UserError, match=said):
+            read_lines(*map(str, given))

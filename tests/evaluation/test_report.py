@@ -5,20 +5,16 @@ import itertools
 import re
 import shutil
 import subprocess
-import sys
 from xml.etree import ElementTree
 
 import pytest
-from commands import ROOT
+from ladder_page import write_comparison
 
 from speechbrain_scl.evaluation import plots, report
 from speechbrain_scl.evaluation.metrics import Counts
 from speechbrain_scl.evaluation.report import load_template, write_report
 from speechbrain_scl.evaluation.results import measure, rates
 from speechbrain_scl.evaluation.trials import read_trials
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from ladder_page import write_comparison  # noqa: E402
 
 NAME = "<script>alert(1)</script>"
 LONG = "a-list-with-a-name-as-long-as-the-corpora-of-some-people-have-them"

@@ -2,29 +2,23 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 import soundfile
+from cnceleb_prepare import prepare_cnceleb
 from commands import ROOT, read_rows
 
 from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.errors import UserError
 
-sys.path.insert(0, str(ROOT / "recipes" / "CNCeleb"))
-import cnceleb_prepare  # noqa: E402
-
 RECIPE = ROOT / "recipes" / "CNCeleb" / "SpeakerRec"
+TESTED = "1 training speakers are in .*"
 
 
 def prepare(cnceleb, save, **options):
     options = {"strict": False, "valid_speakers": 2, **options}
-    return cnceleb_prepare.prepare_cnceleb(
-        str(cnceleb / "CN-Celeb_flac"),
-        str(cnceleb / "CN-Celeb2_flac"),
-        str(save),
-        **options,
-    )
+    folders = cnceleb / "CN-Celeb_flac", cnceleb / "CN-Celeb2_flac", save
+    return prepare_cnceleb(*map(str, folders), **options)
 
 
 def test_both_corpora_are_trained_on_and_eval_is_not(cnceleb, tmp_path):
@@ -41,6 +35,15 @@ def test_both_corpora_are_trained_on_and_eval_is_not(cnceleb, tmp_path):
     assert [t["path"] for t in tests] == listed.read_text().split()
     assert all(t["genre"] in t["path"] for t in tests)
 
+    # Files of a system and a byte order mark do no harm.
+    copy = shutil.copytree(cnceleb, tmp_path / "copy")
+    listed = copy / "CN-Celeb_flac" / "dev" / "dev.lst"
+    listed.write_bytes(b"\xef\xbb\xbf" + listed.read_bytes())
+    (copy / "CN-Celeb2_flac/data/.Trash-0").mkdir()
+    for name in ("README", ".DS_Store", ".Trash-0/a.flac"):
+        (copy / "CN-Celeb2_flac/data" / name).write_text("a")
+    assert prepare(copy, tmp_path / "b", joined_duration=0) == counts
+
 
 def test_short_utterances_of_one_genre_are_joined(cnceleb, tmp_path):
     alone = prepare(cnceleb, tmp_path / "a", joined_duration=0)
@@ -48,9 +51,8 @@ def test_short_utterances_of_one_genre_are_joined(cnceleb, tmp_path):
     assert joined["short_utterances_joined"] > 0
     # The same audio in fewer rows
     assert joined["train"]["utterances"] < alone["train"]["utterances"]
-    assert joined["train"]["hours"] == pytest.approx(
-        alone["train"]["hours"], abs=0.002
-    )
+    hours = alone["train"]["hours"]
+    assert joined["train"]["hours"] == pytest.approx(hours, abs=0.002)
     for row in read_manifest(str(tmp_path / "b" / "train.csv")):
         assert soundfile.info(row.wav).frames == row.stop
         if "joined" in row.wav:
@@ -70,17 +72,13 @@ def test_the_distributed_numbers_are_checked(cnceleb, tmp_path, caplog):
     [
         ("dev/dev.lst", None, "dev.lst: not there"),
         ("dev/dev.lst", "id77777\n", "id77777: there is no such folder"),
-        (
-            "dev/dev.lst",
-            "id00000\nid00800\n",
-            "1 training speakers are in .* first is id00800",
-        ),
+        ("dev/dev.lst", "id00000\nid00800\n", f"{TESTED} first is id00800"),
         ("eval/lists/trials.lst", "a b\n", "trials.lst, line 1: 2 fields"),
         (
             "eval/lists/trials.lst",
             "id00800-enroll test\\ID00002-vlog-01-001.wav 1\n"
             "id00800-enroll test\\id00801-vlog-01-001.wav 0\n",
-            "1 training speakers are in .* first is id00002",
+            f"{TESTED} first is id00002",
         ),
         (
             "eval/lists/enroll.map",
@@ -111,7 +109,7 @@ def test_both_conventions_of_enrolment(cnceleb, untrained, run_warm, tmp_path):
         ("enroll.lst", "mean"),
     ):
         folder = tmp_path / f"{name}-{kind}"
-        done = run_warm(
+        run_warm(
             "speaker_verification_cosine.py",
             f"--corpus={cnceleb / 'CN-Celeb_flac'}",
             f"--enrolment_map={lists / name}",
@@ -122,7 +120,6 @@ def test_both_conventions_of_enrolment(cnceleb, untrained, run_warm, tmp_path):
             "--bootstrap=2",
             folder=RECIPE,
         )
-        assert done.returncode == 0, done.stderr[-3000:]
         found = json.loads((folder / "metrics.json").read_text())
         assert found["enrolment"] == kind
         figures.append(found["trials"]["trials"])
@@ -132,16 +129,3 @@ def test_both_conventions_of_enrolment(cnceleb, untrained, run_warm, tmp_path):
         n_trials = sum(part["n_trials"] for part in parts.values())
         assert n_trials == figures[-1]["n_trials"]
     assert figures[1]["eer"] == pytest.approx(figures[2]["eer"])
-
-
-def test_files_of_a_system_and_a_byte_order_mark_do_no_harm(cnceleb, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(cnceleb, copy)
-    wanted = prepare(copy, tmp_path / "a", joined_duration=0)
-    listed = copy / "CN-Celeb_flac" / "dev" / "dev.lst"
-    listed.write_bytes(b"\xef\xbb\xbf" + listed.read_bytes())
-    for name in ("README", ".DS_Store", ".Trash-0/a.flac"):
-        path = copy / "CN-Celeb2_flac" / "data" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("a")
-    assert prepare(copy, tmp_path / "b", joined_duration=0) == wanted

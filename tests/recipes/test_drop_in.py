@@ -5,12 +5,11 @@ yaml has the keys of SpeechBrain's train_ecapa_tdnn.yaml (1.1.2) at a size
 for tests; the data set is made as its script does.
 """
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
-from commands import ROOT, without
+from commands import readme_blocks, without
 from hyperpyyaml import load_hyperpyyaml
 
 import speechbrain as sb
@@ -20,22 +19,14 @@ from speechbrain_scl.brain import SupConSpeakerBrain
 from speechbrain_scl.errors import UserError
 from speechbrain_scl.samplers import SpeakerBatchSampler
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 STOCK = Path(__file__).with_name("stock_shaped.yaml").read_text("utf-8")
-
-
-def section(language):
-    """The first block of a language in the README's section on this."""
-    (text,) = re.findall(
-        r"## From SpeechBrain's own recipe\n(.*?)\n## ", README, re.DOTALL
-    )
-    return re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)[1]
+(ADDED,) = readme_blocks("yaml")
 
 
 @pytest.mark.parametrize("key", ["objective", "error_stats"])
 def test_a_block_that_was_forgotten_is_asked_for(key):
     text = "compute_cost: !name:builtins.sum\n"
-    hparams = load_hyperpyyaml(text + without(key, section("yaml")))
+    hparams = load_hyperpyyaml(text + without(key, ADDED))
     if key == "error_stats":
         hparams["error_stats"] = lambda: MetricStats(metric=None)
     brain = SupConSpeakerBrain(hparams=hparams)
@@ -57,11 +48,8 @@ def data_of(folders):
     data.add_dynamic_item(
         lambda wav: audio_io.load(wav, num_frames=8000)[0][0], "wav", "sig"
     )
-    data.add_dynamic_item(
-        lambda name: labels.encode_sequence_torch([name]),
-        "spk_id",
-        "spk_id_encoded",
-    )
+    encoded = ["spk_id", "spk_id_encoded"]
+    data.add_dynamic_item(lambda x: labels.encode_sequence_torch([x]), *encoded)
     data.set_output_keys(["id", "sig", "spk_id_encoded"])
     return data
 
@@ -69,17 +57,15 @@ def data_of(folders):
 @pytest.mark.parametrize(
     "objective, batches", [("stock", "ours"), ("ours", "stock")]
 )
-def test_the_stock_yaml_with_the_readmes_lines(
-    corpus, tmp_path, objective, batches
-):
+def test_the_readmes_lines(corpus, tmp_path, objective, batches):
     data = data_of(sorted((corpus / "wav").iterdir())[:4])
     overrides = {"output_folder": str(tmp_path)}
     if objective == "stock":
         overrides["objective"] = {"contrastive": None}
-    text = without("error_stats", STOCK) + section("yaml")
+    text = without("error_stats", STOCK) + ADDED
     hparams = load_hyperpyyaml(text, overrides)
     names = {}  # as the script does after the README's import
-    exec(section("python"), names)  # noqa: S102
+    exec(readme_blocks("python")[0], names)  # noqa: S102
     brain = names["SpeakerBrain"](
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],

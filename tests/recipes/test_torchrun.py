@@ -1,12 +1,11 @@
 """The recipe on two processes, as torchrun starts them."""
 
-import re
 import subprocess
 import sys
 
 import pytest
 import torch
-from commands import RECIPE, ROOT, SMALL, trial_option
+from commands import RECIPE, ROOT, SMALL, read_rows, within, without
 
 # The recipe's own script, whose Brain notes what each process does.
 SCRIPT = f"""
@@ -58,13 +57,12 @@ ENCODER = """embedding_model: !new:speechbrain.nnet.containers.Sequential
 
 
 @pytest.fixture(scope="module")
-def folder(corpus, tmp_path_factory):
-    """What two processes left, of two epochs."""
+def left(corpus, tmp_path_factory):
+    """What two processes noted in two epochs, and their output folder."""
     folder = tmp_path_factory.mktemp("torchrun")
     small = (RECIPE / SMALL[0]).read_text(encoding="utf-8")
-    (folder / "hparams.yaml").write_text(
-        re.sub(r"(?m)^embedding_model: .*\n(    .*\n)+", ENCODER, small)
-    )
+    small = without("embedding_model", small) + ENCODER
+    (folder / "hparams.yaml").write_text(small)
     (folder / "script.py").write_text(SCRIPT)
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
@@ -72,23 +70,20 @@ def folder(corpus, tmp_path_factory):
         *(folder / "hparams.yaml", *SMALL[1:-1]),
         *("--distributed_backend=gloo", "--device=cpu"),
         *("--utterances_per_speaker=2", "--speakers_per_batch=2"),
-        *(f"--data_folder={corpus}", f"--output_folder={folder / 'out'}"),
-        *(trial_option(corpus, "verification_file"), folder),
+        *(*within(corpus, folder / "out"), folder),
     ]
     done = subprocess.run(
         command, cwd=RECIPE, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return folder
+    return [
+        torch.load(folder / f"{rank}.pt") for rank in (0, 1)
+    ], folder / "out"
 
 
-@pytest.fixture(scope="module")
-def ranks(folder):
-    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
-
-
-def test_the_processes_agree(ranks, folder):
+def test_the_processes_agree(left):
     """On parameters, balancing weights, labels and means; not on draws."""
+    ranks, output = left
     assert all(map(torch.equal, *(r["parameters"] for r in ranks)))
     weights = ranks[0]["weights"]
     assert weights == ranks[1]["weights"]
@@ -100,17 +95,17 @@ def test_the_processes_agree(ranks, folder):
         del part["loss"]  # SpeechBrain's own, of one process
     assert means[0] == means[1]
     assert not torch.equal(ranks[0]["random"], ranks[1]["random"])
-    assert len((folder / "out" / "train_log.txt").read_text().splitlines()) == 2
+    assert len((output / "train_log.txt").read_text().splitlines()) == 2
 
 
-def test_every_batch_goes_to_one_process(ranks, folder):
+def test_every_batch_goes_to_one_process(left):
     """Each epoch's batches are dealt out, with a speaker's utterances; all
     validation utterances count."""
-
-    def utterances(name):
-        text = (folder / "out" / "save" / name).read_text()
-        return len(text.splitlines()) - 1
-
+    ranks, output = left
+    train, valid = (
+        len(read_rows(output / "save" / f"{name}.csv"))
+        for name in ("train", "valid")
+    )
     for epoch in (1, 2):
         shards = [
             [tuple(ids) for e, ids, _ in r["batches"] if e == epoch]
@@ -118,9 +113,9 @@ def test_every_batch_goes_to_one_process(ranks, folder):
         ]
         assert len(shards[0]) == len(shards[1]) > 1
         batches = [*shards[0], *shards[1]]
-        assert len({u for b in batches for u in b}) == utterances("train.csv")
+        assert len({u for b in batches for u in b}) == train
         assert len(set(batches)) == len(batches)
         for ids in batches:
             a, b, c, d = [utterance.split("--")[0] for utterance in ids]
             assert a == b != c == d
-    assert [r["valid"] for r in ranks] == [utterances("valid.csv")] * 2
+    assert [r["valid"] for r in ranks] == [valid] * 2

@@ -1,27 +1,20 @@
 """What a yaml alone can change: encoders, classifiers, schedules, starts."""
 
-import functools
 import importlib.util
-import logging
 import re
 from pathlib import Path
 
 import pytest
 import torch
+import train_speaker_embeddings
 import yaml
-from commands import RECIPE, ROOT, SMALL, read_rows, trial_option
-from tensorboard.backend.event_processing.event_accumulator import (
-    EventAccumulator,
-)
-from voxceleb_prepare import prepare_voxceleb
+from commands import RECIPE, ROOT, SMALL, read_rows, within
+from tensorboard.backend.event_processing import event_accumulator
 
 from speechbrain.inference import EncoderClassifier
 from speechbrain.utils.checkpoints import Checkpointer
-from speechbrain_scl.brain import SupConSpeakerBrain
-from speechbrain_scl.command_line.experiment import read_experiment
 from speechbrain_scl.data.manifest import read_manifest
 from speechbrain_scl.errors import UserError
-from speechbrain_scl.training.run import train
 
 VARIANTS = (ROOT / "docs" / "variants.md").read_text(encoding="utf-8")
 BLOCKS = {
@@ -65,38 +58,31 @@ def run(corpus, tmp_path, monkeypatch):
             text = replaced(BLOCKS[name], text)
         (tmp_path / "train.yaml").write_text(text, encoding="utf-8")
         other = [TINY[name] for name in blocks if name in TINY]
-        hparams, run_opts, file, overrides = read_experiment(
+        train_speaker_embeddings.main(
             [
                 str(tmp_path / "train.yaml"),
                 *(SMALL[1:-1] + other if other else SMALL[1:]),
                 f"--number_of_epochs={epochs}",
-                f"--data_folder={corpus}",
-                f"--output_folder={tmp_path / 'out'}",
-                trial_option(corpus, "verification_file"),
+                *within(corpus, tmp_path / "out"),
                 *options,
             ]
         )
-        prepare_voxceleb(
-            hparams["data_folder"],
-            hparams["save_folder"],
-            hparams["verification_file"],
-            hparams["valid_speakers"],
-        )
-        train(SupConSpeakerBrain, hparams, run_opts, file, overrides)
         return tmp_path / "out"
 
     return start
+
+
+def without_this_package(output):
+    """What a training left, as SpeechBrain loads it."""
+    source, saved = str(output / "inference"), str(output / "cache")
+    return EncoderClassifier.from_hparams(source, savedir=saved)
 
 
 ENCODERS = ["Xvector", "ResNet", "LengthsCapableSequential"]
 CLASSIFIERS = ["SubCentreClassifier", "SampledClassifier"]
 CLEANING = ["LabelCleaner", "NearSpeakers"]
 SCHEDULES = ["WarmupExponential", "MarginWarmup", "Augmenter", "EpochLogger"]
-
-
-def test_every_block_is_tried():
-    tried = {"WavLM", *ENCODERS, *CLASSIFIERS, *CLEANING, *SCHEDULES}
-    assert set(BLOCKS) == tried
+assert {"WavLM", *ENCODERS, *CLASSIFIERS, *CLEANING, *SCHEDULES} == set(BLOCKS)
 
 
 @pytest.mark.parametrize("blocks", zip(ENCODERS, 2 * CLASSIFIERS))
@@ -107,9 +93,7 @@ def test_encoders_and_classifiers(run, tmp_path, blocks, monkeypatch):
         (clone / "DTDNN.py").write_text(CAMPPLUS)
         monkeypatch.syspath_prepend(tmp_path)
     output = run("--out_n_neurons=4", blocks=blocks)
-    encoder = EncoderClassifier.from_hparams(
-        str(output / "inference"), savedir=str(tmp_path / "cache")
-    )
+    encoder = without_this_package(output)
     vectors = encoder.encode_batch(torch.randn(2, 16000))
     assert vectors.flatten(1).shape == (2, 192)
     *_, speakers = encoder.classify_batch(torch.randn(1, 16000))
@@ -127,22 +111,15 @@ def test_wavlm_in_front(run, tmp_path):
     source = str(tmp_path / "wavlm")
     transformers.WavLMModel(config).save_pretrained(source)
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(source)
-    output = run(
-        f"--compute_features={{source: {source}}}",
-        "--n_mels=8",
-        blocks=["WavLM"],
-    )
-    encoder = EncoderClassifier.from_hparams(
-        str(output / "inference"), savedir=str(tmp_path / "cache")
-    )
+    features = f"--compute_features={{source: {source}}}"
+    output = run(features, "--n_mels=8", blocks=["WavLM"])
+    encoder = without_this_package(output)
     assert encoder.encode_batch(torch.randn(2, 16000)).shape == (2, 1, 192)
     assert "weight_contrastive" in (output / "train_log.txt").read_text()
 
 
-def test_everything_at_once(run, trained, caplog):
-    caplog.set_level(logging.INFO)
-    run_with = functools.partial(
-        run,
+def test_everything_at_once(run, trained):
+    options = [
         f"--pretrained={trained / 'inference'}",
         "--speeds=[0.9, 1.0, 1.1]",
         "--fea_augment={augment_prob: 1.0}",
@@ -151,16 +128,14 @@ def test_everything_at_once(run, trained, caplog):
         "--average_checkpoints=2",
         "--lr_annealing={warmup_epochs: 0.5, final: 0.0001}",
         "--lr=0.001",
-        blocks=SCHEDULES,
-    )
-    run_with(epochs=1)
-    output = run_with(epochs=2)  # goes on, and does not start anew
-    assert caplog.text.count("the class vectors of 4 of 12 speakers") == 1
+    ]
+    for epochs in (1, 2):  # it goes on, and does not start anew
+        output = run(*options, blocks=SCHEDULES, epochs=epochs)
+    said = (output / "log.txt").read_text()
+    assert said.count("the class vectors of 4 of 12 speakers") == 1
 
     # The inference folder holds the mean of both epochs.
-    checkpoints = Checkpointer(output / "save").find_checkpoints(
-        max_num_checkpoints=5
-    )
+    checkpoints = Checkpointer(output / "save").list_checkpoints()
     first, second, found = (
         torch.load(path / "embedding_model.ckpt", weights_only=True)
         for path in (*(c.path for c in checkpoints), output / "inference")
@@ -173,19 +148,21 @@ def test_everything_at_once(run, trained, caplog):
 
     log = (output / "train_log.txt").read_text()
     assert log.count("valid EER") == 2
-    events = EventAccumulator(str(output / "tensorboard")).Reload()
+    events = event_accumulator.EventAccumulator(
+        str(output / "tensorboard")
+    ).Reload()
     curves = {"contrastive/train", "weight_contrastive/train", "EER/valid"}
     curves |= {"grad_norm_classification/train", "attention/train", "lr"}
     assert curves <= set(events.Tags()["scalars"])
-    assert [e.value for e in events.Scalars("lr")] == pytest.approx(
-        [0.0001, 0.001 * 0.1 ** (1 / 3)], rel=1e-3
-    )
+    rates = [event.value for event in events.Scalars("lr")]
+    wanted = [0.0001, 0.001 * 0.1 ** (1 / 3)]
+    assert rates == pytest.approx(wanted, rel=1e-3)
 
 
-def test_suspected_labels_are_told_and_left_out(run, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+def test_suspected_labels_are_told_and_left_out(run, tmp_path):
     output = run(blocks=CLEANING, epochs=2)
-    told = re.findall(r"Epoch (\d): (\d+) of (\d+) utterances may", caplog.text)
+    said = (output / "log.txt").read_text()
+    told = re.findall(r"Epoch (\d): (\d+) of (\d+) utterances may", said)
     utterances = read_manifest(output / "save" / "train.csv")
     assert [int(epoch) for epoch, *_ in told] == [1, 2]
     rows = read_rows(output / "suspects.csv")
@@ -201,7 +178,8 @@ def test_suspected_labels_are_told_and_left_out(run, tmp_path, caplog):
     suspects.write_text(f"utterance\n{utterances[0].ID}\n")
     other = f"--output_folder={tmp_path / 'cleaned'}"
     run(f"--without={suspects}", "--spread_over=session", other)
-    assert f"1 of {len(utterances)} utterances left out" in caplog.text
+    said = (tmp_path / "cleaned" / "log.txt").read_text()
+    assert f"1 of {len(utterances)} utterances left out" in said
     suspects.write_text("utterance\nnobody--s0--x\n")
     with pytest.raises(UserError, match="none of its 1 utterances"):
         run(f"--without={suspects}", f"{other}2")
@@ -218,9 +196,8 @@ def test_half_precision_and_compilation(run, trained, monkeypatch):
 
     torch_compile = torch.compile
     monkeypatch.setattr(torch, "compile", compiles)
-    output = run(
-        "--precision=bf16", "--compile", "--compile_module_keys=embedding_model"
-    )
+    keys = "--compile_module_keys=embedding_model"
+    output = run("--precision=bf16", "--compile", keys)
     assert compiled == ["ECAPA_TDNN"]
     first, second = (
         re.search(r"train loss: ([\d.]+)", (x / "train_log.txt").read_text())
@@ -240,14 +217,16 @@ def test_half_precision_and_compilation(run, trained, monkeypatch):
 
 
 def test_what_does_not_fit_is_told(run, trained):
-    with pytest.raises(UserError, match="give --compile with it"):
-        run("--compile_module_keys", "embedding_model")
-    with pytest.raises(UserError, match="encoder: the modules are"):
-        run("--compile", "--compile_module_keys", "encoder")
-    with pytest.raises(UserError, match="pretrained=.*same settings"):
-        run(f"--pretrained={trained / 'inference'}", "--emb_dim=100")
-    with pytest.raises(UserError, match="speeds=.*0.9, 1.0, 1.1"):
-        run("--speeds=[3]")
-    with pytest.raises(UserError, match="set out_n_neurons to 12"):
-        output = "--output_folder=" + str(trained.parent / "other")
-        run("--speeds=[0.9, 1, 1.1]", "--out_n_neurons=4", output)
+    keys = "--compile_module_keys"
+    for message, *options in (
+        ("give --compile with it", f"{keys}=embedding_model"),
+        ("encoder: the modules are", "--compile", f"{keys}=encoder"),
+        (
+            "pretrained=.*same settings",
+            *(f"--pretrained={trained / 'inference'}", "--emb_dim=100"),
+        ),
+        ("speeds=.*0.9, 1.0, 1.1", "--speeds=[3]"),
+        ("neurons to 12", "--speeds=[0.9, 1, 1.1]", "--out_n_neurons=4"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(*options)

@@ -4,23 +4,24 @@ import errno
 import html.parser
 import itertools
 import json
+import re
 import shutil
 
 import kaldiio
 import numpy as np
 import pytest
 import soundfile
-from commands import LISTS, RECIPE, trial_option
-from tensorboard.backend.event_processing.event_accumulator import (
-    EventAccumulator,
-)
+from commands import LISTS, verification
+from tensorboard.backend.event_processing import event_accumulator
 
 from speechbrain_scl import files
 from speechbrain_scl.command_line.experiment import read_experiment
+from speechbrain_scl.data.splits import FEWEST_TEST_SPEAKERS
 from speechbrain_scl.errors import UserError, user_errors_in_one_line
-from speechbrain_scl.evaluation import plots
+from speechbrain_scl.evaluation import plots, results
 from speechbrain_scl.evaluation.calibration import Calibration
 from speechbrain_scl.evaluation.metrics import act_dcf, cllr
+from speechbrain_scl.evaluation.trials import read_trials
 from speechbrain_scl.evaluation.verification import verify
 
 
@@ -29,35 +30,23 @@ def run(trained, corpus, tmp_path, monkeypatch):
     """Runs with overrides; returns the figures, and the scores by list."""
 
     def run(*overrides, lists=LISTS, drawn=False):
-        params, run_opts, _, _ = read_experiment(
-            [
-                str(RECIPE / "../../../hparams/verification_small.yaml"),
-                f"--data_folder={corpus}",
-                f"--pretrain_path={trained / 'inference'}",
-                f"--output_folder={tmp_path / 'out'}",
-                f"--cohort={trained / 'save' / 'train.csv'}",
-                "--bootstrap=0",
-                trial_option(corpus, "verification_file", lists),
-                *overrides,
-            ]
-        )
+        output, scored = tmp_path / "out", []
+        arguments = trained, corpus, output, *overrides
+        read = read_experiment(verification(*arguments, lists=lists))
         with monkeypatch.context() as patch:
             if not drawn:  # most of a run's time
                 patch.setattr(plots, "save", lambda *_: None)
                 patch.setattr(plots, "svg", lambda *_: "")
-            metrics = verify(params, run_opts)
-        return metrics, [
-            read_scores(tmp_path / "out", name, len(lists)) for name in lists
-        ]
+            metrics = verify(*read[:2])
+        for name in lists:
+            suffix = f"-{name}" if len(lists) > 1 else ""
+            rows = (output / f"scores{suffix}.txt").read_text().splitlines()
+            labels, *sides, scores = zip(*map(str.split, rows))
+            labels = np.array(labels) == "1"
+            scored.append((np.array(scores, dtype=float), labels, *sides))
+        return metrics, scored
 
     return run
-
-
-def read_scores(folder, name, n_lists):
-    suffix = f"-{name}" if n_lists > 1 else ""
-    rows = (folder / f"scores{suffix}.txt").read_text().splitlines()
-    labels, enrol, test, scores = zip(*(row.split() for row in rows))
-    return np.array(scores, dtype=float), np.array(labels) == "1", enrol, test
 
 
 def test_calibrated_scores_are_measured_as_such(run, trained, corpus, tmp_path):
@@ -100,25 +89,22 @@ def test_calibrated_scores_are_measured_as_such(run, trained, corpus, tmp_path):
 def test_models_of_several_utterances(run, corpus, tmp_path):
     """Both conventions agree for models of one utterance, not of several; a
     model that bears the name of a test utterance is not taken for it."""
-    rows = (corpus / f"{LISTS[0]}.txt").read_text().split()
-    of_speaker = {}
-    for name in sorted(set(rows) - {"0", "1"}):
-        of_speaker.setdefault(name.split("/")[0], []).append(name)
+    names = (corpus / f"{LISTS[0]}.txt").read_text().split()
+    names = sorted({*names} - {*"01"})
+    of_speaker = itertools.groupby(names, lambda name: name.split("/")[0])
+    of_speaker = {speaker: [*names] for speaker, names in of_speaker}
     tests = [name for names in of_speaker.values() for name in names[2:]]
     trials, enrolled = tmp_path / "models.txt", tmp_path / "models.map"
 
     def scores(n, model, convention):
         models = {model.format(*x): x[1][:n] for x in of_speaker.items()}
-        pairs = itertools.product(models, tests)
-        trials.write_text(
-            "".join(
-                f"{a} {b} {int(a.split('/')[0] == b.split('/')[0])}\n"
-                for a, b in pairs
-            )
-        )
-        enrolled.write_text(
-            "".join(f"{m} {' '.join(names)}\n" for m, names in models.items())
-        )
+        lines = [
+            f"{a} {b} {int(a.split('/')[0] == b.split('/')[0])}"
+            for a, b in itertools.product(models, tests)
+        ]
+        trials.write_text("\n".join(lines))
+        lines = [" ".join([model, *names]) for model, names in models.items()]
+        enrolled.write_text("\n".join(lines))
         _, ((found, *_),) = run(
             f"--verification_file={trials}",
             f"--enrolment_map={enrolled}",
@@ -186,9 +172,8 @@ def test_crops_and_a_file_against_itself(run, corpus, tmp_path):
     target = next(r.split()[1] for r in rows if r.startswith("1"))
     own = tmp_path / "own.txt"
     own.write_text("\n".join([*rows, f"1 {target} {target}"]))
-    metrics, ((crops, *_),) = run(
-        f"--verification_file={own}", "--crops=[3, 0.4]", lists=["own"]
-    )
+    options = f"--verification_file={own}", "--crops=[3, 0.4]"
+    metrics, ((crops, *_),) = run(*options, lists=["own"])
     (remark,) = [r for r in metrics["own"]["remarks"] if "itself" in r]
     assert remark.startswith("1 of ")
     crops = crops[:-1]
@@ -196,32 +181,27 @@ def test_crops_and_a_file_against_itself(run, corpus, tmp_path):
     assert not np.allclose(plain, crops, atol=1e-3)
 
 
-def test_lists_of_one_name_are_refused(run, corpus, tmp_path):
+def test_lists_of_one_name_are_refused(run):
     """The second one's results would take the place of the first one's."""
-    source = corpus / f"{LISTS[0]}.txt"
-    copy = shutil.copy(source, tmp_path)
     with pytest.raises(UserError, match="need different file names"):
-        run(f"--verification_file=[{source}, {copy}]", lists=["none"])
+        run(lists=[LISTS[0]] * 2)
 
 
 class Page(html.parser.HTMLParser):
-    """Every element closes; ``links`` is what it refers to."""
+    """Every element closes."""
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.seen, self.links = [], [], set()
+        self.open = []
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag, attributes):
-        self.handle_startendtag(tag, attributes)
         if tag not in ("meta", "br"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
-        self.seen.append(tag)
-        keys = ("src", "href", "xlink:href")
-        self.links |= {value for key, value in attributes if key in keys}
+        """It is closed already."""
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -231,16 +211,16 @@ def test_the_report_needs_no_network(run, tmp_path):
     folder = tmp_path / "tensorboard"
     metrics, _ = run("--bootstrap=5", f"--tensorboard={folder}", drawn=True)
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    page = Page(text)
+    Page(text)
     # A DET plot, a histogram per list, and three curves of the training
-    assert page.seen.count("svg") == 1 + len(LISTS) + 3
-    beside = {link for link in page.links if not link.startswith("#")}
+    assert text.count("<svg") == 1 + len(LISTS) + 3
+    beside = set(re.findall(r'(?:src|href)="([^#"]+)"', text))
     assert beside > {"metrics.json", "det.png"}
     for link in beside:
         assert (tmp_path / "out" / link).is_file(), link
     for found in metrics.values():
         assert f"{100 * found['eer']:.2f}" in text
-    events = EventAccumulator(str(folder)).Reload()
+    events = event_accumulator.EventAccumulator(str(folder)).Reload()
     for name, found in metrics.items():
         (scores,) = events.Histograms(f"scores of targets/{name}")
         assert scores.histogram_value.num == found["n_targets"]
@@ -250,16 +230,52 @@ def test_the_report_needs_no_network(run, tmp_path):
     assert len(told["lists"]) == len(LISTS) and "torch" in told["versions"]
 
 
+def test_the_figures_come_before_the_pictures(run, tmp_path, monkeypatch):
+    """A picture that fails loses nothing that took hours."""
+    monkeypatch.setattr(plots, "det", None)
+    with pytest.raises(TypeError):
+        run()
+    done = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert set(done["trials"]) == set(LISTS)
+
+
+def test_a_gpu_is_used_where_there_is_one(run, monkeypatch):
+    found = []
+    module = "speechbrain_scl.evaluation.verification"
+    monkeypatch.setattr(f"{module}.infer_device", lambda: "gpu")
+    monkeypatch.setattr(f"{module}.load_encoder", lambda *x: found.extend(x))
+    for used, *asked in (["gpu"], ["cpu", "--device=cpu"]):
+        found.clear()
+        with pytest.raises(AttributeError):  # there is no encoder
+            run(*asked)
+        assert used in found
+
+
+def test_the_table_says_what_to_doubt(tmp_path):
+    """Here labels the wrong way round, instead of a bad EER."""
+    pairs = itertools.product(range(FEWEST_TEST_SPEAKERS), repeat=2)
+    lines = [f"{int(a == b)} {a}/1 {b}/2\n" for a, b in pairs]
+    (tmp_path / "trials.txt").write_text("".join(lines))
+    trials = read_trials(str(tmp_path / "trials.txt"))
+    noise = np.random.default_rng(0).normal(size=len(lines))
+    for scores, doubted in (
+        (trials.labels + noise, False),
+        (-10.0 * trials.labels, True),
+    ):
+        scored = trials.with_scores(scores)
+        found, _ = results.measure(scored, lambda name: name.split("/")[0])
+        said = results.table({"list": found})
+        assert ("targets score lower than impostors" in said) == doubted
+        assert found["eer_ci"] is not None and "no interval" not in said
+
+
 @pytest.mark.parametrize(
     "overrides, message",
     [
         (["--score_norm=snorm"], "score_norm='snorm': choose one of"),
         (["--enrolment=avg"], "enrolment='avg': choose one of"),
         (["--backend=plda"], "cannot give a covariance of 192 dimensions"),
-        (
-            ["--backend=plda", "--score_norm=s-norm"],
-            "backend=plda gives log-likelihood ratios",
-        ),
+        (["--backend=plda", "--score_norm=s-norm"], "log-likelihood ratios"),
         (["--crops=[5]"], "how many, seconds"),
         (["--calibration=gone.csv"], "gone.csv: there is no such manifest"),
         (["--enrolment_map=gone.map"], "gone.map: there is no such file"),

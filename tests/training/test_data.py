@@ -69,6 +69,16 @@ def test_an_utterance_twice_in_a_batch_is_two_crops(hparams, num_workers):
         torch.testing.assert_close(first["sig"], second["sig"])
 
 
+def test_validation_hears_the_same_in_every_epoch(hparams):
+    train, valid, *_ = dataio_prep(hparams)
+    heard = []
+    for epoch in (1, 2):
+        hparams["epoch_counter"].current = epoch
+        heard.append((train[0]["sig"], valid[0]["sig"]))
+    (one, held_out), (other, again) = heard
+    assert torch.equal(held_out, again) and not torch.equal(one, other)
+
+
 def test_sessions_of_the_manifest(hparams):
     assert spread_values(hparams) is None
     found = spread_values({**hparams, "spread_over": "session"})

@@ -3,17 +3,13 @@
 import re
 
 import pytest
-from commands import ROOT, without
+from commands import readme_blocks, without
 from upstream_tree import VOXCELEB, needs_recipes, stock_recipes
 
 pytestmark = needs_recipes
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-(SECTION,) = re.findall(
-    r"## From SpeechBrain's own recipe\n(.*?)\n## ", README, re.DOTALL
-)
-IMPORTS, LOADER = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
-(ADDED,) = re.findall(r"```yaml\n(.*?)```", SECTION, re.DOTALL)
+IMPORTS, LOADER = readme_blocks("python")
+(ADDED,) = readme_blocks("yaml")
 ECAPA = "--embedding_model={channels: [8, 8, 8, 8, 24], attention_channels: 8}"
 XVECTORS = "--embedding_model={tdnn_channels: [8, 8, 8, 8, 24]}"
 
@@ -37,9 +33,7 @@ def stock(tmp_path):
 @pytest.mark.parametrize(
     "name, sizes", [("ecapa_tdnn", ECAPA), ("x_vectors", XVECTORS)]
 )
-def test_it_trains_resumes_and_is_verified(
-    stock, corpus, sounds, tmp_path, run_warm, name, sizes
-):
+def test_it_trains(stock, corpus, sounds, tmp_path, run_warm, name, sizes):
     path = stock / "hparams" / f"train_{name}.yaml"
     added = ADDED
     if name == "x_vectors":
@@ -48,7 +42,7 @@ def test_it_trains_resumes_and_is_verified(
     output, trials = tmp_path / "run", corpus / "trials-same-language.txt"
     data = [f"--data_folder={corpus}", f"--verification_file={trials}"]
     for epochs in (1, 2):
-        done = run_warm(
+        run_warm(
             stock / "train_speaker_embeddings.py",
             *(path, *data, sizes, f"--output_folder={output}"),
             *sounds,
@@ -56,19 +50,17 @@ def test_it_trains_resumes_and_is_verified(
             f"--number_of_epochs={epochs}",
             folder=stock,
         )
-        assert done.returncode == 0, done.stderr[-3000:]
         log = (output / "train_log.txt").read_text().splitlines()
         assert len(log) == epochs  # the second run resumed
         assert "valid EER" in log[-1] and "weight_contrastive" in log[-1]
     if name == "x_vectors":  # whose stock verification downloads its PLDA
         return
     checkpoint = max((output / "save").glob("CKPT+*"))  # best and last are kept
-    done = run_warm(
+    run_warm(
         stock / "speaker_verification_cosine.py",
         stock / "hparams" / "verification_ecapa.yaml",
         *(*data, sizes, "--cohort_size=2", f"--pretrain_path={checkpoint}"),
         f"--output_folder={tmp_path / 'verified'}",
         folder=stock,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
     assert "EER(%)=" in (tmp_path / "verified" / "log.txt").read_text()

@@ -9,18 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import export
 import pytest
-from commands import ROOT
 
 import speechbrain
 
-sys.path.insert(0, str(ROOT / "upstream"))
-import export  # noqa: E402, F401
-
 GIVEN = os.environ.get("SPEECHBRAIN_CHECKOUT")
-needs_recipes = pytest.mark.skipif(
-    not GIVEN, reason="SPEECHBRAIN_CHECKOUT names none"
-)
+needs_recipes = pytest.mark.skipif(not GIVEN, reason="there is no checkout")
 # What does not edit a recipe
 PURE = export.SERIES[:3]
 # What the unit tests ask of SpeechBrain's own conftest.py
