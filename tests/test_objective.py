@@ -27,21 +27,26 @@ def batch():
     return embeddings, torch.arange(8) % 3, Classifier(6, out_neurons=3)
 
 
+@pytest.mark.parametrize("at", ["embedding", "parameters"])
 @pytest.mark.parametrize("attention", [None, ClassAwareAttention(10.0)])
 @pytest.mark.parametrize(
     "balancer", [FixedBalancer([1, 3]), MinNormBalancer("l2", [5, 1])]
 )
-def test_it_is_its_parts_by_hand(batch, attention, balancer):
-    embeddings, labels, classifier = batch
+def test_it_is_its_parts_by_hand(batch, attention, balancer, at):
+    features, labels, classifier = batch
+    encoder = torch.nn.Linear(6, 6)
+    embeddings, parameters = encoder(features), None
+    if at == "parameters":
+        parameters = list(encoder.parameters())
     whole = objective(attention=attention, balancer=balancer)
-    loss = whole(embeddings, labels, classifier)
+    loss = whole(embeddings, labels, classifier, parameters)
 
     losses = [aam()(classifier(embeddings), labels[:, None])]
     weights = None
     if attention is not None:
         weights = attention(embeddings, labels, classifier.weight)
     losses.append(SupConMarginLoss()(embeddings, labels, weights))
-    balance = balancer(losses, embeddings)
+    balance = balancer(losses, parameters or embeddings)
     wanted = balance[0] * losses[0] + balance[1] * losses[1]
     torch.testing.assert_close(loss, wanted)
     inputs = embeddings, classifier.weight
@@ -68,19 +73,6 @@ def test_without_contrast_it_is_the_classification_to_the_bit(batch):
     with torch.autocast("cpu", torch.bfloat16):
         loss = Objective(entropy)(low, labels, classifier)
     assert torch.equal(loss, entropy(classifier(low.float()), labels))
-
-
-def test_balancing_at_the_parameters(batch):
-    embeddings, labels, classifier = batch
-    encoder = torch.nn.Linear(6, 6)
-    parameters = list(encoder.parameters())
-    whole = objective(attention=None, balancer=MinNormBalancer())
-    whole(encoder(embeddings), labels, classifier, parameters)
-    z = encoder(embeddings)
-    losses = [aam()(classifier(z), labels[:, None])]
-    losses.append(SupConMarginLoss()(z, labels))
-    wanted = MinNormBalancer()(losses, parameters)
-    torch.testing.assert_close(whole.log["weight_classification"], wanted[0])
 
 
 class OfEmbeddings(torch.nn.Module):
@@ -167,8 +159,8 @@ def test_ways_to_balance_take_a_step(batch, name):
     if name in share:
         assert log["weight_contrastive"].item() == pytest.approx(share[name])
     if name == "imtl_g":  # both weighted gradients are as long
-        lengths = [
+        one, other = (
             (log[f"weight_{n}"] * log[f"grad_norm_{n}"]).item()
             for n in ("classification", "contrastive")
-        ]
-        assert lengths[0] == pytest.approx(lengths[1], rel=1e-4)
+        )
+        assert one == pytest.approx(other, rel=1e-4)

@@ -1,9 +1,10 @@
 """Giving a trained encoder away: its card, the hub, ONNX."""
 
-import builtins
 import json
 import shutil
+import sys
 import time
+from unittest.mock import Mock
 
 import onnxruntime
 import pytest
@@ -73,21 +74,18 @@ def test_the_card_holds_measured_figures(model, metrics, card):
     found = card()
     assert found.data.license == "cc-by-4.0" and found.data.language == ["en"]
     assert found.data.library_name == "speechbrain"
-    figures = found.data.eval_results
-    figures = [(r.dataset_name, r.metric_type, r.metric_value) for r in figures]
-    assert figures == [
+    assert [
+        (figure.dataset_name, figure.metric_type, figure.metric_value)
+        for figure in found.data.eval_results
+    ] == [
         ("voxceleb1-o", "eer", 1.23),
         ("voxceleb1-o", "mindcf", 0.25),
         ("empty", "mindcf", 0.25),
     ]
     for said in (
-        "VoxCeleb1 dev",
-        'from_hparams("me/ecapa"',
-        " 1.23 ",
-        "1,234",
+        *("VoxCeleb1 dev", 'from_hparams("me/ecapa"', " 1.23 ", "1,234"),
         "backend cosine, as-norm normalised, enrolment mean",
-        "16000 Hz",
-        "2210.16622",
+        *("16000 Hz", "2210.16622"),
         # The experiment's own objective, not a fixed text
         "`AdditiveAngularMargin(margin=0.2, scale=30,",
         "SupConMarginLoss(margin=0.2, ",
@@ -125,13 +123,9 @@ def test_figures_of_another_model_are_refused(model, metrics, card):
 
 
 def test_upload_sends_what_is_public(model, card, capsys, monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-        HfApi, "create_repo", lambda _, *args, **kw: calls.append((args, kw))
-    )
-    monkeypatch.setattr(
-        HfApi, "upload_folder", lambda _, **kw: calls.append(kw) or "the place"
-    )
+    create, send = Mock(), Mock(return_value="the place")
+    monkeypatch.setattr(HfApi, "create_repo", create)
+    monkeypatch.setattr(HfApi, "upload_folder", send)
     upload = ["upload", str(model), "me/x"]
     assert "write its model card first" in refused(main, upload)
     card()
@@ -139,18 +133,15 @@ def test_upload_sends_what_is_public(model, card, capsys, monkeypatch):
     capsys.readouterr()
     main(upload)
     said = capsys.readouterr().out
-    assert "nothing sent" in said and "secret" not in said and not calls
+    assert "nothing sent" in said and "secret" not in said
+    assert not create.called and not send.called
     main([*upload, "--private", "--yes"])
     assert "the place" in capsys.readouterr().out
-    assert calls[0] == (("me/x",), {"private": True, "exist_ok": True})
+    create.assert_called_with("me/x", private=True, exist_ok=True)
     sent = "README.md classifier.ckpt embedding_model.ckpt hyperparams.yaml "
     sent += "label_encoder.ckpt training.json"
-    assert sorted(calls[1]["allow_patterns"]) == sent.split()
-
-    def no(*args, **kwargs):
-        raise RuntimeError("403 Forbidden")  # any client's own error
-
-    monkeypatch.setattr(HfApi, "create_repo", no)
+    assert sorted(send.call_args.kwargs["allow_patterns"]) == sent.split()
+    create.side_effect = RuntimeError("403 Forbidden")  # a client's own error
     said = refused(main, [*upload, "--yes"])
     assert "me/x: not sent" in said and "HF_TOKEN" in said
 
@@ -176,9 +167,15 @@ def test_onnx_gives_the_same_scores(untrained, spoken, tmp_path, capsys):
     )
 
 
-@pytest.fixture
-def around(untrained, tmp_path):
-    """Another encoder within a loaded model."""
+class MeanOverTime(torch.nn.Module):
+    """The least that is an encoder."""
+
+    def forward(self, features, lengths):
+        return features.mean(1)
+
+
+def test_onnx_of_other_encoders(untrained, tmp_path, capfd, monkeypatch):
+    path = tmp_path / "model.onnx"
 
     def around(encoder):
         loaded = load_encoder(untrained, str(tmp_path))
@@ -187,18 +184,6 @@ def around(untrained, tmp_path):
         mods.embedding_model = encoder.eval().requires_grad_(False)
         return loaded
 
-    return around
-
-
-class MeanOverTime(torch.nn.Module):
-    """The least that is an encoder."""
-
-    def forward(self, features, lengths):
-        return features.mean(1)
-
-
-def test_onnx_of_other_encoders(around, tmp_path, capfd, monkeypatch):
-    path = tmp_path / "model.onnx"
     resnet = ResNet(24, channels=[8] * 4, block_sizes=[1] * 4, lin_neurons=16)
     assert onnx.export_onnx(around(resnet), str(path)) < 1e-5
     path.write_text("of before")
@@ -222,13 +207,7 @@ def test_onnx_of_other_encoders(around, tmp_path, capfd, monkeypatch):
     encoder.classifier.mods.compute_features = torch.nn.Identity()
     not_written(encoder, "features are Identity")
 
-    def absent(name, *args):
-        if name == "onnxruntime":
-            raise ImportError(name, name=name)
-        return imported(name, *args)
-
-    imported = builtins.__import__
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     not_written(encoder, "missing: pip install onnx onnxscript onnxruntime")
 
 
