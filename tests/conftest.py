@@ -17,6 +17,7 @@ from demo.mini_cnceleb import make_mini_cnceleb
 from demo.mini_tidyvoice import make_mini_tidyvoice
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.importutils import LazyModule
+from speechbrain_scl.command_line.main import main
 from speechbrain_scl.release.inference import save_inference_folder
 
 # Hub libraries must not try the network, whatever the machine allows.
@@ -144,3 +145,35 @@ def spoken(corpus):
     speakers = sorted((corpus / "wav").iterdir())
     first, second = (sorted(s.rglob("*.wav")) for s in speakers[:2])
     return [str(path) for path in (*first[:2], second[0])]
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs speechbrain-scl; its output and what it says beside."""
+
+    def run(*arguments, status=0):
+        capsys.readouterr()
+        assert main([*map(str, arguments)]) == status
+        return capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def say(run):
+    """A command's output."""
+    return lambda *arguments, status=0: run(*arguments, status=status).out
+
+
+@pytest.fixture
+def refused(capsys):
+    """What an error says."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, arguments)])
+        assert ended.value.code == 2
+        _, error, said = capsys.readouterr().err.rpartition("error: ")
+        return error + said.removesuffix("\n")
+
+    return run
