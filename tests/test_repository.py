@@ -45,13 +45,6 @@ def test_the_readmes_paths_exist():
     for path in named:
         if not path.startswith(("results/", "data/", "CORPUS/", "save/")):
             assert (ROOT / path).exists(), path
-
-
-def test_the_layout_names_every_room():
-    layout = LAYOUT.split("## Layout")[1].split("\n## ")[0]
-    for path in (ROOT / "speechbrain_scl").iterdir():
-        if not path.name.startswith("__") and path.name != "py.typed":
-            assert re.search(rf"[`/]{re.escape(path.name)}[`/]", layout), path
     for corpus in ("VoxCeleb", "CNCeleb", "TidyVoice"):
         name = f"{corpus.lower()}_prepare.py"
         link = ROOT / "recipes" / corpus / "SpeakerRec" / name
