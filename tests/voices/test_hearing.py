@@ -149,13 +149,13 @@ print((long - short) / (4 * 3600 * 16000))
 """
 
 
-def test_an_hour_is_in_memory_once(run_warm, tmp_path):
+def test_an_hour_is_in_memory_once(run_script, tmp_path):
     paths = [str(tmp_path / f"{seconds}.wav") for seconds in (60, 3600)]
     minute = np.random.default_rng(0).integers(-999, 999, 60 * 16000, np.int16)
     for path, times in zip(paths, (1, 60)):
         soundfile.write(path, np.tile(minute, times), 16000)
     (tmp_path / "hour.py").write_text(HOUR)
-    done = run_warm(tmp_path / "hour.py", *paths)
+    done = run_script(tmp_path / "hour.py", *paths)
     assert float(done.stdout) < 1.4, done.stderr
 
 
