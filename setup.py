@@ -106,6 +106,7 @@ setup(
         "matplotlib>=3.8",
         "jinja2>=3.1",
         "tqdm>=4.42",
+        "polars>=1.20",  # of long trial lists
         "huggingface_hub>=0.20",
         "charset-normalizer>=3,<4",
         "filelock>=3.12",

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Long trial lists: seconds and peak memory by stage.
 
-    OMP_NUM_THREADS=1 python benchmarks/trials.py results/benchmarks \\
-        --trials 1e6 1e7 1e8
+    OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 \\
+        python benchmarks/trials.py results/benchmarks --trials 1e6 1e7 1e8
 
 Each list compares all of N enrolment with all of N test utterances (random
 embeddings of 192 dimensions around 1,000 speakers), as a text file in a process

@@ -5,7 +5,6 @@ import io
 import itertools
 import os
 from codecs import BOM_UTF8
-from collections import defaultdict
 
 import numpy as np
 
@@ -23,6 +22,8 @@ DECIMALS = 6
 _BLOCK = 2**23  # bytes of a list, read at a time
 _ROWS = 2**15  # of a list, written at a time
 _PAD = ord("\t")  # which is in no name
+# From this size on, loading polars takes less time than it saves.
+_LONG = 2**24  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +53,13 @@ class Trials:
 
     def line_of(self, name):
         """Where an utterance or model comes first; None where it does not."""
-        lines = _lines(self.path)
+        lines = self.lines()
         return next((n for n, line in lines if name in line.split()), None)
+
+    def lines(self):
+        """The file's lines with their numbers."""
+        with open(self.path, encoding="utf-8-sig") as file:
+            yield from enumerate(file, 1)
 
     def with_scores(self, scores):
         """The same list with scores [T], rounded as they are written."""
@@ -126,62 +132,95 @@ def read_trials(path, layout="auto"):
         raise UserError(f"trial_layout={layout!r}: choose one of {LAYOUTS}")
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such trial list")
-    # The numbers of names, in the order of appearance, and of labels
-    numbers = [defaultdict(itertools.count().__next__) for _ in range(2)]
-    known = {word.encode(): value for word, value in LABELS.items()}
-    numbers.append(defaultdict(itertools.count(len(known)).__next__, known))
-    found = [], [], []
-    for first_line, block in _blocks(path):
+    numbers = {}, {}, LABELS  # of names, in the order of appearance
+    found, first_line = ([], [], []), 1
+    read = _read_fast if os.path.getsize(path) >= _LONG else _read
+    for block in _blocks(path):
         try:
-            words = _words(path, first_line, block)
+            if layout == "auto":
+                layout = _layout(path, first_line, block)
+            columns = read(block, _order(layout))
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{path}: not a text file in UTF-8: {error}"
             ) from error
-        if layout == "auto" and words:
-            layout = _layout(path, words[0].decode(), words[2].decode())
-        order = (1, 2, 0) if layout == "label_first" else (0, 1, 2)
-        for parts, number, i in zip(found, numbers, order):
-            column = map(number.__getitem__, words[i::3])
-            parts.append(np.fromiter(column, np.int32, len(words) // 3))
+        if not LABELS.keys() >= set(columns[2][0]):
+            _refuse(path, first_line, block, layout)
+        for parts, number, (words, places) in zip(found, numbers, columns):
+            values = [number.setdefault(word, len(number)) for word in words]
+            parts.append(np.array(values, np.int32)[places])
+        first_line += block.count(b"\n")
     if not any(map(len, found[0])):
         raise UserError(f"{path}: it holds no trial")
     enrol, test, labels = map(np.concatenate, found)
-    *names, said = ([x.decode() for x in number] for number in numbers)
-    if labels.max() > 1:
-        wrong = np.argmax(labels > 1)
-        raise UserError(
-            f"{path}, line {_line_of(path, wrong)}: the label is "
-            f"{said[labels[wrong]]!r}; it must be 1 or 0, target or nontarget"
-        )
+    names = map(list, numbers[:2])
     trials = Trials(str(path), *names, enrol, test, labels.astype(bool))
     _check(trials)
     return trials
 
 
 def _blocks(path):
-    """The bytes of whole lines, and the number of the first."""
-    first_line = 1
+    """The bytes of whole lines."""
     with open(path, "rb") as file:
         if file.read(len(BOM_UTF8)) != BOM_UTF8:
             file.seek(0)
         while block := file.read(_BLOCK):
-            block += file.readline()
-            yield first_line, block
-            first_line += block.count(b"\n")
+            yield block + file.readline()
 
 
-def _words(path, first_line, block):
-    """The words of some lines, three of each trial."""
-    words = block.split()
+def _read(block, order):
+    """The distinct words of the enrolments, the tests and the labels, and which
+    of them each trial has; an empty one of a line of another form."""
+    rows = (line.split() for _, line in _lines(block))
+    rows = (row if len(row) == 3 else [""] * 3 for row in rows if row)
+    # No list of each line's fields stays: the garbage collector would visit
+    # them all, again and again.
+    words = list(itertools.chain.from_iterable(rows))
+    columns = []
+    for column in (words[i::3] for i in order):
+        place = {word: i for i, word in enumerate(dict.fromkeys(column))}
+        places = map(place.__getitem__, column)
+        columns.append((place, np.fromiter(places, np.int32, len(column))))
+    return columns
+
+
+def _read_fast(block, order):
+    """As ``_read``."""
     blanks = block.translate(None, bytes(range(33, 256)))
-    plain = len(words) == len(blanks) and block.isascii()
-    if plain and blanks == b"  \n" * (len(blanks) // 3):
-        return words
-    # Other blanks, several of them, or lines that hold no trial
-    words = []
-    lines = io.StringIO(block.decode(), newline=None)  # ends of any system
-    for number, line in enumerate(lines, first_line):
+    plain = blanks and blanks == b"  \n" * (len(blanks) // 3)
+    if not (plain and block.isascii()):
+        return _read(block, order)
+    import polars
+
+    schema = dict.fromkeys("abc", polars.Categorical)
+    how = {"has_header": False, "separator": " ", "quote_char": None}
+    frame = polars.read_csv(block, schema=schema, **how)
+    if any(frame.null_count().row(0)):  # a blank ends or starts a line
+        return _read(block, order)
+    columns = []
+    for column in (frame[:, i] for i in order):
+        words = column.unique(maintain_order=True)
+        numbers = words.to_physical().to_numpy()
+        place = np.empty(numbers.max() + 1, np.int32)
+        place[numbers] = np.arange(len(numbers))
+        places = place[column.to_physical().to_numpy()]
+        columns.append((words.cast(polars.String).to_list(), places))
+    return columns
+
+
+def _lines(block, first=1):
+    """Lines, with ends of any system, and their numbers."""
+    return enumerate(io.StringIO(block.decode(), newline=None), first)
+
+
+def _order(layout):
+    """Where a line has the enrolment, the test and the label."""
+    return (1, 2, 0) if layout == "label_first" else (0, 1, 2)
+
+
+def _refuse(path, first_line, block, layout):
+    """Says which of some lines is malformed."""
+    for number, line in _lines(block, first_line):
         fields = line.split()
         if len(fields) not in (0, 3):
             raise UserError(
@@ -189,30 +228,27 @@ def _words(path, first_line, block):
                 f"three (label enrolment test, or enrolment test label): "
                 f"{line.strip()!r}"
             )
-        words += map(str.encode, fields)
-    return words
+        if fields and fields[_order(layout)[2]] not in LABELS:
+            raise UserError(
+                f"{path}, line {number}: the label is "
+                f"{fields[_order(layout)[2]]!r}; it must be 1 or 0, target or "
+                "nontarget"
+            )
 
 
-def _layout(path, first, last):
-    """The layout that the first trial shows."""
-    if first in LABELS and last in LABELS:
-        raise UserError(
-            f"{path}, line {_line_of(path, 0)}: the label could be {first} or "
-            f"{last}; say which with trial_layout: label_first or label_last"
-        )
-    return "label_first" if first in LABELS else "label_last"
-
-
-def _lines(path):
-    """A list's lines with their numbers."""
-    with open(path, encoding="utf-8-sig") as file:
-        yield from enumerate(file, 1)
-
-
-def _line_of(path, trial):
-    """The number of the line with a trial."""
-    lines = (number for number, line in _lines(path) if line.strip())
-    return next(itertools.islice(lines, trial, None))
+def _layout(path, first_line, block):
+    """The layout that the first trial shows; auto where there is none yet."""
+    for number, line in _lines(block, first_line):
+        if fields := line.split():
+            first, last = fields[0] in LABELS, fields[-1] in LABELS
+            if first and last and len(fields) == 3:
+                raise UserError(
+                    f"{path}, line {number}: the label could be {fields[0]} or "
+                    f"{fields[2]}; say which with trial_layout: label_first "
+                    "or label_last"
+                )
+            return "label_first" if first else "label_last"
+    return "auto"
 
 
 def _check(trials):
@@ -224,16 +260,28 @@ def _check(trials):
             f"{trials.path}: none of its {len(trials)} trials is {missing}; "
             "no error rate can be measured"
         )
-    pairs = trials.enrol_index.astype(np.int64) * len(trials.test_ids)
+    n_tests = len(trials.test_ids)
+    pairs = trials.enrol_index.astype(np.int64)
+    pairs *= n_tests
     pairs += trials.test_index
-    ascending = np.sort(pairs)
-    if (ascending[1:] == ascending[:-1]).any():
+    if _comes_twice(pairs, len(trials.enrol_ids) * n_tests):
         _, first = np.unique(pairs, return_index=True)
         again = np.setdiff1d(np.arange(len(trials)), first)[0]
+        lines = (n for n, line in trials.lines() if line.strip())
         raise UserError(
-            f"{trials.path}, line {_line_of(trials.path, again)}: the trial "
-            f"{trials.pair(again)} is listed before"
+            f"{trials.path}, line {next(itertools.islice(lines, again, None))}: "
+            f"the trial {trials.pair(again)} is listed before"
         )
+
+
+def _comes_twice(numbers, n):
+    """Whether one of these numbers below n does."""
+    if n <= 8 * len(numbers):
+        seen = np.zeros(n, dtype=bool)
+        seen[numbers] = True
+        return np.count_nonzero(seen) < len(numbers)
+    ascending = np.sort(numbers)
+    return bool((ascending[1:] == ascending[:-1]).any())
 
 
 def read_enrolment_map(path):

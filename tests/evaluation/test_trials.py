@@ -19,9 +19,11 @@ from speechbrain_scl.evaluation.trials import (
 
 @pytest.fixture(params=[2**23, 30], autouse=True)
 def way(request, monkeypatch):
-    """Long lists are read and written in blocks, which must not be seen."""
+    """Long lists are read in blocks, and written by another library, which must
+    not be seen."""
     if request.param == 30:
         monkeypatch.setattr(lists, "_BLOCK", 30)
+        monkeypatch.setattr(lists, "_LONG", 0)
         monkeypatch.setattr(lists, "_ROWS", 3)
 
 
