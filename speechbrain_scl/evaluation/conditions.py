@@ -28,7 +28,8 @@ _MOST_VALUES = 30
 def read_metadata(path, columns):
     """Utterance or speaker -> {column: value}, of a CSV file with a column
     ``path`` (utterances as the trial list names them; endings do not count) or
-    ``speaker``, and with ``columns``; ``duration`` is in seconds; ``test_X`` and ``same_X`` read the column X."""
+    ``speaker``, and with ``columns``; ``duration`` is in seconds; ``test_X`` and
+    ``same_X`` read the column X."""
     found = {}
     columns = [_column(condition) for condition in columns]
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""))

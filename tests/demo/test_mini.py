@@ -1,5 +1,8 @@
 """The mini corpus: the same every time, and shaped as promised."""
 
+import multiprocessing
+import threading
+
 import pytest
 from commands import MINI, read_rows
 
@@ -44,3 +47,22 @@ def test_its_shape(corpus):
             assert (a["speaker"] == b["speaker"]) == label
             assert (a["language"] != b["language"]) == across
             assert a["session"] != b["session"]
+
+
+def test_a_killed_synthesis_is_told(tmp_path):
+    done = threading.Event()
+
+    def kill():
+        while not done.wait(0.01):
+            for process in multiprocessing.active_children():
+                process.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(UserError, match="killed.* starts anew"):
+            make_mini_corpus(str(tmp_path / "mini"))
+    finally:
+        done.set()
+        killer.join()
+    assert list(tmp_path.iterdir()) == []
