@@ -56,15 +56,17 @@ def prepare_augmentation(hparams):
     if source == "none":
         return
     rate = hparams["sample_rate"]
-    for kind in ("noise", "rir"):
-        folder = hparams[f"data_folder_{kind}"]
+    for kind, place, url in (
+        ("noise", "data_folder_noise", "NOISE_DATASET_URL"),
+        ("rir", "data_folder_rir", "RIR_DATASET_URL"),
+    ):
+        folder = hparams[place]
         if source == "synthesised":
             folder = os.path.join(hparams["save_folder"], f"synthesised_{kind}")
             if not os.path.isdir(folder):
                 _synthesise(folder, kind, hparams["seed"], rate)
         csv_file = hparams[f"{kind}_annotation"]
-        url = hparams.get(f"{kind.upper()}_DATASET_URL")
-        prepare_augmentation_folder(folder, csv_file, url, rate)
+        prepare_augmentation_folder(folder, csv_file, hparams.get(url), rate)
 
 
 def augmenter_of(hparams):
