@@ -7,7 +7,7 @@
         EER against the epochs of trainings of different length; an
         <objective>_<epochs> counts as that objective
     python benchmarks/pictures.py balance OUT.png RUN [RUN ...]
-        EER against the contrast's share of the gradients' lengths
+        EER against the contrast's share of the weights
 
 A RUN is a training's output folder with verification/ in it, as
 benchmarks/ladder.py leaves them: OUTPUT/<objective>/<seed>.
@@ -105,20 +105,18 @@ def over(runs, kind):
     label = {"budget": "epochs", "balance": "share of the contrast"}[kind]
     figure.supxlabel(label, fontsize=10)
     axes[0].set_ylabel("EER (%)")
-    axes[0].legend(fontsize=8)
+    named = axes[0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside right upper", fontsize=8)
     return figure
 
 
 def share_of_contrast(log):
-    """Its part of the weighted gradients' lengths, the mean over the epochs."""
-    shares = []
-    for epoch in log.values():
-        lengths = [
-            epoch.get(f"weight_{part}", 0.0) * epoch.get(f"grad_norm_{part}", 0)
-            for part in ("classification", "contrastive")
-        ]
-        shares.append(lengths[1] / (sum(lengths) or 1.0))
-    return np.mean(shares)
+    """Its part of the weights, the mean over the epochs."""
+    weights = [
+        [epoch.get(f"weight_{part}", 0.0) for epoch in log.values()]
+        for part in ("classification", "contrastive")
+    ]
+    return sum(weights[1]) / (sum(map(sum, weights)) or 1.0)
 
 
 def existing(path):
