@@ -136,7 +136,9 @@ def _read_ahead(packs, known, sample_rate):
         dynamic_ncols=True,
         disable=rank() > 0 or None,  # where no terminal is
     )
-    with progress, ThreadPoolExecutor() as pool:
+    # On the CPU a second one would keep the interpreter's lock from the encoder.
+    n_readers = None if torch.cuda.is_available() else 1
+    with progress, ThreadPoolExecutor(n_readers) as pool:
         waiting = deque()
         for pack in [*packs, *[()] * _READ_AHEAD]:
             waiting.append(pool.map(read, pack))

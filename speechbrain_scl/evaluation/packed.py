@@ -124,8 +124,8 @@ class PackedEncoder:
         """Embeddings [utterances, dim] of a list of waveforms [time], of at
         least ``shortest`` samples each."""
         lengths = [1 + len(wav) // self.stft.hop_length for wav in wavs]
-        with self.device:
-            pack, without_gaps = _Pack(lengths, self.gap), _Pack(lengths, 0)
+        lengths = torch.tensor(lengths, device=self.device)
+        pack, without_gaps = _Pack(lengths, self.gap), _Pack(lengths, 0)
         outputs = [self.first(self._features(wavs, pack), pack)]
         for block in self.blocks:
             outputs.append(block(outputs[-1], pack))
@@ -160,15 +160,15 @@ class _Pack:
     after each for its reflections, and sums over each."""
 
     def __init__(self, lengths, gap):
-        lengths = torch.tensor(lengths)
-        utterances = torch.arange(len(lengths))
+        arange = functools.partial(torch.arange, device=lengths.device)
+        utterances = arange(len(lengths))
         owner = utterances.repeat_interleave(lengths)
         self.lengths = lengths[:, None]
-        self.frames = torch.arange(len(owner)) + gap * (2 * owner + 1)
+        self.frames = arange(len(owner)) + gap * (2 * owner + 1)
         self.owner = utterances.repeat_interleave(lengths + 2 * gap)
         first = lengths.cumsum(0) - lengths
         self.starts = self.frames[first]
-        start, i = self.starts[:, None], torch.arange(1, gap + 1)
+        start, i = self.starts[:, None], arange(1, gap + 1)
         end = start + self.lengths - 1
         self.reflected = torch.cat([start - i, end + i]).flatten()
         self.mirrored = torch.cat([start + i, end - i]).flatten()
@@ -178,9 +178,9 @@ class _Pack:
         while counts.max() > 1:
             first, eights = counts.cumsum(0) - counts, -(-counts // 8)
             owner = utterances.repeat_interleave(eights)
-            i = torch.arange(len(owner)) - (eights.cumsum(0) - eights)[owner]
+            i = arange(len(owner)) - (eights.cumsum(0) - eights)[owner]
             self.sums.append((rows, first[owner] + 8 * i))
-            rows, counts = torch.arange(len(owner)), eights
+            rows, counts = arange(len(owner)), eights
 
     def sum(self, x):
         """[frames, channels] to [utterances, channels], as mean and max."""
