@@ -6,7 +6,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 # The CPU's PyTorch has a tenth of the size.
 RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu \
-    "torch>=2.11,<2.12" "torchaudio>=2.11,<2.12"
+    "torch>=2.11,<2.12" torchaudio==2.11.0
 WORKDIR /speechbrain_scl
 COPY . .
 RUN pip install --no-cache-dir '.[service]' \

@@ -90,9 +90,10 @@ setup(
     cmdclass={"build_py": BuildWithExperiments},
     python_requires=">=3.10,<3.13",
     install_requires=[
-        # torchaudio's last release is 2.11 and binds to torch 2.11.
+        # torchaudio 2.11.0 binds to torch 2.11; 2.11.1 takes it too, and then
+        # misses symbols of a later one when it is imported.
         "torch>=2.11,<2.12",
-        "torchaudio>=2.11,<2.12",
+        "torchaudio==2.11.0",
         # 1.1.0 and 1.1.1 install a top-level recipes package; 1.0 does not
         # load with torchaudio 2.11.
         "speechbrain>=1.1.2,<1.2",
