@@ -133,6 +133,7 @@ def _place_all(names, wav):
         partial(place, folder=wav),
         spans,
         spans.values(),
+        max_workers=os.cpu_count(),  # each holds a whole recording
         desc="Arranging audio",
         disable=None,  # where no terminal is
     )

@@ -57,11 +57,10 @@ def list_scorer(params, embed):
     )
 
 
-def check_cohort(params):
-    """Refuses, before anything is embedded, one with too few members."""
+def check_cohort(params, cohort):
+    """Refuses, before anything is embedded, utterances of too few members."""
     if params["score_norm"] != "none":
         key = "spk_id" if params["cohort_of"] == "speakers" else "ID"
-        cohort = read_manifest(params["cohort"])
         n_members = len({getattr(u, key) for u in cohort})
         scoring.check_cohort(n_members, _top_n(params))
 

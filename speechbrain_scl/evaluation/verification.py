@@ -68,8 +68,7 @@ def _verify(params, run_opts):
     speaker_of = speaker_function(params)
     sources = as_list(params["verification_file"], "verification_file")
     lists = _read_lists(sources, params)
-    _refuse_tested(params, lists, speaker_of)
-    backends.check_cohort(params)
+    _check_manifests(params, lists, speaker_of)
     splits = [[]] * len(lists)
     if params["metadata"]:
         columns = as_list(params["conditions"], "conditions")
@@ -253,17 +252,19 @@ def speaker_function(params):
     return speaker_of
 
 
-def _refuse_tested(params, lists, speaker_of):
-    """A cohort or calibration of the tested speakers flatters the result."""
+def _check_manifests(params, lists, speaker_of):
+    """A cohort or calibration of the tested speakers flatters the result; a
+    cohort may be too small for any."""
     names = [n for t in lists for n in (*t.enrol_ids, *t.test_ids)]
     tested = set(map(speaker_of, names))
     has_cohort = params["backend"] != "cosine" or params["score_norm"] != "none"
     for key in ["cohort"] * has_cohort + ["calibration"]:
         if params[key] in (None, "", backends.HELD_OUT):
             continue
+        utterances = read_manifest(params[key])
         common = [
             u
-            for u in read_manifest(params[key])
+            for u in utterances
             if u.spk_id in tested
             and below(os.path.abspath(u.wav), params["data_folder"])
         ]
@@ -273,3 +274,5 @@ def _refuse_tested(params, lists, speaker_of):
                 f"speakers that are tested, the first is {common[0].ID}: the "
                 "result would flatter; name a manifest of other speakers"
             )
+        if key == "cohort":
+            backends.check_cohort(params, utterances)

@@ -44,7 +44,8 @@ class Heard:
 
 
 def hear(encoder, source, progress=False):
-    """Reads, judges and embeds a recording, as ``read_recording`` takes it.
+    """Reads, judges and embeds a recording, as ``read_recording`` takes it;
+    refuses one that is silent or below 0.1 s.
 
     Speech is embedded without the long pauses around it; a recording in which
     none is found is embedded whole. Of more than a minute, the embedding is
@@ -52,7 +53,7 @@ def hear(encoder, source, progress=False):
     """
     read = read_recording(source, encoder.sample_rate)
     name, waveform, rate = read.name, read.waveform, read.sample_rate
-    peak = max(waveform.max(), -waveform.min())  # without a copy
+    peak = _peak(waveform)
     if peak == 0:
         raise UserError(f"{name}: it is silent")
     if read.duration < _SHORTEST:
@@ -85,7 +86,7 @@ def hear(encoder, source, progress=False):
             warnings.append("nothing above 4 kHz, as by telephone")
     # Far below full scale an encoder's features would meet their floor. To
     # multiply by a power of two rounds nothing.
-    _, exponent = np.frexp(max(waveform.max(), -waveform.min()))
+    _, exponent = np.frexp(_peak(waveform))
     if not -4 < exponent <= 1:
         np.ldexp(waveform, -exponent, out=waveform)
     return Heard(
@@ -98,6 +99,10 @@ def hear(encoder, source, progress=False):
         _agreement(encoder, name, waveform),
         len(waveform) / rate,
     )
+
+
+def _peak(waveform):
+    return max(waveform.max(), -waveform.min())  # without a copy
 
 
 def _windows(waveform, sample_rate):
